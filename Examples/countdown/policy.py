@@ -1,0 +1,153 @@
+"""Trains the policy on transcripts of games and writes it to a GGUF: python policy.py [--out PATH] [--steps N]."""
+import argparse
+import functools
+import math
+import random
+import time
+
+import torch
+import torch.nn.functional as F
+
+from model import END, Policy, Shape, decode, encode, number_id, write
+from rules import deal_from, moves, reached
+
+LENGTH = 10 + 18 + 1  # the longest prompt, the longest answer with its end token, the note behind it
+
+
+@functools.cache
+def lines(numbers):
+    """How many lines of play end in each value: {value: lines}. numbers is a sorted tuple."""
+    if len(numbers) == 1:
+        return {numbers[0]: 1}
+    count = {}
+    for _, rest in steps(numbers):
+        for value, ways in lines(rest).items():
+            count[value] = count.get(value, 0) + ways
+    return count
+
+
+@functools.cache
+def steps(numbers):
+    """The legal steps from a sorted tuple of numbers: (tokens, sorted numbers after it).
+
+    Sums and products are written with the smaller number first. The rules allow both orders; this one lets the first token of a step,
+    where the search branches, say already what kind of step it is.
+    """
+    out = []
+    for text, rest in moves(list(numbers)):
+        a, op, b, *equals = encode(text)
+        out.append(((b, op, a, *equals) if chr(op) in "+*" else (a, op, b, *equals), tuple(sorted(rest))))
+    return out
+
+
+def transcript(rng):
+    """One game as tokens, and which of them are worth imitating.
+
+    The policy must be honest before it is good: trained on solutions alone it learns to copy the target behind the last `=`, right or
+    wrong, and no reward channel can then tell right from wrong. So a game starts with some random steps, whose choices are not
+    imitated but whose results are, and goes on with a line, out of all those that come nearest to the target, drawn evenly. The note
+    behind the end token, how far off the result is (`x` when a rule was broken), makes the policy work out how good an answer is. It
+    is never shown: an answer ends at its end token.
+    """
+    prompt, numbers, target = deal_from("policy", rng)
+    left = tuple(sorted(numbers))
+    wander = rng.choices((0, 1, 2, 3), (50, 25, 15, 10))[0]
+    slip = rng.randrange(len(left) - 1) if rng.random() < 0.08 else None  # this step breaks a rule: a wrong number or a wrong result
+    ids = encode(prompt)
+    learn = [False] * len(ids)
+    for turn in range(len(left) - 1):
+        slipped = None
+        if turn == slip:
+            slipped = rng.choice(("number", "result"))
+            if slipped == "number":
+                left = list(left)
+                left[rng.randrange(len(left))] = rng.randint(1, 13)
+                left = tuple(sorted(left))
+        choices = steps(left)
+        if turn < wander or slip is not None:
+            step, after = rng.choice(choices)
+        else:
+            value = min(lines(left), key=lambda v: (abs(v - target), v))
+            step, after = rng.choices(choices, [lines(rest).get(value, 0) for _, rest in choices])[0]
+        imitate = turn >= wander and slip is None
+        if slipped == "result":
+            result = number_value(step[-1])
+            wrong = max(1, result + rng.choice((-10, -3, -2, -1, 1, 2, 3, 10)))
+            after = list(after)
+            after.remove(result)
+            after = tuple(sorted(after + [wrong]))
+            step = step[:-1] + (number_id(wrong),)
+        ids += step
+        learn += [imitate] * 3 + [True, slipped != "result"]
+        left = after
+        ids.append(ord(";") if len(left) > 1 else END)
+        learn.append(True)
+    value = reached(numbers, decode(ids[ids.index(ord("\n")) + 1 : -1]))
+    ids.append(ord("x") if value is None else number_id(abs(value - target)))
+    return ids, learn + [True]
+
+
+def number_value(token):
+    return token - 246 if token >= 256 else int(chr(token))
+
+
+def batch(rng, size):
+    """Inputs [size, LENGTH - 1], the tokens that follow them, and which of those to learn."""
+    ids = torch.full((size, LENGTH), END)
+    learn = torch.zeros(size, LENGTH, dtype=torch.bool)
+    for row in range(size):
+        tokens, mask = transcript(rng)
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        learn[row, : len(tokens)] = torch.tensor(mask)
+    return ids[:, :-1], ids[:, 1:], learn[:, 1:]
+
+
+def train(shape, size, rate, seed, steps):
+    """Every transcript is new: size a step, the rate warmed up and then along half a cosine."""
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    policy = Policy(shape)
+    matrices = [p for n, p in policy.named_parameters() if p.dim() == 2 and n.startswith("blk")]
+    others = [p for n, p in policy.named_parameters() if not (p.dim() == 2 and n.startswith("blk"))]
+    optimizers = [torch.optim.Muon(matrices, lr=rate * 10, weight_decay=0.01, momentum=0.95),
+                  torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)]
+    peaks = [rate * 10, rate]
+    started, running = time.time(), None
+    for step in range(steps):
+        done = step / steps
+        warm = min(1, (step + 1) / 100)
+        for optimizer, peak in zip(optimizers, peaks):
+            optimizer.param_groups[0]["lr"] = peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        inputs, targets, learn = batch(rng, size)
+        with torch.autocast("cpu", torch.bfloat16, enabled=True):
+            states, _ = policy(inputs)
+            logits = policy.output(states[-1][learn])
+        loss = F.cross_entropy(logits.float(), targets[learn])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
+        if (step + 1) % 100 == 0:
+            print(f"step {step + 1}  {time.time() - started:.0f} s  loss {running:.4f}", flush=True)
+    return policy
+
+
+
+if __name__ == "__main__":
+    a = argparse.ArgumentParser(description=__doc__)
+    a.add_argument("--out", default="countdown.gguf")
+    a.add_argument("--steps", type=int, default=5000)
+    a.add_argument("--size", type=int, default=128, help="transcripts a step")
+    a.add_argument("--rate", type=float, default=2e-3)
+    a.add_argument("--seed", type=int, default=1)
+    a.add_argument("--width", type=int, default=128)
+    a.add_argument("--layers", type=int, default=5)
+    a.add_argument("--feed-forward", type=int, default=320)
+    a.add_argument("--threads", type=int, default=1)
+    a = a.parse_args()
+    torch.set_num_threads(a.threads)
+    shape = Shape(width=a.width, layers=a.layers, heads=a.width // 32, feed_forward=a.feed_forward)
+    policy = train(shape, a.size, a.rate, a.seed, a.steps)
+    write(a.out, policy)

@@ -1,0 +1,2068 @@
+// The engine: a transformer with a reward channel, its key/value cache, and the decoders that share it. Read from top to bottom:
+//
+//   1. Vectors and threads    what the arithmetic below is written in
+//   2. Matrix kernels         weights times activations
+//   3. The cache              pages of keys and values; sequences that share them; a radix tree of what was computed before
+//   4. Attention              one pass over the pages with online softmax
+//   5. The transformer        the forward pass of a batch of rows, the reward channel beside it
+//   6. Decoders               greedy, streaming look-ahead, scoring: state machines that ask for rows
+//   7. The batch step         one forward pass for everything that is running
+//
+// Results are the same to the last bit whatever else is in the batch, in the cache or on the other threads, and on every
+// processor: every number below is reduced in one order that depends on its own row only, in IEEE operations only.
+
+internal import CSimd
+import Dispatch
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+// MARK: - 1. Vectors and threads
+
+/// 16 floats: a vector on every machine, whatever its registers.
+typealias Vector = SIMD16<Float>
+typealias Floats = UnsafeMutablePointer<Float>
+
+extension UnsafePointer<Float> {
+    @inline(__always) func vector(_ index: Int) -> Vector { UnsafeRawPointer(self + index).loadUnaligned(as: Vector.self) }
+
+    /// The `count` < 16 values from `index` on, then zeros.
+    @inline(__always) func partialVector(_ index: Int, _ count: Int) -> Vector {
+        var vector = Vector.zero
+        for lane in 0..<count { vector[lane] = self[index + lane] }
+        return vector
+    }
+}
+
+extension Floats {
+    @inline(__always) func vector(_ index: Int) -> Vector { UnsafeRawPointer(self + index).loadUnaligned(as: Vector.self) }
+    @inline(__always) func store(_ vector: Vector, _ index: Int) {
+        UnsafeMutableRawPointer(self + index).storeBytes(of: vector, as: Vector.self)
+    }
+}
+
+extension Vector {
+    /// The sum of the lanes, in the one order that everything uses: halves onto each other.
+    @inline(__always) var total: Float {
+        let eight = lowHalf + highHalf
+        let four = eight.lowHalf + eight.highHalf
+        let two = four.lowHalf + four.highHalf
+        return two[0] + two[1]
+    }
+
+    /// The largest lane.
+    @inline(__always) var largest: Float {
+        var largest = self[0]
+        for lane in 1..<16 where self[lane] > largest { largest = self[lane] }
+        return largest
+    }
+}
+
+/// e^x in every lane; relative error below 2e-7; zero below −87.3 and infinite above 88.7.
+///
+/// x = n · ln 2 + r, |r| ≤ 0.35: e^r by its Taylor polynomial of degree 7, 2^n by its bits. Adding 1.5 · 2^23 rounds to a whole number.
+@inline(__always) func exp(_ x: Vector) -> Vector {
+    let shift = Vector(repeating: 12_582_912)
+    let clamped = x.replacing(with: Vector(repeating: 88.7), where: x .> Vector(repeating: 88.7))
+        .replacing(with: Vector(repeating: -87.3), where: x .< Vector(repeating: -87.3))
+    let shifted = simd_fma(clamped, Vector(repeating: 1.44269504), shift)
+    let n = shifted - shift
+    var r = simd_fma(n, Vector(repeating: -0.693359375), clamped)
+    r = simd_fma(n, Vector(repeating: 2.12194440e-4), r)
+    var e = Vector(repeating: 1.98412698e-4)
+    e = simd_fma(e, r, Vector(repeating: 1.38888889e-3))
+    e = simd_fma(e, r, Vector(repeating: 8.33333333e-3))
+    e = simd_fma(e, r, Vector(repeating: 4.16666667e-2))
+    e = simd_fma(e, r, Vector(repeating: 1.66666667e-1))
+    e = simd_fma(e, r, Vector(repeating: 0.5))
+    e = simd_fma(e, r, Vector(repeating: 1))
+    e = simd_fma(e, r, Vector(repeating: 1))
+    // n is within ±128; two factors keep 2^128 in range.
+    let bits = unsafeBitCast(shifted, to: SIMD16<Int32>.self) &- SIMD16(repeating: 0x4b40_0000)
+    let first = bits &>> 1
+    let second = bits &- first
+    let bias = SIMD16<Int32>(repeating: 127)
+    let scale1 = unsafeBitCast((first &+ bias) &<< 23, to: Vector.self)
+    let scale2 = unsafeBitCast((second &+ bias) &<< 23, to: Vector.self)
+    return (e * scale1 * scale2)
+        .replacing(with: Vector(repeating: .infinity), where: x .> Vector(repeating: 88.7))
+        .replacing(with: Vector.zero, where: x .< Vector(repeating: -87.3))
+}
+
+/// Memory of a fixed number of floats, zero at first.
+final class FloatBuffer {
+    let base: Floats
+    let count: Int
+
+    init(_ count: Int) {
+        self.count = count
+        base = Floats.allocate(capacity: max(1, count))
+        base.initialize(repeating: 0, count: max(1, count))
+    }
+
+    deinit { base.deallocate() }
+}
+
+/// Splits work over threads. How it is split never changes a result: every output is computed by one thread in one order.
+struct Team: Sendable {
+    let threads: Int
+
+    /// Calls `body` with ranges that cover `0..<count`, one to a thread; on the caller's thread alone when `cost` (multiply-adds of the
+    /// whole) is less than waking another thread is worth.
+    func share(_ count: Int, cost: Int, _ body: (Range<Int>) -> Void) {
+        let parts = min(threads, count)
+        guard parts > 1, cost > 1 << 17 else {
+            if count > 0 { body(0..<count) }
+            return
+        }
+        withoutActuallyEscaping(body) { body in
+            nonisolated(unsafe) let body = body
+            DispatchQueue.concurrentPerform(iterations: parts) { part in
+                body(part * count / parts..<(part + 1) * count / parts)
+            }
+        }
+    }
+}
+
+// MARK: - 2. Matrix kernels
+
+/// The inputs of a matrix product: `[rows, columns]` floats, and for quantized weights the same rounded to 8 bits.
+///
+/// Every 32 values share a scale, max |x| / 127. They are kept in strips of 64 values, each as the kernel reads it: 64 signed codes, 16
+/// sums of 4 codes (what a weight code's offset is multiplied with), 16 scales (lane i for the codes 4i…4i+3).
+final class Activations {
+    private static let stripBytes = 192
+    private(set) var floats: UnsafePointer<Float>
+    private(set) var rows = 0
+    private(set) var columns = 0
+    private var strips: UnsafeMutableRawPointer
+    private var capacity: Int
+    private var isQuantized = false
+
+    init() {
+        capacity = 0
+        strips = .allocate(byteCount: 64, alignment: 64)
+        floats = UnsafePointer(strips.assumingMemoryBound(to: Float.self))
+    }
+
+    deinit { strips.deallocate() }
+
+    /// Points at `rows` rows of `columns` floats, one after another.
+    func set(_ floats: Floats, rows: Int, columns: Int) {
+        self.floats = UnsafePointer(floats)
+        self.rows = rows
+        self.columns = columns
+        isQuantized = false
+    }
+
+    var stripsPerRow: Int { (columns + 63) / 64 }
+
+    func quantizedRow(_ row: Int) -> UnsafeRawPointer { UnsafeRawPointer(strips + row * stripsPerRow * Activations.stripBytes) }
+
+    /// Rounds the rows to 8 bits, once for all the matrices that read them.
+    func quantize(_ team: Team) {
+        guard !isQuantized else { return }
+        isQuantized = true
+        let needed = rows * stripsPerRow * Activations.stripBytes
+        if needed > capacity {
+            strips.deallocate()
+            strips = .allocate(byteCount: needed, alignment: 64)
+            capacity = needed
+        }
+        team.share(rows, cost: 4 * rows * columns) { range in
+            for row in range { self.quantize(row: row) }
+        }
+    }
+
+    private func quantize(row: Int) {
+        let source = floats + row * columns
+        for strip in 0..<stripsPerRow {
+            let target = strips + (row * stripsPerRow + strip) * Activations.stripBytes
+            let codes = target.assumingMemoryBound(to: Int8.self)
+            let scales = (target + 128).assumingMemoryBound(to: Float.self)
+            for half in 0..<2 {
+                let start = 64 * strip + 32 * half
+                let low = source.clampedVector(start, columns)
+                let high = source.clampedVector(start + 16, columns)
+                let largest = simd_max(simd_max(low, -low), simd_max(high, -high)).largest
+                let scale = largest / 127
+                let inverse = largest > 0 && largest.isFinite ? 127 / largest : 0
+                simd_store_i8(codes + 32 * half, low * inverse)
+                simd_store_i8(codes + 32 * half + 16, high * inverse)
+                for lane in 0..<8 { scales[8 * half + lane] = scale }
+            }
+            let sums = simd_dot4(SIMD64(repeating: 1), target.load(as: SIMD64<Int8>.self))
+            (target + 64).storeBytes(of: sums, as: SIMD16<Int32>.self)
+        }
+    }
+}
+
+extension UnsafePointer<Float> {
+    /// 16 values from `index` on, with zeros from `end` on.
+    @inline(__always) func clampedVector(_ index: Int, _ end: Int) -> Vector {
+        index + 16 <= end ? vector(index) : partialVector(index, max(0, end - index))
+    }
+}
+
+/// A storage type of plain numbers.
+protocol NumberFormat {
+    static var bytes: Int { get }
+    static func vector(_ address: UnsafeRawPointer) -> Vector
+}
+enum F32: NumberFormat {
+    static let bytes = 4
+    @inline(__always) static func vector(_ address: UnsafeRawPointer) -> Vector { address.loadUnaligned(as: Vector.self) }
+}
+enum F16: NumberFormat {
+    static let bytes = 2
+    @inline(__always) static func vector(_ address: UnsafeRawPointer) -> Vector { simd_load_f16(address) }
+}
+enum BF16: NumberFormat {
+    static let bytes = 2
+    @inline(__always) static func vector(_ address: UnsafeRawPointer) -> Vector { simd_load_bf16(address) }
+}
+
+extension Matrix {
+    /// output[i, o] = Σ_c self[o, c] · input[i, c], for all rows i of `input` and o of the matrix; `output` is `[input.rows, rows]`.
+    ///
+    /// Plain numbers are multiplied as they are, in 32 bits. Quantized weights meet activations of 8 bits: the products of four
+    /// neighbours are added as whole numbers, then scaled and added lane by lane.
+    func multiply(_ input: Activations, into output: Floats, _ team: Team) {
+        precondition(input.columns == columns)
+        switch type {
+        case .f32: multiply(F32.self, input, output, team)
+        case .f16: multiply(F16.self, input, output, team)
+        case .bf16: multiply(BF16.self, input, output, team)
+        case .q8_0: multiply(Q8_0.self, input, output, team)
+        case .q4_0: multiply(Q4_0.self, input, output, team)
+        case .q4_K: multiply(Q4_K.self, input, output, team)
+        case .q6_K: multiply(Q6_K.self, input, output, team)
+        default: preconditionFailure("the initializer admits supported types only")
+        }
+    }
+
+    private func multiply<Format: NumberFormat>(_: Format.Type, _ input: Activations, _ output: Floats, _ team: Team) {
+        // The odd values at a row's end, widened once, so that the kernel never reads behind the matrix.
+        team.share(rows, cost: rows * columns * input.rows) { range in
+            self.inBlocks(range, input.rows) { row, i, width in
+                let weights = self.base + row * self.stride
+                let activations = input.floats + i * self.columns
+                if width == 4 {
+                    let sums = self.dots(Format.self, weights, activations)
+                    for k in 0..<4 { output[(i + k) * self.rows + row] = sums[k] }
+                } else {
+                    output[i * self.rows + row] = self.dot(Format.self, weights, activations)
+                }
+            }
+        }
+    }
+
+    /// Visits every (row, inputs i..<i + width) of the product, width 4 or 1, so that blocks of weights stay in the cache.
+    @inline(__always) private func inBlocks(_ range: Range<Int>, _ inputs: Int, _ body: (_ row: Int, _ i: Int, _ width: Int) -> Void) {
+        for block in Swift.stride(from: range.lowerBound, to: range.upperBound, by: 16) {
+            let end = min(block + 16, range.upperBound)
+            var i = 0
+            while i < inputs {
+                let width = inputs - i >= 4 ? 4 : 1
+                for row in block..<end { body(row, i, width) }
+                i += width
+            }
+        }
+    }
+
+    /// One row by one input. Even vectors are added to one accumulator, odd ones to another, then both together.
+    @inline(__always) private func dot<Format: NumberFormat>(
+        _: Format.Type, _ weights: UnsafeRawPointer, _ x: UnsafePointer<Float>
+    ) -> Float {
+        var even = Vector.zero
+        var odd = Vector.zero
+        var c = 0
+        while c + 32 <= columns {
+            even = simd_fma(Format.vector(weights + c * Format.bytes), x.vector(c), even)
+            odd = simd_fma(Format.vector(weights + (c + 16) * Format.bytes), x.vector(c + 16), odd)
+            c += 32
+        }
+        if c + 16 <= columns {
+            even = simd_fma(Format.vector(weights + c * Format.bytes), x.vector(c), even)
+            c += 16
+            if c < columns { odd = simd_fma(tail(Format.self, weights, c), x.partialVector(c, columns - c), odd) }
+        } else if c < columns {
+            even = simd_fma(tail(Format.self, weights, c), x.partialVector(c, columns - c), even)
+        }
+        return (even + odd).total
+    }
+
+    /// One row by four inputs, each weight read once; the same sums as four times ``dot(_:_:_:)``.
+    @inline(__always) private func dots<Format: NumberFormat>(
+        _: Format.Type, _ weights: UnsafeRawPointer, _ x: UnsafePointer<Float>
+    ) -> SIMD4<Float> {
+        let x1 = x + columns
+        let x2 = x1 + columns
+        let x3 = x2 + columns
+        var even0 = Vector.zero, even1 = Vector.zero, even2 = Vector.zero, even3 = Vector.zero
+        var odd0 = Vector.zero, odd1 = Vector.zero, odd2 = Vector.zero, odd3 = Vector.zero
+        @inline(__always) func addEven(_ w: Vector, _ a0: Vector, _ a1: Vector, _ a2: Vector, _ a3: Vector) {
+            even0 = simd_fma(w, a0, even0)
+            even1 = simd_fma(w, a1, even1)
+            even2 = simd_fma(w, a2, even2)
+            even3 = simd_fma(w, a3, even3)
+        }
+        @inline(__always) func addOdd(_ w: Vector, _ a0: Vector, _ a1: Vector, _ a2: Vector, _ a3: Vector) {
+            odd0 = simd_fma(w, a0, odd0)
+            odd1 = simd_fma(w, a1, odd1)
+            odd2 = simd_fma(w, a2, odd2)
+            odd3 = simd_fma(w, a3, odd3)
+        }
+        var c = 0
+        while c + 32 <= columns {
+            addEven(Format.vector(weights + c * Format.bytes), x.vector(c), x1.vector(c), x2.vector(c), x3.vector(c))
+            let d = c + 16
+            addOdd(Format.vector(weights + d * Format.bytes), x.vector(d), x1.vector(d), x2.vector(d), x3.vector(d))
+            c += 32
+        }
+        var isOdd = false
+        if c + 16 <= columns {
+            addEven(Format.vector(weights + c * Format.bytes), x.vector(c), x1.vector(c), x2.vector(c), x3.vector(c))
+            c += 16
+            isOdd = true
+        }
+        let n = columns - c
+        if n > 0 {
+            let w = tail(Format.self, weights, c)
+            let (a0, a1) = (x.partialVector(c, n), x1.partialVector(c, n))
+            let (a2, a3) = (x2.partialVector(c, n), x3.partialVector(c, n))
+            if isOdd { addOdd(w, a0, a1, a2, a3) } else { addEven(w, a0, a1, a2, a3) }
+        }
+        return SIMD4((even0 + odd0).total, (even1 + odd1).total, (even2 + odd2).total, (even3 + odd3).total)
+    }
+
+    /// The last values of a row from column `c` on, then zeros: the kernel never reads behind the matrix.
+    private func tail<Format: NumberFormat>(_: Format.Type, _ weights: UnsafeRawPointer, _ c: Int) -> Vector {
+        var bytes = (SIMD32<UInt8>.zero, SIMD32<UInt8>.zero)
+        return withUnsafeMutableBytes(of: &bytes) { room in
+            room.copyMemory(from: UnsafeRawBufferPointer(start: weights + c * Format.bytes, count: (columns - c) * Format.bytes))
+            return Format.vector(UnsafeRawPointer(room.baseAddress.unsafelyUnwrapped))
+        }
+    }
+
+    private func multiply<Format: BlockFormat>(_: Format.Type, _ input: Activations, _ output: Floats, _ team: Team) {
+        input.quantize(team)
+        let strips = input.stripsPerRow
+        let lastIsHalf = columns % 64 != 0
+        let rowBytes = strips * 192
+        team.share(rows, cost: rows * columns * input.rows / 4) { range in
+            self.inBlocks(range, input.rows) { row, i, width in
+                let weights = self.base + row * self.stride
+                let x = input.quantizedRow(i)
+                if width == 4 {
+                    var sum0 = Vector.zero, sum1 = Vector.zero, sum2 = Vector.zero, sum3 = Vector.zero
+                    for s in 0..<strips {
+                        let strip = Format.strip(weights, s, half: lastIsHalf && s == strips - 1)
+                        let y = x + s * 192
+                        Matrix.accumulate(Format.self, strip, y, &sum0)
+                        Matrix.accumulate(Format.self, strip, y + rowBytes, &sum1)
+                        Matrix.accumulate(Format.self, strip, y + 2 * rowBytes, &sum2)
+                        Matrix.accumulate(Format.self, strip, y + 3 * rowBytes, &sum3)
+                    }
+                    output[i * self.rows + row] = sum0.total
+                    output[(i + 1) * self.rows + row] = sum1.total
+                    output[(i + 2) * self.rows + row] = sum2.total
+                    output[(i + 3) * self.rows + row] = sum3.total
+                } else {
+                    var sum = Vector.zero
+                    for s in 0..<strips {
+                        let strip = Format.strip(weights, s, half: lastIsHalf && s == strips - 1)
+                        Matrix.accumulate(Format.self, strip, x + s * 192, &sum)
+                    }
+                    output[i * self.rows + row] = sum.total
+                }
+            }
+        }
+    }
+
+    /// Adds the product of 64 weights and 64 activations to the lanes of `sum`.
+    @inline(__always) private static func accumulate<Format: BlockFormat>(
+        _: Format.Type, _ strip: Strip, _ activations: UnsafeRawPointer, _ sum: inout Vector
+    ) {
+        let codes = activations.load(as: SIMD64<Int8>.self)
+        let sums = activations.load(fromByteOffset: 64, as: SIMD16<Int32>.self)
+        let scale = activations.load(fromByteOffset: 128, as: Vector.self)
+        let dot = simd_dot4(strip.codes, codes) &- sums &* Format.offset
+        sum = simd_fma(simd_float(dot), strip.scale * scale, sum)
+        if Format.hasMinimum { sum = simd_fma(simd_float(sums), -(strip.minimum * scale), sum) }
+    }
+}
+
+/// y = x / √(mean x² + ε) · weight, for one row of `count` values.
+func rmsNorm(_ x: UnsafePointer<Float>, _ weight: [Float], epsilon: Float, into y: Floats) {
+    let count = weight.count
+    weight.withUnsafeBufferPointer { weight in
+        let g = weight.baseAddress.unsafelyUnwrapped
+        var squares = Vector.zero
+        for c in stride(from: 0, to: count, by: 16) {
+            let v = x.clampedVector(c, count)
+            squares = simd_fma(v, v, squares)
+        }
+        let scale = 1 / (squares.total / Float(count) + epsilon).squareRoot()
+        var c = 0
+        while c + 16 <= count {
+            y.store(x.vector(c) * scale * g.vector(c), c)
+            c += 16
+        }
+        while c < count {
+            y[c] = x[c] * scale * g[c]
+            c += 1
+        }
+    }
+}
+
+/// silu(x) = x / (1 + e^−x), in place, times `factor` where it is given.
+func silu(_ x: Floats, times factor: Floats? = nil, count: Int) {
+    for c in stride(from: 0, to: count, by: 16) {
+        let v = UnsafePointer(x).clampedVector(c, count)
+        var y = v / (1 + exp(-v))
+        if let factor { y *= UnsafePointer(factor).clampedVector(c, count) }
+        if c + 16 <= count { x.store(y, c) } else { for lane in 0..<count - c { x[c + lane] = y[lane] } }
+    }
+}
+
+/// target += x, `count` values.
+func add(_ x: UnsafePointer<Float>, to target: Floats, count: Int) {
+    for c in 0..<count { target[c] += x[c] }
+}
+
+// MARK: - 3. The cache
+
+/// How keys and values are kept.
+public enum CacheType: String, Sendable, CaseIterable {
+    case f16, f32
+}
+
+/// The memory that keys and values live in: pages of ``positions`` tokens, for all layers and heads, counted references, a byte budget.
+///
+/// In a page each (layer, key/value head) has a block of keys `[headWidth, positions]`, so that a vector holds one value of 16 tokens,
+/// and a block of values `[positions, headWidth]`, so that a vector holds 16 values of one token.
+final class PagePool {
+    typealias Page = Int32
+
+    /// Tokens in a page. Attention adds up in pieces of this size from position 0, so it is part of what a result is.
+    static let positions = 32
+
+    let bytesPerPage: Int
+    /// The most pages that may exist.
+    let capacity: Int
+    private var memory: [UnsafeMutableRawPointer] = []
+    private var references: [Int32] = []
+    private var free: [Page] = []
+
+    init(bytesPerPage: Int, budget: Int) {
+        self.bytesPerPage = bytesPerPage
+        capacity = max(1, budget / bytesPerPage)
+    }
+
+    deinit { for page in memory { page.deallocate() } }
+
+    /// Pages that something refers to.
+    var used: Int { memory.count - free.count }
+
+    func address(_ page: Page) -> UnsafeMutableRawPointer { memory[Int(page)] }
+    func isShared(_ page: Page) -> Bool { references[Int(page)] > 1 }
+    func isOnlyReference(_ page: Page) -> Bool { references[Int(page)] == 1 }
+    func retain(_ page: Page) { references[Int(page)] += 1 }
+    func release(_ page: Page) {
+        references[Int(page)] -= 1
+        if references[Int(page)] == 0 { free.append(page) }
+    }
+
+    /// A page with one reference, or nil when the budget is used up. What it held before is still in it.
+    func allocate() -> Page? {
+        if let page = free.popLast() {
+            references[Int(page)] = 1
+            return page
+        }
+        guard memory.count < capacity else { return nil }
+        let page = UnsafeMutableRawPointer.allocate(byteCount: bytesPerPage, alignment: 64)
+        memset(page, 0, bytesPerPage)
+        memory.append(page)
+        references.append(1)
+        return Page(memory.count - 1)
+    }
+}
+
+/// The pages of one branch: its keys and values from position 0 on. Forks share pages until one of them writes.
+final class PageTable {
+    fileprivate(set) var pages: [PagePool.Page]
+    private let pool: PagePool
+
+    /// Takes over one reference to each of `pages`.
+    fileprivate init(_ pages: [PagePool.Page], _ pool: PagePool) {
+        self.pages = pages
+        self.pool = pool
+    }
+
+    deinit { for page in pages { pool.release(page) } }
+
+    /// A second branch with the same past.
+    func fork() -> PageTable {
+        for page in pages { pool.retain(page) }
+        return PageTable(pages, pool)
+    }
+
+    /// Makes sure that `position`, the next one or one that exists, can be written without another branch seeing it.
+    func prepareToWrite(_ position: Int, _ cache: PrefixCache) throws {
+        let index = position / PagePool.positions
+        if index == pages.count {
+            pages.append(try cache.allocatePage())
+        } else if pool.isShared(pages[index]) {
+            let copy = try cache.allocatePage()
+            memcpy(pool.address(copy), pool.address(pages[index]), pool.bytesPerPage)
+            pool.release(pages[index])
+            pages[index] = copy
+        }
+    }
+}
+
+/// What was computed before, by the tokens it was computed from: a radix tree whose edges are runs of tokens.
+///
+/// A node holds the pages that its run lies in, and each token's log-probability given those before it and its reward, as far as they
+/// were asked for. The least recently used leaves give way when pages run out.
+final class PrefixCache {
+    private final class Node {
+        var tokens: [Token]
+        /// Position of the first token.
+        let start: Int
+        /// The pages that `start ..< start + tokens.count` lies in; the first also holds the end of the path before it.
+        var pages: [PagePool.Page]
+        var marks: [Mark]
+        var children: [Token: Node] = [:]
+        weak var parent: Node?
+        var lastUse = 0
+
+        init(tokens: [Token], start: Int, pages: [PagePool.Page], marks: [Mark], parent: Node?) {
+            self.tokens = tokens
+            self.start = start
+            self.pages = pages
+            self.marks = marks
+            self.parent = parent
+        }
+        var end: Int { start + tokens.count }
+        var firstPage: Int { start / PagePool.positions }
+    }
+
+    /// What is known of a token beside its keys and values.
+    struct Mark {
+        var logprob: Float?
+        var reward: Float?
+    }
+
+    let pool: PagePool
+    private let root: Node
+    private var clock = 0
+    private var nodes = 0
+    private(set) var evictions = 0
+
+    init(pool: PagePool) {
+        self.pool = pool
+        root = Node(tokens: [], start: 0, pages: [], marks: [], parent: nil)
+    }
+
+    deinit { clear() }
+
+    /// The longest cached beginning of `tokens`, at most `limit` tokens of it: a table that holds it, its length, its marks.
+    func match(_ tokens: [Token], limit: Int) -> (table: PageTable, count: Int, marks: [Mark]) {
+        var pages: [PagePool.Page] = []
+        var marks: [Mark] = []
+        var node = root
+        var count = 0
+        clock += 1
+        while count < limit, let child = node.children[tokens[count]] {
+            let common = zip(child.tokens, tokens[count..<limit]).prefix { $0 == $1 }.count
+            child.lastUse = clock
+            count += common
+            marks += child.marks[..<common]
+            pages.removeLast(pages.count - child.firstPage)
+            pages += child.pages[..<((count - 1) / PagePool.positions - child.firstPage + 1)]
+            guard common == child.tokens.count else { break }
+            node = child
+        }
+        for page in pages { pool.retain(page) }
+        return (PageTable(pages, pool), count, marks)
+    }
+
+    /// Remembers that `table` holds `tokens`, and their marks.
+    func insert(_ tokens: [Token], _ table: PageTable, marks: [Mark]) {
+        var node = root
+        var count = 0
+        clock += 1
+        while count < tokens.count {
+            guard let child = node.children[tokens[count]] else {
+                let first = count / PagePool.positions
+                let pages = Array(table.pages[first...(tokens.count - 1) / PagePool.positions])
+                for page in pages { pool.retain(page) }
+                let leaf = Node(tokens: Array(tokens[count...]), start: count, pages: pages, marks: Array(marks[count...]), parent: node)
+                leaf.lastUse = clock
+                node.children[tokens[count]] = leaf
+                nodes += 1
+                return
+            }
+            let common = zip(child.tokens, tokens[count...]).prefix { $0 == $1 }.count
+            if common < child.tokens.count { split(child, at: common) }
+            // After a split `child` is the part before the cut.
+            let upper = node.children[tokens[count]] ?? child
+            upper.lastUse = clock
+            for i in 0..<common {
+                if upper.marks[i].logprob == nil { upper.marks[i].logprob = marks[count + i].logprob }
+                if upper.marks[i].reward == nil { upper.marks[i].reward = marks[count + i].reward }
+            }
+            count += common
+            node = upper
+        }
+    }
+
+    /// Cuts a node in two; the part before the cut is a new node in its place.
+    private func split(_ node: Node, at cut: Int) {
+        guard let parent = node.parent else { return }
+        let boundary = node.start + cut
+        let upper = Node(
+            tokens: Array(node.tokens[..<cut]), start: node.start,
+            pages: Array(node.pages[...((boundary - 1) / PagePool.positions - node.firstPage)]), marks: Array(node.marks[..<cut]),
+            parent: parent)
+        let lower = Node(
+            tokens: Array(node.tokens[cut...]), start: boundary,
+            pages: Array(node.pages[(boundary / PagePool.positions - node.firstPage)...]), marks: Array(node.marks[cut...]), parent: upper)
+        for page in upper.pages + lower.pages { pool.retain(page) }
+        for page in node.pages { pool.release(page) }
+        lower.children = node.children
+        for child in lower.children.values { child.parent = lower }
+        lower.lastUse = node.lastUse
+        upper.lastUse = node.lastUse
+        upper.children[lower.tokens[0]] = lower
+        parent.children[upper.tokens[0]] = upper
+        nodes += 1
+    }
+
+    /// A page, at the cost of the least recently used leaves if need be. Throws only when running requests hold every page, which their
+    /// reservations rule out.
+    func allocatePage() throws -> PagePool.Page {
+        while true {
+            if let page = pool.allocate() { return page }
+            guard evictLeaf() else { throw EngineFailure.overloaded("the cache is full of running requests; raise --cache-mib") }
+        }
+    }
+
+    private func evictLeaf() -> Bool {
+        var oldest: Node?
+        var stack = Array(root.children.values)
+        while let node = stack.popLast() {
+            if node.children.isEmpty {
+                if oldest.map({ node.lastUse < $0.lastUse || node.lastUse == $0.lastUse && node.start > $0.start }) ?? true { oldest = node }
+            } else {
+                stack += node.children.values
+            }
+        }
+        guard let oldest, let parent = oldest.parent else { return false }
+        for page in oldest.pages { pool.release(page) }
+        parent.children[oldest.tokens[0]] = nil
+        nodes -= 1
+        evictions += 1
+        return true
+    }
+
+    /// Forgets everything; running requests keep what they use.
+    func clear() {
+        var stack = Array(root.children.values)
+        root.children = [:]
+        while let node = stack.popLast() {
+            for page in node.pages { pool.release(page) }
+            stack += node.children.values
+            node.children = [:]  // a long path must not be freed by recursion
+        }
+        nodes = 0
+    }
+}
+
+// MARK: - 4. Attention
+
+/// How a cache keeps its numbers.
+protocol CacheFormat: NumberFormat {
+    static func store(_ x: Vector, _ address: UnsafeMutableRawPointer)
+    static func store(_ x: Float, _ address: UnsafeMutableRawPointer)
+}
+extension F32: CacheFormat {
+    @inline(__always) static func store(_ x: Vector, _ address: UnsafeMutableRawPointer) { address.storeBytes(of: x, as: Vector.self) }
+    @inline(__always) static func store(_ x: Float, _ address: UnsafeMutableRawPointer) { address.storeBytes(of: x, as: Float.self) }
+}
+extension F16: CacheFormat {
+    // Numbers beyond the range of half precision become its largest, so that one of them cannot turn a whole head into NaN.
+    @inline(__always) static func store(_ x: Vector, _ address: UnsafeMutableRawPointer) {
+        let limit = Vector(repeating: 65504)
+        simd_store_f16(address, x.replacing(with: limit, where: x .> limit).replacing(with: -limit, where: x .< -limit))
+    }
+    @inline(__always) static func store(_ x: Float, _ address: UnsafeMutableRawPointer) {
+        var room = (SIMD16<UInt16>.zero)
+        withUnsafeMutableBytes(of: &room) { room in
+            store(Vector(repeating: x), room.baseAddress.unsafelyUnwrapped)
+            address.copyMemory(from: room.baseAddress.unsafelyUnwrapped, byteCount: 2)
+        }
+    }
+}
+
+/// A row's way to its pages, for the kernels.
+struct RowPlace {
+    let position: Int
+    let pages: [UnsafeMutableRawPointer]
+}
+
+/// Fused attention over paged keys and values: scores, softmax and the weighted sum of values in one pass over the pages.
+///
+/// For each row and head: for each page in order of position, s = q · K of its tokens, the running maximum m, weights e^(s − m), their running
+/// sum, and the running sum of values, both rescaled when m grows (online softmax; Milakov and Gimelshein, arXiv 1805.02867; FlashAttention,
+/// arXiv 2205.14135). Only a page's 32 scores exist at a time. Neighbouring rows that share a page go through it together: a prefix is read once
+/// for all branches and for all heads of its group.
+struct AttentionKernel<Format: CacheFormat> {
+    let shape: Model.Shape
+    private var positions: Int { PagePool.positions }
+    private var group: Int { shape.heads / shape.kvHeads }
+    /// Bytes of the keys, or of the values, of one (layer, head) in a page.
+    private var blockBytes: Int { shape.headWidth * positions * Format.bytes }
+
+    private func keys(_ page: UnsafeMutableRawPointer, _ layer: Int, _ head: Int) -> UnsafeMutableRawPointer {
+        page + (layer * shape.kvHeads + head) * 2 * blockBytes
+    }
+
+    /// Puts a row's keys and values (`[kvHeads, headWidth]` each) into its page.
+    func store(keys k: Floats, values v: Floats, layer: Int, row: RowPlace) {
+        let page = row.pages[row.position / positions]
+        let slot = row.position % positions
+        for head in 0..<shape.kvHeads {
+            let keyBlock = keys(page, layer, head)
+            let valueRow = keyBlock + blockBytes + slot * shape.headWidth * Format.bytes
+            for d in 0..<shape.headWidth {
+                Format.store(k[head * shape.headWidth + d], keyBlock + (d * positions + slot) * Format.bytes)
+            }
+            for d in stride(from: 0, to: shape.headWidth, by: 16) {
+                Format.store(v.vector(head * shape.headWidth + d), valueRow + d * Format.bytes)
+            }
+        }
+    }
+
+    /// output = attention of `queries` (both `[rows, heads, headWidth]`), scaled by 1/√headWidth, over each row's past and itself.
+    func attend(_ queries: Floats, rows: [RowPlace], layer: Int, into output: Floats, _ team: Team) {
+        let tile = 16
+        let tiles = (rows.count + tile - 1) / tile
+        let cost = rows.reduce(0) { $0 + $1.position + 1 } * shape.heads * shape.headWidth * 2
+        team.share(tiles * shape.kvHeads, cost: cost) { range in
+            // Running maximum, sum and the scores of one page, for each query of a tile.
+            let state = FloatBuffer(tile * self.group * (self.positions + 2))
+            for item in range {
+                let first = item / self.shape.kvHeads * tile
+                self.attend(
+                    queries, rows, first..<min(first + tile, rows.count), layer: layer, head: item % self.shape.kvHeads, output, state.base)
+            }
+        }
+    }
+
+    /// One key/value head for neighbouring rows.
+    private func attend(
+        _ queries: Floats, _ rows: [RowPlace], _ tile: Range<Int>, layer: Int, head: Int, _ output: Floats, _ state: Floats
+    ) {
+        let width = shape.headWidth
+        let rowWidth = shape.heads * width
+        let count = tile.count * group
+        let maxima = state
+        let sums = state + count
+        let weights = state + 2 * count  // [queries, positions]
+        func start(_ query: Int) -> Int { (tile.lowerBound + query / group) * rowWidth + (head * group + query % group) * width }
+        for query in 0..<count {
+            maxima[query] = -.infinity
+            sums[query] = 0
+            for d in stride(from: 0, to: width, by: 16) { output.store(Vector.zero, start(query) + d) }
+        }
+        let scale = 1 / Float(width).squareRoot()
+        var pageIndex = 0
+        var live = tile
+        while true {
+            // Rows whose past ends before this page drop out; what is left is cut where neighbours' pages differ.
+            live = tile.lowerBound..<(tile.last { rows[$0].position / positions >= pageIndex }.map { $0 + 1 } ?? tile.lowerBound)
+            if live.isEmpty { break }
+            var row = live.lowerBound
+            while row < live.upperBound {
+                guard rows[row].position / positions >= pageIndex else {
+                    row += 1
+                    continue
+                }
+                let page = rows[row].pages[pageIndex]
+                var end = row + 1
+                while end < live.upperBound, rows[end].position / positions >= pageIndex, rows[end].pages[pageIndex] == page { end += 1 }
+                let keyBlock = UnsafeRawPointer(keys(page, layer, head))
+                let valueBlock = keyBlock + blockBytes
+
+                // Every (row, head) of the run is one query; four at a time where they see the same number of tokens.
+                var query = (row - tile.lowerBound) * group
+                let lastQuery = (end - tile.lowerBound) * group
+                func visible(_ query: Int) -> Int {
+                    min(positions, rows[tile.lowerBound + query / group].position + 1 - pageIndex * positions)
+                }
+                while query < lastQuery {
+                    let seen = visible(query)
+                    if query + 4 <= lastQuery, visible(query + 1) == seen, visible(query + 2) == seen, visible(query + 3) == seen {
+                        scores4(
+                            queries + start(query), queries + start(query + 1), queries + start(query + 2), queries + start(query + 3), keyBlock,
+                            into: weights + query * positions)
+                        for k in query..<query + 4 {
+                            rescale(k, seen, scale, maxima, sums, weights + k * positions, output + start(k))
+                        }
+                        gather4(
+                            weights + query * positions, seen, valueBlock, output + start(query), output + start(query + 1),
+                            output + start(query + 2), output + start(query + 3))
+                        query += 4
+                    } else {
+                        scores1(queries + start(query), keyBlock, into: weights + query * positions)
+                        rescale(query, seen, scale, maxima, sums, weights + query * positions, output + start(query))
+                        gather1(weights + query * positions, seen, valueBlock, output + start(query))
+                        query += 1
+                    }
+                }
+                row = end
+            }
+            pageIndex += 1
+        }
+        for query in 0..<count {
+            let out = output + start(query)
+            for d in stride(from: 0, to: width, by: 16) { out.store(out.vector(d) / sums[query], d) }
+        }
+    }
+
+    /// The dot products of one query with a page's 32 keys: each adds up along the head's width in order.
+    @inline(__always) private func scores1(_ q: Floats, _ keys: UnsafeRawPointer, into scores: Floats) {
+        var low = Vector.zero
+        var high = Vector.zero
+        for d in 0..<shape.headWidth {
+            let key = keys + d * 32 * Format.bytes
+            let x = Vector(repeating: q[d])
+            low = simd_fma(x, Format.vector(key), low)
+            high = simd_fma(x, Format.vector(key + 16 * Format.bytes), high)
+        }
+        scores.store(low, 0)
+        scores.store(high, 16)
+    }
+
+    /// Four queries at once; the same sums as four times ``scores1(_:_:into:)``.
+    @inline(__always) private func scores4(
+        _ q0: Floats, _ q1: Floats, _ q2: Floats, _ q3: Floats, _ keys: UnsafeRawPointer, into scores: Floats
+    ) {
+        var low0 = Vector.zero, low1 = Vector.zero, low2 = Vector.zero, low3 = Vector.zero
+        var high0 = Vector.zero, high1 = Vector.zero, high2 = Vector.zero, high3 = Vector.zero
+        for d in 0..<shape.headWidth {
+            let key = keys + d * 32 * Format.bytes
+            let low = Format.vector(key)
+            let high = Format.vector(key + 16 * Format.bytes)
+            let (x0, x1) = (Vector(repeating: q0[d]), Vector(repeating: q1[d]))
+            let (x2, x3) = (Vector(repeating: q2[d]), Vector(repeating: q3[d]))
+            low0 = simd_fma(x0, low, low0)
+            low1 = simd_fma(x1, low, low1)
+            low2 = simd_fma(x2, low, low2)
+            low3 = simd_fma(x3, low, low3)
+            high0 = simd_fma(x0, high, high0)
+            high1 = simd_fma(x1, high, high1)
+            high2 = simd_fma(x2, high, high2)
+            high3 = simd_fma(x3, high, high3)
+        }
+        scores.store(low0, 0)
+        scores.store(high0, 16)
+        scores.store(low1, 32)
+        scores.store(high1, 48)
+        scores.store(low2, 64)
+        scores.store(high2, 80)
+        scores.store(low3, 96)
+        scores.store(high3, 112)
+    }
+
+    /// Turns a page's scores into weights, and rescales what the query has summed so far to the new maximum.
+    @inline(__always) private func rescale(
+        _ query: Int, _ seen: Int, _ scale: Float, _ maxima: Floats, _ sums: Floats, _ scores: Floats, _ output: Floats
+    ) {
+        var low = scores.vector(0) * scale
+        var high = scores.vector(16) * scale
+        // Scores of tokens behind the row's own position count as −∞.
+        let lanes = SIMD16<Int32>(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+        let hidden = Vector(repeating: -.infinity)
+        low.replace(with: hidden, where: lanes .>= SIMD16(repeating: Int32(seen)))
+        high.replace(with: hidden, where: lanes .>= SIMD16(repeating: Int32(seen - 16)))
+        let maximum = simd_max(low, high).largest
+        let old = maxima[query]
+        let new = maximum > old ? maximum : old
+        low = exp(low - new)
+        high = exp(high - new)
+        scores.store(low, 0)
+        scores.store(high, 16)
+        if new > old {
+            let shrink = exp(Vector(repeating: old - new))
+            sums[query] = sums[query] * shrink[0]
+            for d in stride(from: 0, to: shape.headWidth, by: 16) { output.store(output.vector(d) * shrink, d) }
+            maxima[query] = new
+        }
+        sums[query] += (low + high).total
+    }
+
+    /// output += Σ weight · value over the page's first `seen` tokens, in order.
+    @inline(__always) private func gather1(_ weights: Floats, _ seen: Int, _ values: UnsafeRawPointer, _ output: Floats) {
+        let stride = shape.headWidth * Format.bytes
+        for d in Swift.stride(from: 0, to: shape.headWidth, by: 16) {
+            var sum = output.vector(d)
+            var value = values + d * Format.bytes
+            for t in 0..<seen {
+                sum = simd_fma(Vector(repeating: weights[t]), Format.vector(value), sum)
+                value += stride
+            }
+            output.store(sum, d)
+        }
+    }
+
+    /// Four queries at once; the same sums as four times ``gather1(_:_:_:_:)``.
+    @inline(__always) private func gather4(
+        _ weights: Floats, _ seen: Int, _ values: UnsafeRawPointer, _ o0: Floats, _ o1: Floats, _ o2: Floats, _ o3: Floats
+    ) {
+        let stride = shape.headWidth * Format.bytes
+        for d in Swift.stride(from: 0, to: shape.headWidth, by: 16) {
+            var (sum0, sum1) = (o0.vector(d), o1.vector(d))
+            var (sum2, sum3) = (o2.vector(d), o3.vector(d))
+            var value = values + d * Format.bytes
+            for t in 0..<seen {
+                let v = Format.vector(value)
+                sum0 = simd_fma(Vector(repeating: weights[t]), v, sum0)
+                sum1 = simd_fma(Vector(repeating: weights[32 + t]), v, sum1)
+                sum2 = simd_fma(Vector(repeating: weights[64 + t]), v, sum2)
+                sum3 = simd_fma(Vector(repeating: weights[96 + t]), v, sum3)
+                value += stride
+            }
+            o0.store(sum0, d)
+            o1.store(sum1, d)
+            o2.store(sum2, d)
+            o3.store(sum3, d)
+        }
+    }
+}
+
+// MARK: - 5. The transformer
+
+/// What is wanted of the distribution after a row.
+enum Want {
+    case nothing
+    /// The `count` most likely tokens; never one of `banned`.
+    case best(_ count: Int, banned: Set<Token>)
+    /// One token's probability.
+    case token(Token)
+}
+
+/// One token to compute: its place in a branch, and what is wanted of it.
+struct Row {
+    let table: PageTable
+    let position: Int
+    let token: Token
+    let want: Want
+    let wantsReward: Bool
+}
+
+/// A token that could follow.
+struct Candidate: Equatable {
+    let token: Token
+    let logit: Float
+    /// ln of its probability among the whole vocabulary.
+    let logprob: Float
+}
+
+/// What came of a row.
+struct Answer {
+    /// What was wanted, the most likely first; of equals the lower id.
+    var candidates: [Candidate] = []
+    var reward: Float?
+    /// False when a logit or the reward is not a finite number: the model is broken.
+    var isSound = true
+}
+
+/// The forward pass.
+final class Transformer {
+    /// The most rows in one pass; more are computed in several.
+    static let maximumRows = 256
+    private static let logitRows = 16
+
+    let model: Model
+    let team: Team
+    let cacheType: CacheType
+    private let x, y, q, k, v, mixed, gate, up, cosines, sines, logits, channel, channelInput, channelOutput, hidden: FloatBuffer
+    private let input = Activations()
+
+    init(_ model: Model, threads: Int, cacheType: CacheType) {
+        self.model = model
+        self.cacheType = cacheType
+        team = Team(threads: max(1, threads))
+        let shape = model.shape
+        let rows = Transformer.maximumRows
+        let queryWidth = shape.heads * shape.headWidth
+        let kvWidth = shape.kvHeads * shape.headWidth
+        let rewardWidth = model.rewardChannel?.width ?? 0
+        x = FloatBuffer(rows * shape.width)
+        y = FloatBuffer(rows * max(shape.width, queryWidth))
+        q = FloatBuffer(rows * queryWidth)
+        k = FloatBuffer(rows * kvWidth)
+        v = FloatBuffer(rows * kvWidth)
+        mixed = FloatBuffer(rows * queryWidth)
+        gate = FloatBuffer(rows * shape.feedForward)
+        up = FloatBuffer(rows * shape.feedForward)
+        cosines = FloatBuffer(rows * shape.rotaryWidth / 2)
+        sines = FloatBuffer(rows * shape.rotaryWidth / 2)
+        logits = FloatBuffer(Transformer.logitRows * shape.vocabulary)
+        channel = FloatBuffer(rows * rewardWidth)
+        channelInput = FloatBuffer(rows * (shape.width + rewardWidth))
+        let widest = model.rewardChannel?.head.map(\.rows).max() ?? 0
+        channelOutput = FloatBuffer(rows * max(rewardWidth, widest))
+        hidden = FloatBuffer(rows * widest)
+    }
+
+    /// Bytes of a cache page for this model.
+    var bytesPerPage: Int {
+        let numbers = model.shape.layers * model.shape.kvHeads * 2 * model.shape.headWidth * PagePool.positions
+        return numbers * (cacheType == .f16 ? 2 : 4)
+    }
+
+    /// Computes rows whose pages are ready to be written, in any mixture of branches, positions in order within each.
+    func forward(_ rows: [Row], pool: PagePool) -> [Answer] {
+        var answers: [Answer] = []
+        answers.reserveCapacity(rows.count)
+        var start = 0
+        while start < rows.count {
+            let end = min(start + Transformer.maximumRows, rows.count)
+            answers += pass(Array(rows[start..<end]), pool)
+            start = end
+        }
+        return answers
+    }
+
+    private func pass(_ rows: [Row], _ pool: PagePool) -> [Answer] {
+        switch cacheType {
+        case .f16: pass(rows, pool, AttentionKernel<F16>(shape: model.shape))
+        case .f32: pass(rows, pool, AttentionKernel<F32>(shape: model.shape))
+        }
+    }
+
+    private func pass<Format>(_ rows: [Row], _ pool: PagePool, _ attention: AttentionKernel<Format>) -> [Answer] {
+        let shape = model.shape
+        let n = rows.count
+        let width = shape.width
+        let queryWidth = shape.heads * shape.headWidth
+        let kvWidth = shape.kvHeads * shape.headWidth
+        let places = places(rows, pool)
+        let rewarded = model.rewardChannel == nil ? [] : rows.indices.filter { rows[$0].wantsReward }
+        findRotations(rows)
+
+        // h_0: the embeddings, [n, width].
+        for (i, row) in rows.enumerated() { model.embedding.dequantize(row: Int(row.token), into: x.base + i * width) }
+        rewardLayer(0, rewarded)
+
+        for (l, layer) in model.layers.enumerated() {
+            // Attention: queries, keys and values of the normed stream, [n, heads or kvHeads, headWidth].
+            normalize(x.base, layer.attentionNorm, rows: n, into: y.base)
+            input.set(y.base, rows: n, columns: width)
+            layer.query.multiply(input, into: q.base, team)
+            layer.key.multiply(input, into: k.base, team)
+            layer.value.multiply(input, into: v.base, team)
+            addBias(layer.queryBias, to: q.base, rows: n)
+            addBias(layer.keyBias, to: k.base, rows: n)
+            addBias(layer.valueBias, to: v.base, rows: n)
+            if let norm = layer.queryNorm { normalize(q.base, norm, rows: n * shape.heads, into: q.base) }
+            if let norm = layer.keyNorm { normalize(k.base, norm, rows: n * shape.kvHeads, into: k.base) }
+            for i in 0..<n {
+                rotate(q.base + i * queryWidth, heads: shape.heads, row: i)
+                rotate(k.base + i * kvWidth, heads: shape.kvHeads, row: i)
+                attention.store(keys: k.base + i * kvWidth, values: v.base + i * kvWidth, layer: l, row: places[i])
+            }
+            attention.attend(q.base, rows: places, layer: l, into: mixed.base, team)
+            input.set(mixed.base, rows: n, columns: queryWidth)
+            layer.attentionOutput.multiply(input, into: y.base, team)
+            add(y.base, to: x.base, count: n * width)
+
+            // Feed-forward: down(silu(gate) · up), [n, feedForward] inside.
+            normalize(x.base, layer.feedForwardNorm, rows: n, into: y.base)
+            input.set(y.base, rows: n, columns: width)
+            layer.gate.multiply(input, into: gate.base, team)
+            layer.up.multiply(input, into: up.base, team)
+            team.share(n, cost: 32 * n * shape.feedForward) { range in
+                for i in range {
+                    silu(self.gate.base + i * shape.feedForward, times: self.up.base + i * shape.feedForward, count: shape.feedForward)
+                }
+            }
+            input.set(gate.base, rows: n, columns: shape.feedForward)
+            layer.down.multiply(input, into: y.base, team)
+            add(y.base, to: x.base, count: n * width)
+
+            if l + 1 < shape.layers { rewardLayer(l + 1, rewarded) }
+        }
+
+        // h_L: the last layer's stream behind the final norm, [n, width].
+        normalize(x.base, model.outputNorm, rows: n, into: x.base)
+        var answers = [Answer](repeating: Answer(), count: n)
+        rewardHead(rewarded, &answers)
+        readLogits(rows, &answers)
+        return answers
+    }
+
+    private func places(_ rows: [Row], _ pool: PagePool) -> [RowPlace] {
+        var tables: [ObjectIdentifier: [UnsafeMutableRawPointer]] = [:]
+        return rows.map { row in
+            let id = ObjectIdentifier(row.table)
+            let table = tables[id] ?? row.table.pages.map(pool.address)
+            tables[id] = table
+            return RowPlace(position: row.position, pages: table)
+        }
+    }
+
+    private func normalize(_ x: Floats, _ weight: [Float], rows: Int, into y: Floats) {
+        team.share(rows, cost: 4 * rows * weight.count) { range in
+            for i in range {
+                rmsNorm(x + i * weight.count, weight, epsilon: self.model.shape.normEpsilon, into: y + i * weight.count)
+            }
+        }
+    }
+
+    private func addBias(_ bias: [Float]?, to rows: Floats, rows n: Int) {
+        guard let bias else { return }
+        bias.withUnsafeBufferPointer { bias in
+            for i in 0..<n { add(bias.baseAddress.unsafelyUnwrapped, to: rows + i * bias.count, count: bias.count) }
+        }
+    }
+
+    /// Sine and cosine of every pair's angle for every row's position, `[n, rotaryWidth / 2]`.
+    private func findRotations(_ rows: [Row]) {
+        let pairs = model.shape.rotaryWidth / 2
+        for (i, row) in rows.enumerated() {
+            for (pair, frequency) in model.shape.rotaryFrequencies.enumerated() {
+                let (sine, cosine) = exactSineCosine(Double(Float(row.position) * frequency))
+                sines.base[i * pairs + pair] = Float(sine)
+                cosines.base[i * pairs + pair] = Float(cosine)
+            }
+        }
+    }
+
+    /// Rotary position embedding of one row's heads, in place. Source: RoFormer, arXiv 2104.09864.
+    private func rotate(_ heads: Floats, heads count: Int, row: Int) {
+        let shape = model.shape
+        let pairs = shape.rotaryWidth / 2
+        let cosine = cosines.base + row * pairs
+        let sine = sines.base + row * pairs
+        let (step, distance) = shape.rotaryNeighbours ? (2, 1) : (1, pairs)
+        for head in 0..<count {
+            let h = heads + head * shape.headWidth
+            for pair in 0..<pairs {
+                let (a, b) = (h[step * pair], h[step * pair + distance])
+                h[step * pair] = a * cosine[pair] - b * sine[pair]
+                h[step * pair + distance] = a * sine[pair] + b * cosine[pair]
+            }
+        }
+    }
+
+    /// One step of the reward channel for the rows that asked for it: r = silu(W_1 · rmsNorm(h_0)), then r += silu(W_{i+1} · rmsNorm([h_i ; r])).
+    private func rewardLayer(_ i: Int, _ rewarded: [Int]) {
+        guard let channel = model.rewardChannel, !rewarded.isEmpty else { return }
+        let (norm, weight) = channel.layers[i]
+        gatherChannelInput(rewarded, withStream: i > 0)
+        let columns = weight.columns
+        normalize(channelInput.base, norm, rows: rewarded.count, into: channelInput.base)
+        input.set(channelInput.base, rows: rewarded.count, columns: columns)
+        let count = rewarded.count * channel.width
+        weight.multiply(input, into: channelOutput.base, team)
+        silu(channelOutput.base, count: count)
+        if i == 0 { self.channel.base.update(from: channelOutput.base, count: count) } else { add(channelOutput.base, to: self.channel.base, count: count) }
+    }
+
+    /// reward = head · [h_L ; r_L]; the first output is the reward.
+    private func rewardHead(_ rewarded: [Int], _ answers: inout [Answer]) {
+        guard let channel = model.rewardChannel, !rewarded.isEmpty else { return }
+        gatherChannelInput(rewarded, withStream: true)
+        var source = channelInput
+        for (i, matrix) in channel.head.enumerated() {
+            input.set(source.base, rows: rewarded.count, columns: matrix.columns)
+            matrix.multiply(input, into: channelOutput.base, team)
+            guard i + 1 < channel.head.count else { break }
+            let count = rewarded.count * matrix.rows
+            silu(channelOutput.base, count: count)
+            hidden.base.update(from: channelOutput.base, count: count)
+            source = hidden
+        }
+        for (i, row) in rewarded.enumerated() {
+            let reward = channelOutput.base[i * channel.outputs]
+            answers[row].reward = reward
+            if !reward.isFinite { answers[row].isSound = false }
+        }
+    }
+
+    /// [h ; r] of the rewarded rows side by side, `[rewarded, width + r]`, or h alone.
+    private func gatherChannelInput(_ rewarded: [Int], withStream: Bool) {
+        let width = model.shape.width
+        let narrow = withStream ? model.rewardChannel?.width ?? 0 : 0
+        for (i, row) in rewarded.enumerated() {
+            let target = channelInput.base + i * (width + narrow)
+            target.update(from: x.base + row * width, count: width)
+            (target + width).update(from: channel.base + i * narrow, count: narrow)
+        }
+    }
+
+    /// Logits of the rows that want something of them, a few at a time, and what is wanted read off.
+    private func readLogits(_ rows: [Row], _ answers: inout [Answer]) {
+        let wanting = rows.indices.filter { if case .nothing = rows[$0].want { false } else { true } }
+        let width = model.shape.width
+        for start in stride(from: 0, to: wanting.count, by: Transformer.logitRows) {
+            let some = wanting[start..<min(start + Transformer.logitRows, wanting.count)]
+            for (i, row) in some.enumerated() { (y.base + i * width).update(from: x.base + row * width, count: width) }
+            input.set(y.base, rows: some.count, columns: width)
+            model.output.multiply(input, into: logits.base, team)
+            for (i, row) in some.enumerated() {
+                let logits = UnsafeBufferPointer(start: self.logits.base + i * model.shape.vocabulary, count: model.shape.vocabulary)
+                observeLogits?(rows[row], logits)
+                if let candidates = read(logits, rows[row].want) { answers[row].candidates = candidates } else { answers[row].isSound = false }
+            }
+        }
+    }
+
+    /// For tests: sees every row of logits, `[vocabulary]`.
+    var observeLogits: ((Row, UnsafeBufferPointer<Float>) -> Void)?
+}
+
+/// The wanted candidates of one row of logits, or nil when they are not all numbers.
+func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want) -> [Candidate]? {
+    guard let base = logits.baseAddress else { return nil }
+    let x = UnsafePointer(base)
+    var largest = -Float.infinity
+    for logit in logits where logit > largest { largest = logit }
+    guard largest.isFinite else { return nil }
+
+    // ln Σ e^logit, added in vectors over pieces of 1,024 logits and in 64 bits over the pieces.
+    var sum = 0.0
+    for piece in stride(from: 0, to: logits.count, by: 1024) {
+        var partial = Vector.zero
+        for c in stride(from: piece, to: min(piece + 1024, logits.count), by: 16) {
+            let count = logits.count - c
+            if count >= 16 {
+                partial += exp(x.vector(c) - largest)
+            } else {
+                let e = exp(x.partialVector(c, count) - largest)
+                for lane in 0..<count { partial[lane] += e[lane] }
+            }
+        }
+        sum += Double(partial.total)
+    }
+    guard sum.isFinite, sum > 0 else { return nil }
+    let normalizer = Double(largest) + exactLog(sum)
+    func candidate(_ token: Int) -> Candidate {
+        Candidate(token: Token(token), logit: logits[token], logprob: Float(Double(logits[token]) - normalizer))
+    }
+
+    switch want {
+    case .nothing: return []
+    case .token(let token): return logits.indices.contains(Int(token)) ? [candidate(Int(token))] : nil
+    case .best(let count, let banned):
+        var best: [Int] = []
+        for token in logits.indices {
+            let logit = logits[token]
+            if best.count == count, logit <= logits[best[count - 1]] { continue }
+            if banned.contains(Token(token)) { continue }
+            let place = best.lastIndex { logits[$0] >= logit }.map { $0 + 1 } ?? 0
+            best.insert(token, at: place)
+            if best.count > count { best.removeLast() }
+        }
+        return best.map(candidate)
+    }
+}
+
+// MARK: - 6. Decoders
+
+/// Why an answer ended.
+public enum FinishReason: String, Sendable {
+    /// An end-of-answer token or a stop string.
+    case stop
+    /// The limit of tokens.
+    case length
+    case cancelled, deadline
+}
+
+/// Why a request could not be carried out.
+public enum EngineFailure: Error, Sendable, Equatable {
+    case invalid(String, field: String)
+    case contextOverflow(String, field: String)
+    case overloaded(String)
+    case modelError(String)
+}
+
+/// A token of an answer.
+public struct GeneratedToken: Sendable, Equatable {
+    public let token: Token
+    /// The text that became certain with it; the texts of an answer's tokens, one after another, are its text.
+    public var text: String
+    public let logprob: Float
+    /// Nil without a reward channel.
+    public var reward: Float?
+}
+
+/// What a decoder says while it works.
+public enum Output: Sendable, Equatable {
+    case token(index: Int, GeneratedToken)
+    /// Look-ahead has chosen: tokens `from ..< to` of the answer, the score of the best leaf behind them, and what was dropped.
+    case commit(index: Int, from: Int, to: Int, score: Double, rejected: [Rejected])
+    /// The leading branch's text behind what is committed.
+    case draft(String)
+    case done(FinishReason, Summary)
+    case scored([GeneratedToken], Summary)
+    case failed(EngineFailure)
+
+    /// A candidate that was not chosen.
+    public struct Rejected: Sendable, Equatable {
+        public let tokens: [GeneratedToken]
+        public let score: Double
+    }
+
+    /// What an answer took.
+    public struct Summary: Sendable, Equatable {
+        public var promptTokens = 0
+        public var completionTokens = 0
+        /// Every generated token that was asked for, on all branches.
+        public var evaluatedTokens = 0
+        /// Prompt tokens that were found in the cache; depends on what ran before.
+        public var cachedTokens = 0
+        /// Mean over the answer's tokens.
+        public var reward: Double?
+    }
+}
+
+/// Decodes one answer: asks for rows, receives what came of them, says what it has decided.
+protocol Decoder: AnyObject {
+    /// The rows to compute next, at most `limit` where it has a choice; their pages need not be ready.
+    func rows(limit: Int) -> [Row]
+    /// Takes the answers to the rows of the last call, in their order.
+    func receive(_ answers: [Answer]) -> [Output]
+    /// A table that holds the prompt and the first `count` tokens decided on.
+    var history: (table: PageTable, count: Int)? { get }
+}
+
+/// What holds for all branches of an answer.
+struct Rules {
+    let endOfGeneration: Set<Token>
+    let ignoreEOS: Bool
+    let maxTokens: Int
+    /// Whether every token gets a reward.
+    let hasRewards: Bool
+    /// The position of the answer's first token.
+    let start: Int
+
+    func best(_ count: Int) -> Want { .best(count, banned: ignoreEOS ? endOfGeneration : []) }
+}
+
+/// An answer so far, on one branch.
+struct Branch {
+    var stream: TextStream
+    private(set) var count = 0
+    private(set) var rewardSum = 0.0
+    private(set) var rewarded = 0
+    private(set) var lastReward = 0.0
+    private(set) var finish: FinishReason?
+
+    init(stream: TextStream) { self.stream = stream }
+
+    /// Adds a token and finds out whether the answer ends with it.
+    mutating func append(_ candidate: Candidate, _ rules: Rules) -> GeneratedToken {
+        count += 1
+        var text = ""
+        if rules.endOfGeneration.contains(candidate.token) {
+            finish = .stop
+        } else {
+            text = stream.append(candidate.token)
+            if stream.isStopped { finish = .stop } else if count >= rules.maxTokens { finish = .length }
+        }
+        if finish != nil { text += stream.finish() }
+        return GeneratedToken(token: candidate.token, text: text, logprob: candidate.logprob, reward: nil)
+    }
+
+    /// Adds the reward of the next token that has none yet.
+    mutating func credit(_ reward: Float?) {
+        guard let reward else { return }
+        rewardSum += Double(reward)
+        lastReward = Double(reward)
+        rewarded += 1
+    }
+
+    var meanReward: Double? { rewarded == 0 ? nil : rewardSum / Double(rewarded) }
+}
+
+/// The most likely token, again and again.
+final class Greedy: Decoder {
+    private let rules: Rules
+    private let table: PageTable
+    private var branch: Branch
+    /// Chosen, but not computed yet: its reward is open.
+    private var pending: GeneratedToken?
+    private var said: [Output] = []
+
+    init(_ rules: Rules, _ table: PageTable, stream: TextStream, first: [Candidate]) {
+        self.rules = rules
+        self.table = table
+        branch = Branch(stream: stream)
+        choose(first)
+    }
+
+    /// Without a reward to wait for, a token is said as soon as it is chosen, and the last one need not be computed.
+    private func choose(_ candidates: [Candidate]) {
+        guard let best = candidates.first else { return }
+        let token = branch.append(best, rules)
+        pending = token
+        if !rules.hasRewards { say(token) }
+    }
+
+    private func say(_ token: GeneratedToken) {
+        said.append(.token(index: branch.count - 1, token))
+        guard let finish = branch.finish else { return }
+        said.append(.done(finish, Output.Summary(completionTokens: branch.count, reward: branch.meanReward)))
+        pending = nil
+    }
+
+    func rows(limit: Int) -> [Row] {
+        guard let pending else { return [] }
+        return [
+            Row(
+                table: table, position: rules.start + branch.count - 1, token: pending.token,
+                want: branch.finish == nil ? rules.best(1) : .nothing, wantsReward: true)
+        ]
+    }
+
+    func receive(_ answers: [Answer]) -> [Output] {
+        if let answer = answers.first, var token = pending {
+            branch.credit(answer.reward)
+            if rules.hasRewards {
+                token.reward = answer.reward
+                say(token)
+            }
+            if branch.finish == nil { choose(answer.candidates) }
+        }
+        defer { said = [] }
+        return said
+    }
+
+    var history: (table: PageTable, count: Int)? { (table, pending == nil && rules.hasRewards ? branch.count : branch.count - 1) }
+}
+
+/// The settings of a look-ahead search.
+public struct Search: Sendable, Equatable {
+    /// How a leaf is judged.
+    public enum Score: String, Sendable, CaseIterable {
+        /// The mean reward of all the answer's tokens up to the leaf: the paper's.
+        case mean
+        /// The reward at the leaf: a value model's.
+        case last
+    }
+
+    /// n: children of a node.
+    public var width = 2
+    /// k: tokens of a chunk.
+    public var chunk = 10
+    /// d: levels looked ahead behind the candidates.
+    public var depth = 2
+    /// A child needs at least this share of the likeliest child's probability; 0 takes all.
+    public var minP: Float = 0
+    public var score = Score.mean
+
+    public init() {}
+
+    /// n^(d+1), the leaves of a full tree, or nil when they are too many to count.
+    public var leaves: Int? { power(depth + 1) }
+
+    /// n + n² + … + n^(d+1), the chunks of a full tree.
+    var chunks: Int { (1...depth + 1).reduce(0) { $0 + (power($1) ?? Int(Int32.max)) } }
+
+    private func power(_ exponent: Int) -> Int? {
+        var product = 1
+        for _ in 0..<exponent {
+            product *= width
+            if product > 1 << 20 { return nil }
+        }
+        return product
+    }
+}
+
+/// Streaming look-ahead: grow a tree of chunks below the committed end, commit the child with the best leaf below it, keep its subtree, go on.
+///
+/// Level 1 of the tree holds n candidates, the d levels below are the look-ahead. Child j of a node begins with the j-th most likely token and
+/// goes on greedily for k − 1 more. A level's chunks grow together, a token a step. Source: arXiv 2503.00029.
+final class StreamingLookAhead: Decoder {
+    /// A chunk: an edge of the tree and the node at its end.
+    private final class Node {
+        let children = Children()
+        var tokens: [GeneratedToken] = []
+        var branch: Branch
+        /// Held by leaves only; an inner node's is its children's.
+        var table: PageTable?
+        /// What could follow the chunk.
+        var next: [Candidate] = []
+        /// Whether its last token still has to be computed.
+        var isGrowing = false
+
+        init(_ branch: Branch, _ table: PageTable?) {
+            self.branch = branch
+            self.table = table
+        }
+
+        final class Children { var nodes: [Node] = [] }
+        var leaves: [Node] { children.nodes.isEmpty ? [self] : children.nodes.flatMap(\.leaves) }
+    }
+
+    private let rules: Rules
+    private let search: Search
+    private let wantsBranches: Bool
+    private let wantsDraft: Bool
+    /// The committed end.
+    private var root: Node
+    /// Levels of chunks below the root.
+    private var levels = 0
+    private var growing: [Node] = []
+    private var commits = 0
+    private var draft: String?
+    private var isDone = false
+
+    init(_ rules: Rules, _ search: Search, _ table: PageTable, stream: TextStream, first: [Candidate], branches: Bool, draft: Bool) {
+        self.rules = rules
+        self.search = search
+        wantsBranches = branches
+        wantsDraft = draft
+        root = Node(Branch(stream: stream), table)
+        root.next = first
+        growLevel()
+    }
+
+    /// Gives every unfinished leaf its children.
+    private func growLevel() {
+        for leaf in root.leaves where leaf.branch.finish == nil { expand(leaf) }
+        levels += 1
+    }
+
+    private func expand(_ node: Node) {
+        guard let likeliest = node.next.first, let table = node.table else { return }
+        for candidate in node.next {
+            // p_j ≥ min_p · p_1, from the logits.
+            guard exp(Vector(repeating: candidate.logit - likeliest.logit))[0] >= search.minP else { break }
+            let child = Node(node.branch, table.fork())
+            child.tokens = [child.branch.append(candidate, rules)]
+            child.isGrowing = true
+            node.children.nodes.append(child)
+            growing.append(child)
+        }
+        node.table = nil
+        node.next = []
+    }
+
+    func rows(limit: Int) -> [Row] {
+        growing.compactMap { node in
+            guard let table = node.table, let token = node.tokens.last else { return nil }
+            let want: Want =
+                node.branch.finish != nil ? .nothing : node.tokens.count < search.chunk ? rules.best(1) : rules.best(search.width)
+            return Row(
+                table: table, position: rules.start + node.branch.count - 1, token: token.token, want: want, wantsReward: true)
+        }
+    }
+
+    func receive(_ answers: [Answer]) -> [Output] {
+        for (node, answer) in zip(growing, answers) {
+            node.branch.credit(answer.reward)
+            node.tokens[node.tokens.count - 1].reward = answer.reward
+            if node.branch.finish != nil {
+                node.isGrowing = false
+            } else if node.tokens.count == search.chunk {
+                node.next = answer.candidates
+                node.isGrowing = false
+            } else if let best = answer.candidates.first {
+                node.tokens.append(node.branch.append(best, rules))
+            }
+        }
+        growing.removeAll { !$0.isGrowing }
+
+        var said: [Output] = []
+        // With nothing left to grow: a level deeper, or, when the tree is full or its leaves are all finished, a commit.
+        while growing.isEmpty, !isDone {
+            if levels <= search.depth, root.leaves.contains(where: { $0.branch.finish == nil }) { growLevel() } else { said += commit() }
+        }
+        if wantsDraft, !isDone { said += leadingText() }
+        return said
+    }
+
+    private func score(_ leaf: Node) -> Double {
+        switch search.score {
+        case .mean: leaf.branch.meanReward ?? -.infinity
+        case .last: leaf.branch.lastReward
+        }
+    }
+
+    /// Moves the root to the child with the highest-scoring leaf below it; of equals the likelier one.
+    private func commit() -> [Output] {
+        let candidates = root.children.nodes.map { node in (node: node, score: node.leaves.map(score).max() ?? -.infinity) }
+        guard var best = candidates.first else {
+            isDone = true
+            return [.failed(.modelError("the model left no token to go on with"))]
+        }
+        for candidate in candidates.dropFirst() where candidate.score > best.score { best = candidate }
+
+        let from = root.branch.count
+        var said: [Output] = best.node.tokens.enumerated().map { .token(index: from + $0, $1) }
+        let rejected = candidates.filter { wantsBranches && $0.node !== best.node }
+        said.append(
+            .commit(
+                index: commits, from: from, to: best.node.branch.count, score: best.score,
+                rejected: rejected.map { Output.Rejected(tokens: $0.node.tokens, score: $0.score) }))
+        commits += 1
+        root = best.node
+        levels -= 1
+        draft = nil
+        if let finish = root.branch.finish {
+            isDone = true
+            said.append(.done(finish, Output.Summary(completionTokens: root.branch.count, reward: root.branch.meanReward)))
+        }
+        return said
+    }
+
+    /// The uncommitted text of the branch that scores best so far, if it is news.
+    private func leadingText() -> [Output] {
+        func paths(_ node: Node, _ text: String) -> [(leaf: Node, text: String)] {
+            node.children.nodes.isEmpty
+                ? [(node, text)]
+                : node.children.nodes.flatMap { paths($0, text + $0.tokens.map(\.text).joined()) }
+        }
+        var best: (score: Double, text: String)?
+        for (leaf, text) in paths(root, "") where best == nil || score(leaf) > best?.score ?? -.infinity { best = (score(leaf), text) }
+        guard let text = best?.text, text != draft else { return [] }
+        draft = text
+        return [.draft(text)]
+    }
+
+    var history: (table: PageTable, count: Int)? { root.leaves.first?.table.map { ($0, root.branch.count) } }
+}
+
+/// Teacher forcing: the log-probability and the reward of given tokens.
+final class Scoring: Decoder {
+    private let tokens: [Token]
+    private let completionStart: Int
+    private let table: PageTable
+    private var marks: [PrefixCache.Mark]
+    private var position: Int
+    private let pieces: (Token) -> String
+
+    /// `tokens` from `completionStart` on are scored; `marks` are known of the first ones, and `position` is the first to compute.
+    init(
+        _ tokens: [Token], completionStart: Int, _ table: PageTable, marks: [PrefixCache.Mark], position: Int,
+        pieces: @escaping (Token) -> String
+    ) {
+        self.tokens = tokens
+        self.completionStart = completionStart
+        self.table = table
+        self.marks = marks + Array(repeating: PrefixCache.Mark(), count: tokens.count - marks.count)
+        self.position = position
+        self.pieces = pieces
+    }
+
+    func rows(limit: Int) -> [Row] {
+        (position..<min(tokens.count, position + max(1, limit))).map { p in
+            let next = p + 1
+            return Row(
+                table: table, position: p, token: tokens[p],
+                want: next >= completionStart && next < tokens.count ? .token(tokens[next]) : .nothing, wantsReward: p >= completionStart)
+        }
+    }
+
+    func receive(_ answers: [Answer]) -> [Output] {
+        for answer in answers {
+            if position >= completionStart { marks[position].reward = answer.reward }
+            if let candidate = answer.candidates.first { marks[position + 1].logprob = candidate.logprob }
+            position += 1
+        }
+        return position < tokens.count ? [] : [result]
+    }
+
+    /// The result, once nothing is left to compute.
+    var result: Output {
+        var sum = 0.0
+        var rewarded = 0
+        let scored = (completionStart..<tokens.count).map { p in
+            if let reward = marks[p].reward {
+                sum += Double(reward)
+                rewarded += 1
+            }
+            return GeneratedToken(token: tokens[p], text: pieces(tokens[p]), logprob: marks[p].logprob ?? 0, reward: marks[p].reward)
+        }
+        let mean = rewarded == 0 ? nil : sum / Double(rewarded)
+        return .scored(
+            scored, Output.Summary(promptTokens: completionStart, completionTokens: tokens.count - completionStart, reward: mean))
+    }
+
+    var history: (table: PageTable, count: Int)? { (table, max(0, position - completionStart)) }
+}
+
+// MARK: - 7. The batch step
+
+/// What can be asked of the engine.
+public enum Work: Sendable {
+    case generate(Generation)
+    /// The log-probability and reward of every token of `completion` behind `prompt`.
+    case score(prompt: [Token], completion: [Token])
+}
+
+/// An answer to be written.
+public struct Generation: Sendable {
+    public enum Method: Sendable, Equatable {
+        case greedy
+        case sla(Search)
+    }
+    public var prompt: [Token]
+    public var method = Method.greedy
+    public var maxTokens = 256
+    /// The answer ends before the first of these.
+    public var stop: [String] = []
+    /// Never choose an end-of-answer token.
+    public var ignoreEOS = false
+    /// Whether commits tell what was dropped.
+    public var branches = false
+    public var draft = false
+
+    public init(prompt: [Token]) { self.prompt = prompt }
+}
+
+/// Runs any number of requests at once, a batch step at a time. Not for use by several threads at once.
+///
+/// ```swift
+/// let engine = Engine(try Model(path: "model.gguf"))
+/// let job = try engine.submit(.generate(Generation(prompt: tokens)))
+/// while !engine.isIdle { for (job, output) in engine.step() { … } }
+/// ```
+public final class Engine {
+    public typealias JobID = Int
+
+    /// Rows of prompts that a step takes on beside the running answers.
+    static let prefillRows = 256
+    /// Rows that scoring may ask for in one step.
+    static let scoringRows = 128
+    /// Jobs that run at once; others wait in order.
+    static let maximumJobs = 64
+
+    public let model: Model
+    /// The longest table, in tokens.
+    public let context: Int
+    let transformer: Transformer
+    let cache: PrefixCache
+    private var jobs: [Job] = []
+    private var waiting: [Job] = []
+    private var nextID = 0
+
+    /// - Parameters:
+    ///   - threads: how many threads compute; results do not depend on it.
+    ///   - context: the longest table in tokens; at most what the model was made for, which is the default.
+    ///   - cacheBytes: the budget of keys and values.
+    public init(_ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16) {
+        self.model = model
+        self.context = max(1, min(context ?? model.shape.context, model.shape.context))
+        transformer = Transformer(model, threads: threads, cacheType: cacheType)
+        cache = PrefixCache(pool: PagePool(bytesPerPage: transformer.bytesPerPage, budget: cacheBytes))
+    }
+
+    /// A request on its way.
+    private final class Job {
+        let id: JobID
+        let work: Work
+        /// What is computed before decoding begins.
+        let prompt: [Token]
+        /// The most pages it can hold at once.
+        let pages: Int
+        var decoder: (any Decoder)?
+        var table: PageTable?
+        /// Prompt tokens whose keys and values are there.
+        var prefilled = 0
+        var summary = Output.Summary()
+        /// The answer so far, for the cache.
+        var answer: [Token] = []
+        var marks: [PrefixCache.Mark]
+        var rows = 0..<0
+
+        init(id: JobID, work: Work, prompt: [Token], pages: Int) {
+            self.id = id
+            self.work = work
+            self.prompt = prompt
+            self.pages = pages
+            marks = Array(repeating: PrefixCache.Mark(), count: prompt.count)
+        }
+    }
+
+    public var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
+    public var activeJobs: Int { jobs.count }
+    public var waitingJobs: Int { waiting.count }
+    /// Pages that hold something, the most there may be, and the bytes of one.
+    public var cachePages: (used: Int, capacity: Int, bytesPerPage: Int) { (cache.pool.used, cache.pool.capacity, cache.pool.bytesPerPage) }
+    public var evictions: Int { cache.evictions }
+
+    /// Takes on a request. Throws ``EngineFailure`` when it can never be carried out.
+    public func submit(_ work: Work) throws -> JobID {
+        let prompt: [Token]
+        var room: Int
+        var chunks = 0
+        var chunk = 0
+        switch work {
+        case .generate(let generation):
+            prompt = generation.prompt
+            guard generation.maxTokens > 0 else { throw EngineFailure.invalid("max_tokens must be at least 1", field: "max_tokens") }
+            room = min(generation.maxTokens, context - prompt.count)
+            if case .sla(let search) = generation.method {
+                try check(search)
+                chunks = search.chunks
+                chunk = min(search.chunk, room)
+            }
+        case .score(let given, let completion):
+            prompt = given
+            room = completion.count
+            guard !completion.isEmpty else { throw EngineFailure.invalid("the completion has no tokens", field: "completion") }
+            try check(completion, field: "completion")
+        }
+        guard !prompt.isEmpty else { throw EngineFailure.invalid("the prompt has no tokens", field: "prompt") }
+        try check(prompt, field: "prompt")
+        guard prompt.count < context, prompt.count + room <= context else {
+            throw EngineFailure.contextOverflow(
+                "the prompt's \(prompt.count) tokens leave no room in a context of \(context); shorten it", field: "prompt")
+        }
+        let perPage = PagePool.positions
+        let pages = (prompt.count + room) / perPage + 2 + chunks * (chunk / perPage + 2)
+        guard pages <= cache.pool.capacity else {
+            let needed = pages * cache.pool.bytesPerPage / (1 << 20) + 1
+            throw EngineFailure.overloaded("this request may need \(needed) MiB of cache; raise --cache-mib, or lower max_tokens, width or depth")
+        }
+        nextID += 1
+        waiting.append(Job(id: nextID, work: work, prompt: prompt, pages: pages))
+        return nextID
+    }
+
+    private func check(_ tokens: [Token], field: String) throws {
+        guard let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabulary }) else { return }
+        throw EngineFailure.invalid("token \(wrong) is not in the vocabulary of \(model.shape.vocabulary)", field: field)
+    }
+
+    private func check(_ search: Search) throws {
+        guard model.rewardChannel != nil else {
+            throw EngineFailure.invalid("sla needs a reward channel; start with --reward FILE, or use greedy", field: "decoder")
+        }
+        guard (1...64).contains(search.width) else { throw EngineFailure.invalid("width must be from 1 to 64", field: "width") }
+        guard (1...4096).contains(search.chunk) else { throw EngineFailure.invalid("chunk must be from 1 to 4096", field: "chunk") }
+        guard (0...64).contains(search.depth) else { throw EngineFailure.invalid("depth must be from 0 to 64", field: "depth") }
+        guard search.minP >= 0, search.minP <= 1 else { throw EngineFailure.invalid("min_p must be from 0 to 1", field: "min_p") }
+        guard let leaves = search.leaves, leaves <= 1024 else {
+            throw EngineFailure.invalid("width ^ (depth + 1) is over 1024 branches; lower width or depth", field: "depth")
+        }
+    }
+
+    /// Ends a request early; it says `done` with the tokens it has decided on. Nil when there is no such request.
+    public func cancel(_ id: JobID, reason: FinishReason = .cancelled) -> Output? {
+        guard let job = jobs.first(where: { $0.id == id }) ?? waiting.first(where: { $0.id == id }) else { return nil }
+        retire(job)
+        waiting.removeAll { $0 === job }
+        job.summary.completionTokens = job.answer.count
+        job.summary.promptTokens = job.prompt.count
+        let rewards = job.marks.dropFirst(job.prompt.count).compactMap(\.reward)
+        job.summary.reward = rewards.isEmpty ? nil : rewards.reduce(0.0) { $0 + Double($1) } / Double(rewards.count)
+        return .done(reason, job.summary)
+    }
+
+    /// Forgets every cached prefix; running requests keep theirs.
+    public func clearCache() { cache.clear() }
+
+    /// One forward pass for everything that is running, and what it led to.
+    public func step() -> [(JobID, Output)] {
+        admit()
+        var outputs: [(JobID, Output)] = []
+        var rows: [Row] = []
+        for job in jobs where job.decoder != nil { add(job, job.decoder?.rows(limit: Engine.scoringRows) ?? [], to: &rows, &outputs) }
+        prefill(&rows, &outputs)
+        let answers = transformer.forward(rows, pool: cache.pool)
+        for job in jobs where !job.rows.isEmpty {
+            let own = answers[job.rows]
+            if own.allSatisfy(\.isSound) {
+                receive(job, Array(own), &outputs)
+            } else {
+                fail(job, .modelError("the model computed a number that is not finite; its file may be damaged"), &outputs)
+            }
+        }
+        return outputs
+    }
+
+    /// Lets waiting requests begin, in order, while the pages they may need are there for all.
+    private func admit() {
+        var reserved = jobs.reduce(0) { $0 + $1.pages }
+        while let next = waiting.first, jobs.count < Engine.maximumJobs, reserved + next.pages <= cache.pool.capacity {
+            reserved += next.pages
+            jobs.append(waiting.removeFirst())
+        }
+    }
+
+    /// Adds a job's rows to the batch once their pages can be written.
+    private func add(_ job: Job, _ wanted: [Row], to rows: inout [Row], _ outputs: inout [(JobID, Output)]) {
+        do {
+            for row in wanted { try row.table.prepareToWrite(row.position, cache) }
+            job.rows = rows.count..<rows.count + wanted.count
+            if job.decoder != nil { job.summary.evaluatedTokens += wanted.count }
+            rows += wanted
+        } catch {
+            fail(job, error as? EngineFailure ?? .modelError("\(error)"), &outputs)
+        }
+    }
+
+    /// Adds pieces of prompts. A prompt that begins like one that is already on its way waits for it, and then finds it in the cache.
+    private func prefill(_ rows: inout [Row], _ outputs: inout [(JobID, Output)]) {
+        var left = Engine.prefillRows
+        var begun: [[Token]] = []
+        for job in jobs where job.decoder == nil {
+            guard left > 0 else { break }
+            let prompt = fullPrompt(job)
+            if job.table == nil {
+                let shared = begun.map { zip($0, prompt).prefix { $0 == $1 }.count }.max() ?? 0
+                if shared >= PagePool.positions { continue }
+                begin(job, &outputs)
+            }
+            begun.append(prompt)
+            guard let table = job.table, job.decoder == nil else { continue }
+            let end = min(job.prompt.count, job.prefilled + left)
+            let piece = (job.prefilled..<end).map { p in
+                Row(
+                    table: table, position: p, token: job.prompt[p], want: p + 1 == job.prompt.count ? firstWant(job) : .nothing,
+                    wantsReward: false)
+            }
+            left -= piece.count
+            add(job, piece, to: &rows, &outputs)
+        }
+    }
+
+    private func fullPrompt(_ job: Job) -> [Token] {
+        if case .score(let prompt, let completion) = job.work { prompt + completion } else { job.prompt }
+    }
+
+    private func firstWant(_ job: Job) -> Want {
+        switch job.work {
+        case .generate(let generation):
+            if case .sla(let search) = generation.method { return rules(job, generation).best(search.width) }
+            return rules(job, generation).best(1)
+        case .score(_, let completion): return .token(completion[0])
+        }
+    }
+
+    private func rules(_ job: Job, _ generation: Generation) -> Rules {
+        Rules(
+            endOfGeneration: model.tokenizer.endOfGeneration, ignoreEOS: generation.ignoreEOS,
+            maxTokens: min(generation.maxTokens, context - job.prompt.count), hasRewards: model.rewardChannel != nil, start: job.prompt.count)
+    }
+
+    /// Takes from the cache what it has of the prompt: all but the last token, whose logits are needed; or, to score, all that is scored already.
+    private func begin(_ job: Job, _ outputs: inout [(JobID, Output)]) {
+        job.summary.promptTokens = job.prompt.count
+        guard case .score(let prompt, let completion) = job.work else {
+            let found = cache.match(job.prompt, limit: job.prompt.count - 1)
+            job.table = found.table
+            job.prefilled = found.count
+            job.summary.cachedTokens = found.count
+            return
+        }
+        let all = prompt + completion
+        let found = cache.match(all, limit: all.count)
+        // A token's log-probability comes from the row before it, so computing begins one row before the first token that lacks something.
+        let known = found.marks.indices.first {
+            $0 >= prompt.count && (found.marks[$0].logprob == nil || found.marks[$0].reward == nil && model.rewardChannel != nil)
+        }
+        let complete = known ?? found.count
+        job.summary.cachedTokens = min(complete, prompt.count)
+        job.table = found.table
+        if complete >= prompt.count {
+            let position = complete == all.count ? all.count : max(complete - 1, prompt.count - 1)
+            startScoring(job, all, found.table, marks: Array(found.marks[..<complete]), position: position, &outputs)
+        } else {
+            job.prefilled = min(found.count, prompt.count - 1)
+        }
+    }
+
+    private func startScoring(
+        _ job: Job, _ all: [Token], _ table: PageTable, marks: [PrefixCache.Mark], position: Int, _ outputs: inout [(JobID, Output)]
+    ) {
+        let tokenizer = model.tokenizer
+        let scoring = Scoring(all, completionStart: job.prompt.count, table, marks: marks, position: position) {
+            String(decoding: tokenizer.bytes(of: $0), as: UTF8.self)
+        }
+        job.decoder = scoring
+        if position == all.count { finish(job, [scoring.result], &outputs) }
+    }
+
+    private func receive(_ job: Job, _ answers: [Answer], _ outputs: inout [(JobID, Output)]) {
+        let count = job.rows.count
+        job.rows = 0..<0
+        if let decoder = job.decoder { return finish(job, decoder.receive(answers), &outputs) }
+        job.prefilled += count
+        guard job.prefilled == job.prompt.count, let table = job.table, let last = answers.last else { return }
+        cache.insert(job.prompt, table, marks: job.marks)
+        switch job.work {
+        case .generate(let generation):
+            let rules = rules(job, generation)
+            let stream = TextStream(model.tokenizer, stop: generation.stop)
+            switch generation.method {
+            case .greedy: job.decoder = Greedy(rules, table, stream: stream, first: last.candidates)
+            case .sla(let search):
+                job.decoder = StreamingLookAhead(
+                    rules, search, table, stream: stream, first: last.candidates, branches: generation.branches, draft: generation.draft)
+            }
+            job.table = nil
+        case .score(let prompt, let completion):
+            var marks = job.marks + [PrefixCache.Mark(logprob: last.candidates.first?.logprob)]
+            marks.reserveCapacity(prompt.count + completion.count)
+            startScoring(job, prompt + completion, table, marks: marks, position: prompt.count, &outputs)
+        }
+        finish(job, job.decoder?.receive([]) ?? [], &outputs)
+    }
+
+    /// Passes on what a decoder said, and puts away a job that is done.
+    private func finish(_ job: Job, _ said: [Output], _ outputs: inout [(JobID, Output)]) {
+        for var output in said {
+            switch output {
+            case .token(_, let token):
+                job.answer.append(token.token)
+                job.marks.append(PrefixCache.Mark(logprob: token.logprob, reward: token.reward))
+            case .done(let reason, let summary):
+                job.summary.completionTokens = summary.completionTokens
+                job.summary.reward = summary.reward
+                output = .done(reason, job.summary)
+                retire(job)
+            case .scored(let tokens, let summary):
+                job.summary.completionTokens = summary.completionTokens
+                job.summary.reward = summary.reward
+                output = .scored(tokens, job.summary)
+                job.answer = tokens.map(\.token)
+                job.marks += tokens.map { PrefixCache.Mark(logprob: $0.logprob, reward: $0.reward) }
+                retire(job)
+            case .failed: retire(job)
+            case .commit, .draft: break
+            }
+            outputs.append((job.id, output))
+        }
+    }
+
+    /// Takes a job off the list; what it computed stays in the cache.
+    private func retire(_ job: Job) {
+        if let (table, count) = job.decoder?.history, count > 0 {
+            let tokens = job.prompt + job.answer.prefix(count)
+            cache.insert(tokens, table, marks: Array(job.marks.prefix(tokens.count)))
+        }
+        job.decoder = nil
+        job.table = nil
+        jobs.removeAll { $0 === job }
+    }
+
+    private func fail(_ job: Job, _ failure: EngineFailure, _ outputs: inout [(JobID, Output)]) {
+        job.decoder = nil
+        retire(job)
+        outputs.append((job.id, .failed(failure)))
+    }
+}

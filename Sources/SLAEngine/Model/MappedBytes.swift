@@ -1,0 +1,57 @@
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Bytes that outlive everything that points into them: a file mapped read-only, or memory that lives as long as the process.
+///
+/// The weights are used where they lie; nothing is copied. A file that is shortened by someone else while it is mapped ends
+/// the process with SIGBUS, as with every program that maps files.
+public final class MappedBytes: @unchecked Sendable {
+    /// All the bytes, readable for the lifetime of this object.
+    let buffer: UnsafeRawBufferPointer
+    private let isMapped: Bool
+
+    /// Maps the file at `path`.
+    public init(path: String) throws {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw ModelError("cannot open \(path): \(String(cString: strerror(errno)))") }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw ModelError("cannot read \(path): \(String(cString: strerror(errno)))") }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw ModelError("\(path) is not a regular file") }
+        guard status.st_size > 0 else { throw ModelError("\(path) is empty") }
+        let address = mmap(nil, Int(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0)
+        guard let address, address != MAP_FAILED else { throw ModelError("cannot map \(path): \(String(cString: strerror(errno)))") }
+        buffer = UnsafeRawBufferPointer(start: address, count: Int(status.st_size))
+        isMapped = true
+    }
+
+    /// Bytes that are never freed, such as those inside the binary.
+    init(permanent: UnsafeRawBufferPointer) {
+        buffer = permanent
+        isMapped = false
+    }
+
+    /// A copy of `bytes`, for tests and for files made in memory.
+    public init(_ bytes: [UInt8]) {
+        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 64)
+        copy.copyBytes(from: bytes)
+        buffer = UnsafeRawBufferPointer(rebasing: copy[..<bytes.count])
+        isMapped = false
+        copied = copy
+    }
+
+    private var copied: UnsafeMutableRawBufferPointer?
+
+    deinit {
+        if isMapped { munmap(UnsafeMutableRawPointer(mutating: buffer.baseAddress), buffer.count) }
+        copied?.deallocate()
+    }
+}

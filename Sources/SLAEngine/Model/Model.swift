@@ -1,0 +1,300 @@
+internal import CBuiltin
+
+/// A policy ready to run: its shape, its weights, its tokenizer, and its reward channel if it has one.
+public final class Model: Sendable {
+    /// The name from the file, or the architecture's.
+    public let name: String
+    /// `llama`, `qwen2` or `qwen3`.
+    public let architecture: String
+    /// The type that most of the weights have, such as `Q8_0`.
+    public let quantization: String
+    /// The number of weights.
+    public let parameters: Int
+    public let shape: Shape
+    public let tokenizer: Tokenizer
+    public let rewardChannel: RewardChannel?
+
+    let embedding: Matrix
+    let layers: [Layer]
+    let outputNorm: [Float]
+    let output: Matrix
+
+    /// The numbers that give a transformer its form.
+    public struct Shape: Sendable, Equatable {
+        public var layers: Int
+        public var width: Int
+        public var heads: Int
+        public var kvHeads: Int
+        public var headWidth: Int
+        public var feedForward: Int
+        public var vocabulary: Int
+        /// The longest sequence the model was made for, in tokens.
+        public var context: Int
+        public var normEpsilon: Float
+        /// Leading values of each head that rotate with the position.
+        public var rotaryWidth: Int
+        /// Whether rotary pairs are neighbours (2i, 2i + 1), as in GGUF files of Llama, or a half apart (i, i + width / 2).
+        public var rotaryNeighbours: Bool
+        /// Radians a position turns each pair, `[rotaryWidth / 2]`.
+        public var rotaryFrequencies: [Float]
+    }
+
+    /// One layer's weights; matrices are `[outputs, inputs]`.
+    struct Layer: Sendable {
+        var attentionNorm: [Float]
+        var query, key, value, attentionOutput: Matrix
+        var queryBias, keyBias, valueBias: [Float]?
+        var queryNorm, keyNorm: [Float]?
+        var feedForwardNorm: [Float]
+        var gate, up, down: Matrix
+    }
+
+    /// The architectures that can be run.
+    public static let architectures = ["llama", "qwen2", "qwen3"]
+
+    /// The model in the file at `path`, with the reward channel at `reward`, or else the one that the file itself carries.
+    public convenience init(path: String, reward: String? = nil) throws {
+        try self.init(GGUF(MappedBytes(path: path)), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
+    }
+
+    /// The small Countdown model that is inside the binary.
+    public static func builtIn(reward: String? = nil) throws -> Model {
+        var count = 0
+        let bytes = UnsafeRawBufferPointer(start: builtin_model(&count), count: count)
+        return try Model(GGUF(MappedBytes(permanent: bytes)), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
+    }
+
+    /// The model in `file`; throws ``ModelError`` when it is not one that can be run.
+    public init(_ file: GGUF, reward: GGUF? = nil) throws {
+        guard let architecture = try file.stringIfPresent("general.architecture") else {
+            throw ModelError("metadata key general.architecture is missing: this file holds no model")
+        }
+        guard Model.architectures.contains(architecture) else {
+            throw ModelError(
+                "the architecture \(architecture) is not supported; \(Model.architectures.joined(separator: ", ")) are")
+        }
+        if try file.stringIfPresent("general.type") == "adapter" {
+            throw ModelError("this file is an adapter, not a model; give a reward channel with --reward beside --model")
+        }
+        self.architecture = architecture
+        name = try file.stringIfPresent("general.name") ?? architecture
+        tokenizer = try Tokenizer(file)
+
+        embedding = try Matrix(file.tensor("token_embd.weight"), of: file)
+        let shape = try Model.shape(of: file, architecture: architecture, vocabulary: embedding.rows)
+        self.shape = shape
+        func matrix(_ name: String, _ rows: Int, _ columns: Int) throws -> Matrix {
+            let tensor = try file.tensor(name)
+            guard tensor.columns == columns, tensor.rows == rows else {
+                throw ModelError("tensor \(name) is \(tensor.rows) × \(tensor.columns), but the metadata asks for \(rows) × \(columns)")
+            }
+            return try Matrix(tensor, of: file)
+        }
+        func vector(_ name: String, _ count: Int) throws -> [Float] { try Model.vector(file, name, count) }
+        func vectorIfPresent(_ name: String, _ count: Int) throws -> [Float]? {
+            file.tensorIfPresent(name) == nil ? nil : try vector(name, count)
+        }
+        guard tokenizer.count == shape.vocabulary else {
+            throw ModelError("the vocabulary has \(tokenizer.count) tokens, but token_embd.weight has \(shape.vocabulary) rows")
+        }
+        guard embedding.columns == shape.width else {
+            throw ModelError("token_embd.weight has \(embedding.columns) columns, but the metadata says \(shape.width)")
+        }
+        outputNorm = try vector("output_norm.weight", shape.width)
+        output = file.tensorIfPresent("output.weight") == nil ? embedding : try matrix("output.weight", shape.vocabulary, shape.width)
+
+        let queryWidth = shape.heads * shape.headWidth
+        let kvWidth = shape.kvHeads * shape.headWidth
+        layers = try (0..<shape.layers).map { i in
+            let b = "blk.\(i)."
+            return Layer(
+                attentionNorm: try vector(b + "attn_norm.weight", shape.width),
+                query: try matrix(b + "attn_q.weight", queryWidth, shape.width),
+                key: try matrix(b + "attn_k.weight", kvWidth, shape.width),
+                value: try matrix(b + "attn_v.weight", kvWidth, shape.width),
+                attentionOutput: try matrix(b + "attn_output.weight", shape.width, queryWidth),
+                queryBias: try vectorIfPresent(b + "attn_q.bias", queryWidth),
+                keyBias: try vectorIfPresent(b + "attn_k.bias", kvWidth),
+                valueBias: try vectorIfPresent(b + "attn_v.bias", kvWidth),
+                queryNorm: architecture == "qwen3" ? try vector(b + "attn_q_norm.weight", shape.headWidth) : nil,
+                keyNorm: architecture == "qwen3" ? try vector(b + "attn_k_norm.weight", shape.headWidth) : nil,
+                feedForwardNorm: try vector(b + "ffn_norm.weight", shape.width),
+                gate: try matrix(b + "ffn_gate.weight", shape.feedForward, shape.width),
+                up: try matrix(b + "ffn_up.weight", shape.feedForward, shape.width),
+                down: try matrix(b + "ffn_down.weight", shape.width, shape.feedForward))
+        }
+        for tensor in file.tensors where Model.isForeign(tensor.name) {
+            throw ModelError("tensor \(tensor.name) belongs to a variant of \(architecture) that is not supported")
+        }
+
+        let channelFile = reward ?? (file.has("reward.width") ? file : nil)
+        rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape) }
+
+        parameters = file.tensors.reduce(0) { $0 + ($1.name.hasPrefix("reward.") ? 0 : $1.count) }
+        var bytes: [TensorType: Int] = [:]
+        for tensor in file.tensors { bytes[tensor.type, default: 0] += tensor.bytes.count }
+        quantization = bytes.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.name ?? "none"
+    }
+
+    /// A tensor that changes the forward pass in a way this engine does not compute.
+    private static func isForeign(_ name: String) -> Bool {
+        guard name.hasPrefix("blk.") else { return false }
+        let part = name.drop { $0 != "." }.dropFirst().drop { $0 != "." }.dropFirst()
+        let known = [
+            "attn_norm.weight", "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "attn_q.bias", "attn_k.bias",
+            "attn_v.bias", "attn_q_norm.weight", "attn_k_norm.weight", "ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight",
+            "ffn_down.weight", "attn_rot_embd", "attn_rot_embd.weight",
+        ]
+        return !known.contains(String(part))
+    }
+
+    /// A small tensor as 32-bit floats.
+    static func vector(_ file: GGUF, _ name: String, _ count: Int) throws -> [Float] {
+        let tensor = try file.tensor(name)
+        guard tensor.count == count, tensor.shape.count == 1 else {
+            throw ModelError("tensor \(name) has the shape \(tensor.shape), but \(count) values are needed")
+        }
+        guard [.f32, .f16, .bf16].contains(tensor.type) else {
+            throw ModelError("tensor \(name) has the type \(tensor.type.name); F32, F16 or BF16 are possible")
+        }
+        let matrix = try Matrix(tensor, of: file)
+        return [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
+            if let base = buffer.baseAddress { matrix.dequantize(row: 0, into: base) }
+            initialized = count
+        }
+    }
+
+    private static func shape(of file: GGUF, architecture: String, vocabulary: Int) throws -> Shape {
+        func size(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil) throws -> Int {
+            let name = "\(architecture).\(key)"
+            guard let value = try file.integerIfPresent(name) ?? fallback else { throw ModelError("metadata key \(name) is missing") }
+            guard range.contains(value) else {
+                throw ModelError("metadata key \(name) is \(value); \(range.lowerBound) to \(range.upperBound) are possible")
+            }
+            return value
+        }
+        let width = try size("embedding_length", in: 1...1 << 20)
+        let heads = try size("attention.head_count", in: 1...4096)
+        let kvHeads = try size("attention.head_count_kv", in: 1...4096, default: heads)
+        let headWidth = try size("attention.key_length", in: 1...1024, default: width / heads)
+        guard heads % kvHeads == 0 else { throw ModelError("\(heads) attention heads do not divide into \(kvHeads) key/value heads") }
+        guard try size("attention.value_length", in: 1...1024, default: headWidth) == headWidth else {
+            throw ModelError("keys and values of different widths are not supported")
+        }
+        guard headWidth % 16 == 0 else { throw ModelError("a head of \(headWidth) values is not supported; multiples of 16 are") }
+        let rotaryWidth = try size("rope.dimension_count", in: 2...headWidth, default: headWidth)
+        guard rotaryWidth % 2 == 0 else { throw ModelError("metadata key \(architecture).rope.dimension_count is odd") }
+        guard let epsilon = try file.floatIfPresent("\(architecture).attention.layer_norm_rms_epsilon"), epsilon >= 0, epsilon < 1 else {
+            throw ModelError("metadata key \(architecture).attention.layer_norm_rms_epsilon is missing or not from 0 to 1")
+        }
+        for key in ["expert_count", "attention.sliding_window", "attention.scale", "logit_scale", "embedding_scale", "residual_scale"]
+        where try file.floatIfPresent("\(architecture).\(key)") ?? 0 != 0 {
+            throw ModelError("metadata key \(architecture).\(key) is set, which is not supported")
+        }
+        return Shape(
+            layers: try size("block_count", in: 1...4096), width: width, heads: heads, kvHeads: kvHeads, headWidth: headWidth,
+            feedForward: try size("feed_forward_length", in: 1...1 << 24), vocabulary: vocabulary,
+            context: try size("context_length", in: 1...1 << 30), normEpsilon: Float(epsilon), rotaryWidth: rotaryWidth,
+            rotaryNeighbours: architecture == "llama",
+            rotaryFrequencies: try frequencies(file, architecture: architecture, width: rotaryWidth))
+    }
+
+    /// base^(−2i / width), divided by the file's own factors or its linear scaling.
+    private static func frequencies(_ file: GGUF, architecture: String, width: Int) throws -> [Float] {
+        let base = try file.floatIfPresent("\(architecture).rope.freq_base") ?? 10_000
+        guard base >= 1, base < 1e30 else { throw ModelError("metadata key \(architecture).rope.freq_base is \(base)") }
+        var factors = [Float](repeating: 1, count: width / 2)
+        if file.tensorIfPresent("rope_freqs.weight") != nil { factors = try vector(file, "rope_freqs.weight", width / 2) }
+        switch try file.stringIfPresent("\(architecture).rope.scaling.type") {
+        case nil, "none": break
+        case "linear":
+            let factor = Float(try file.floatIfPresent("\(architecture).rope.scaling.factor") ?? 1)
+            factors = factors.map { $0 * factor }
+        case let other?: throw ModelError("rope scaling of the type \(other) is not supported; none and linear are")
+        }
+        return try factors.enumerated().map { i, factor in
+            guard factor > 0, factor.isFinite else { throw ModelError("a rope factor is \(factor)") }
+            return Float(exactExp(-Double(2 * i) / Double(width) * exactLog(base))) / factor
+        }
+    }
+}
+
+/// The narrow channel beside the policy that gives every token a reward.
+///
+/// With h_0 the embedding, h_i the residual stream after layer i, h_L that after the last layer and the final norm:
+/// r_1 = silu(W_1 · rmsNorm(h_0)), r_{i+1} = r_i + silu(W_{i+1} · rmsNorm([h_i ; r_i])), reward = head · [h_L ; r_L].
+/// Source: "Streaming Looking Ahead with Token-level Self-reward", arXiv 2503.00029.
+public struct RewardChannel: Sendable {
+    /// r: values in the channel's stream.
+    public let width: Int
+    /// Numbers the head gives; the first is the reward.
+    public let outputs: Int
+    /// The search settings the channel was tuned for, as far as its file names them.
+    public let recommended: Recommendation
+
+    /// Search settings named by a channel's file.
+    public struct Recommendation: Sendable, Equatable {
+        public var width, chunk, depth: Int?
+        public var score: String?
+        public var minP: Float?
+    }
+
+    /// One matrix and the norm before it for each policy layer: `[r, d]`, then `[r, d + r]`.
+    let layers: [(norm: [Float], weight: Matrix)]
+    /// Linear maps with silu between them, the first from d + r values, the last to `outputs`.
+    let head: [Matrix]
+
+    /// The channel in `file`, if it fits a policy of that shape.
+    init(_ file: GGUF, policy: Model.Shape) throws {
+        if let kind = try file.stringIfPresent("adapter.type"), kind != "reward" {
+            throw ModelError("this file is an adapter of the type \(kind), not a reward channel")
+        }
+        guard let width = try file.integerIfPresent("reward.width"), (1...1 << 16).contains(width) else {
+            throw ModelError("metadata key reward.width is missing or absurd: this file holds no reward channel")
+        }
+        let outputs = try file.integerIfPresent("reward.outputs") ?? 1
+        guard (1...1024).contains(outputs) else { throw ModelError("metadata key reward.outputs is \(outputs)") }
+        let blocks = try file.integer("reward.block_count")
+        let embedding = try file.integer("reward.embedding_length")
+        guard blocks == policy.layers, embedding == policy.width else {
+            throw ModelError(
+                "the reward channel is for \(blocks) layers of width \(embedding), but the policy has \(policy.layers) layers of width \(policy.width)")
+        }
+        self.width = width
+        self.outputs = outputs
+        let both = policy.width + width
+        func matrix(_ name: String, rows: Int?, columns: Int) throws -> Matrix {
+            let tensor = try file.tensor(name)
+            guard tensor.columns == columns, rows == nil || tensor.rows == rows else {
+                throw ModelError(
+                    "tensor \(name) is \(tensor.rows) × \(tensor.columns), but \(rows.map(String.init) ?? "any") × \(columns) fits the policy")
+            }
+            return try Matrix(tensor, of: file)
+        }
+        layers = try (0..<policy.layers).map { i in
+            let columns = i == 0 ? policy.width : both
+            return (
+                try Model.vector(file, "reward.blk.\(i).norm.weight", columns),
+                try matrix("reward.blk.\(i).weight", rows: width, columns: columns)
+            )
+        }
+        if file.tensorIfPresent("reward.head.weight") != nil {
+            head = [try matrix("reward.head.weight", rows: outputs, columns: both)]
+        } else {
+            var head: [Matrix] = []
+            while file.tensorIfPresent("reward.head.\(2 * head.count).weight") != nil {
+                let name = "reward.head.\(2 * head.count).weight"
+                head.append(try matrix(name, rows: nil, columns: head.last?.rows ?? both))
+            }
+            guard let last = head.last else { throw ModelError("tensor reward.head.weight is missing") }
+            guard last.rows == outputs else {
+                throw ModelError("the reward channel's head gives \(last.rows) numbers, but reward.outputs says \(outputs)")
+            }
+            self.head = head
+        }
+        func setting(_ key: String) throws -> Int? { try file.integerIfPresent("reward.sla.\(key)") }
+        recommended = Recommendation(
+            width: try setting("width"), chunk: try setting("chunk"), depth: try setting("depth"),
+            score: try file.stringIfPresent("reward.sla.score"), minP: try file.floatIfPresent("reward.sla.min_p").map { Float($0) })
+    }
+}

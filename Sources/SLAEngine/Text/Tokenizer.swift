@@ -1,0 +1,183 @@
+/// A token's number in its vocabulary.
+public typealias Token = Int32
+
+/// Text to tokens and back, as the model's file describes it.
+///
+/// ```swift
+/// let tokenizer = try Tokenizer(file)
+/// let prompt = tokenizer.encode("Once upon a time", addSpecial: true)
+/// let text = String(decoding: tokenizer.decode(prompt), as: UTF8.self)
+/// ```
+/// Two kinds of model are read: byte-level byte-pair encoding (`gpt2`: Llama 3, Qwen, GPT-2 and their relatives) and SentencePiece
+/// (`llama`: Llama 2, Mistral). Encoding takes O(n log n) whatever the text is. All that is kept is shared between copies.
+///
+/// Source of the metadata's meaning: ggml's `docs/gguf.md`, and llama.cpp's `llama-vocab.cpp`, whose tokens these are.
+public struct Tokenizer: Sendable {
+    private enum Encoder: Sendable {
+        case bytePair(BytePairEncoder)
+        case sentencePiece(SentencePieceEncoder)
+    }
+
+    /// One object, so that a copy of the tokenizer is a copy of a reference.
+    private final class Model: Sendable {
+        let vocabulary: Vocabulary
+        let special: SpecialTokens
+        let encoder: Encoder
+
+        init(_ vocabulary: Vocabulary, _ special: SpecialTokens, _ encoder: Encoder) {
+            self.vocabulary = vocabulary
+            self.special = special
+            self.encoder = encoder
+        }
+    }
+
+    private let model: Model
+    /// The token before a text, and the one behind it.
+    public let bos: Token?, eos: Token?
+    /// Whether `encode(_:addSpecial:)` adds them.
+    public let addsBOS: Bool, addsEOS: Bool
+    /// The tokens with which a model says that it has finished.
+    public let endOfGeneration: Set<Token>
+
+    /// Control tokens that end a text or a turn, under whatever name their model has for it: llama.cpp's list.
+    private static let endNames: Set<[UInt8]> = Set(
+        [
+            "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "</s>", "<eos>",
+            "<|return|>", "<|call|>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<｜end▁of▁sentence｜>",
+            // Behind the end of a file, code models go on with the next one.
+            "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<|repo_name|>", "<|fim_repo|>", "<|file_sep|>",
+        ].map { Array($0.utf8) })
+
+    /// Reads the `tokenizer.ggml.*` metadata. Throws ``ModelError`` for a tokenizer of another kind, or one that contradicts itself.
+    public init(_ file: GGUF) throws {
+        guard let kind = try file.stringIfPresent("tokenizer.ggml.model") else {
+            throw ModelError("tokenizer.ggml.model is missing: the file has no tokenizer")
+        }
+        let isBytePair = kind == "gpt2"
+        guard isBytePair || kind == "llama" else {
+            throw ModelError("tokenizer.ggml.model is \(kind), which is not supported; gpt2 (byte-level BPE) and llama (SentencePiece) are")
+        }
+        let alphabet = ByteAlphabet()
+        var vocabulary = try Vocabulary(file, decode: isBytePair ? alphabet.decode : SentencePieceEncoder.decode)
+
+        /// A token that the file names, or the default where there is one in this vocabulary.
+        func token(_ name: String, default number: Int? = nil) throws -> Token? {
+            let key = "tokenizer.ggml.\(name)_token_id"
+            let given = try file.integerIfPresent(key)
+            // Converters write -1 for "none", which as a 32-bit unsigned number is this.
+            if given == -1 || given == Int(UInt32.max) { return nil }
+            guard let number = given ?? number.flatMap({ $0 < vocabulary.count ? $0 : nil }) else { return nil }
+            guard (0..<vocabulary.count).contains(number) else {
+                throw ModelError("\(key) is \(number), but the vocabulary has \(vocabulary.count) tokens")
+            }
+            return Token(number)
+        }
+        // SentencePiece's own defaults.
+        let bos = try token("bos", default: isBytePair ? nil : 1)
+        let eos = try token("eos", default: isBytePair ? nil : 2)
+        let unknown = try token("unknown", default: isBytePair ? nil : 0)
+        var ends = Set([eos, try token("eot"), try token("eom")].compactMap(\.self))
+
+        var special = SpecialTokens()
+        for number in 0..<vocabulary.count {
+            let token = Token(number)
+            guard let kind = vocabulary.kind(of: token), kind == .control || kind == .userDefined || kind == .unknown else { continue }
+            let text = vocabulary.strings[number]
+            var isControl = kind != .userDefined
+            if kind != .unknown, Self.endNames.contains(Array(text)) {
+                ends.insert(token)
+                // Some files call them user-defined; they would then be part of the answer.
+                vocabulary.makeControl(token)
+                isControl = true
+            }
+            special.insert(token, text, isControl: isControl)
+        }
+
+        let encoder: Encoder
+        let addsBOS: Bool
+        if isBytePair {
+            let preTokenizer = try PreTokenizer(named: file.stringIfPresent("tokenizer.ggml.pre"))
+            encoder = .bytePair(try BytePairEncoder(file, &vocabulary, preTokenizer: preTokenizer, unknown: unknown))
+            addsBOS = preTokenizer.addsBOS
+        } else {
+            encoder = .sentencePiece(try SentencePieceEncoder(file, vocabulary, unknown: unknown))
+            addsBOS = true
+        }
+        let wantsBOS = try file.boolIfPresent("tokenizer.ggml.add_bos_token")
+        let wantsEOS = try file.boolIfPresent("tokenizer.ggml.add_eos_token")
+        if wantsBOS == true, bos == nil { throw ModelError("add_bos_token is true, but tokenizer.ggml.bos_token_id is missing") }
+        if wantsEOS == true, eos == nil { throw ModelError("add_eos_token is true, but tokenizer.ggml.eos_token_id is missing") }
+        self.addsBOS = (wantsBOS ?? addsBOS) && bos != nil
+        self.addsEOS = wantsEOS ?? false
+        self.bos = bos
+        self.eos = eos
+        endOfGeneration = ends
+        model = Model(vocabulary, special, encoder)
+    }
+
+    /// The vocabulary's size.
+    public var count: Int { model.vocabulary.count }
+
+    /// The tokens of a text.
+    ///
+    /// - Parameters:
+    ///   - addSpecial: Put BOS before and EOS behind the text, where the model wants them.
+    ///   - parseSpecial: Control tokens written in the text, like `<|im_end|>`, become those tokens. False for text from outside, whose
+    ///     author must not end a turn. User-defined tokens are always found.
+    public func encode(_ text: String, addSpecial: Bool, parseSpecial: Bool = true) -> [Token] {
+        let text = Array(text.utf8)
+        var tokens: [Token] = []
+        tokens.reserveCapacity(text.count / 3 + 2)
+        if addSpecial, addsBOS, let bos { tokens.append(bos) }
+        var plainStart = 0
+        var position = 0
+        var afterSpecial = true
+        while position < text.count {
+            guard let special = model.special.longest(in: text, at: position, control: parseSpecial) else {
+                position += 1
+                continue
+            }
+            if plainStart < position { encode(text, plainStart..<position, first: afterSpecial, into: &tokens) }
+            tokens.append(special.token)
+            afterSpecial = true
+            position = special.end
+            plainStart = position
+        }
+        if plainStart < text.count { encode(text, plainStart..<text.count, first: afterSpecial, into: &tokens) }
+        if addSpecial, addsEOS, let eos { tokens.append(eos) }
+        return tokens
+    }
+
+    private func encode(_ text: [UInt8], _ range: Range<Int>, first: Bool, into tokens: inout [Token]) {
+        switch model.encoder {
+        case .bytePair(let encoder): encoder.encode(text, range, into: &tokens)
+        case .sentencePiece(let encoder): encoder.encode(text, range, first: first, into: &tokens)
+        }
+    }
+
+    /// What the token adds to the text; nothing for control tokens and for numbers that are no token. The bytes need not be whole
+    /// characters.
+    public func bytes(of token: Token) -> ArraySlice<UInt8> { model.vocabulary.bytes(of: token) }
+
+    /// The token's name, for people: its text, `<|im_end|>` or `<0x0A>`.
+    public func name(of token: Token) -> String { model.vocabulary.name(of: token) }
+
+    /// The control or user-defined token that is written like this: `<|fim_prefix|>`.
+    public func token(named name: String) -> Token? { model.special.token(named: name.utf8) }
+
+    /// The text of a whole sequence, without the space that `encode` put before it.
+    public func decode(_ tokens: some Sequence<Token>) -> [UInt8] {
+        var text: [UInt8] = []
+        var mayHavePrefix = if case .sentencePiece(let encoder) = model.encoder { encoder.addsSpacePrefix } else { false }
+        for token in tokens {
+            var bytes = bytes(of: token)
+            if mayHavePrefix, let first = bytes.first {
+                // A user-defined token is written as it was found, without a space.
+                if first == UInt8(ascii: " "), model.vocabulary.kind(of: token) != .userDefined { bytes = bytes.dropFirst() }
+                mayHavePrefix = false
+            }
+            text.append(contentsOf: bytes)
+        }
+        return text
+    }
+}

@@ -1,0 +1,2 @@
+import SLAEngine
+print("x")
