@@ -5,7 +5,7 @@
 //   3. The cache              pages of keys and values; sequences that share them; a radix tree of what was computed before
 //   4. Attention              one pass over the pages with online softmax
 //   5. The transformer        the forward pass of a batch of rows, the reward channel beside it
-//   6. Decoders               greedy, streaming look-ahead, scoring: state machines that ask for rows
+//   6. Decoders               greedy and streaming look-ahead: state machines that ask for rows
 //   7. The batch step         one forward pass for everything that is running
 //
 // Results are the same to the last bit whatever else is in the batch, in the cache or on the other threads, and on every
@@ -55,9 +55,10 @@ extension Vector {
 
     /// The largest lane.
     @inline(__always) var largest: Float {
-        var largest = self[0]
-        for lane in 1..<16 where self[lane] > largest { largest = self[lane] }
-        return largest
+        let eight = lowHalf.replacing(with: highHalf, where: highHalf .> lowHalf)
+        let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.highHalf .> eight.lowHalf)
+        let two = four.lowHalf.replacing(with: four.highHalf, where: four.highHalf .> four.lowHalf)
+        return two[1] > two[0] ? two[1] : two[0]
     }
 }
 
@@ -134,7 +135,7 @@ struct Team: Sendable {
 /// Every 32 values share a scale, max |x| / 127. They are kept in strips of 64 values, each as the kernel reads it: 64 signed codes, 16
 /// sums of 4 codes (what a weight code's offset is multiplied with), 16 scales (lane i for the codes 4i…4i+3).
 final class Activations {
-    private static let stripBytes = 192
+    static let stripBytes = 192
     private(set) var floats: UnsafePointer<Float>
     private(set) var rows = 0
     private(set) var columns = 0
@@ -188,7 +189,8 @@ final class Activations {
                 let low = source.clampedVector(start, columns)
                 let high = source.clampedVector(start + 16, columns)
                 let largest = simd_max(simd_max(low, -low), simd_max(high, -high)).largest
-                let scale = largest / 127
+                // Nothing is added but to what is no number: that must not get lost in the rounding.
+                let scale = largest / 127 + ((low + high) * 0).total
                 let inverse = largest > 0 && largest.isFinite ? 127 / largest : 0
                 simd_store_i8(codes + 32 * half, low * inverse)
                 simd_store_i8(codes + 32 * half + 16, high * inverse)
@@ -204,6 +206,37 @@ extension UnsafePointer<Float> {
     /// 16 values from `index` on, with zeros from `end` on.
     @inline(__always) func clampedVector(_ index: Int, _ end: Int) -> Vector {
         index + 16 <= end ? vector(index) : partialVector(index, max(0, end - index))
+    }
+}
+
+/// Running sums of one or of four columns, kept in registers: four share each weight that is read. Every column is summed as if it were alone.
+protocol Tile {
+    static var columns: Int { get }
+    init(_ start: (_ column: Int) -> Vector)
+    subscript(_ column: Int) -> Vector { get }
+    /// self[i] += w · x(i), rounded once.
+    mutating func add(_ w: Vector, _ x: (_ column: Int) -> Vector)
+}
+extension Tile {
+    @inline(__always) init() { self.init { _ in Vector.zero } }
+}
+struct One: Tile {
+    static let columns = 1
+    private var a: Vector
+    @inline(__always) init(_ start: (Int) -> Vector) { a = start(0) }
+    @inline(__always) subscript(_ column: Int) -> Vector { a }
+    @inline(__always) mutating func add(_ w: Vector, _ x: (Int) -> Vector) { a = simd_fma(w, x(0), a) }
+}
+struct Four: Tile {
+    static let columns = 4
+    private var a, b, c, d: Vector
+    @inline(__always) init(_ start: (Int) -> Vector) { (a, b, c, d) = (start(0), start(1), start(2), start(3)) }
+    @inline(__always) subscript(_ column: Int) -> Vector { column == 0 ? a : column == 1 ? b : column == 2 ? c : d }
+    @inline(__always) mutating func add(_ w: Vector, _ x: (Int) -> Vector) {
+        a = simd_fma(w, x(0), a)
+        b = simd_fma(w, x(1), b)
+        c = simd_fma(w, x(2), c)
+        d = simd_fma(w, x(3), d)
     }
 }
 
@@ -245,154 +278,90 @@ extension Matrix {
     }
 
     private func multiply<Format: NumberFormat>(_: Format.Type, _ input: Activations, _ output: Floats, _ team: Team) {
-        // The odd values at a row's end, widened once, so that the kernel never reads behind the matrix.
         team.share(rows, cost: rows * columns * input.rows) { range in
-            self.inBlocks(range, input.rows) { row, i, width in
-                let weights = self.base + row * self.stride
-                let activations = input.floats + i * self.columns
-                if width == 4 {
-                    let sums = self.dots(Format.self, weights, activations)
-                    for k in 0..<4 { output[(i + k) * self.rows + row] = sums[k] }
-                } else {
-                    output[i * self.rows + row] = self.dot(Format.self, weights, activations)
-                }
-            }
-        }
-    }
-
-    /// Visits every (row, inputs i..<i + width) of the product, width 4 or 1, so that blocks of weights stay in the cache.
-    @inline(__always) private func inBlocks(_ range: Range<Int>, _ inputs: Int, _ body: (_ row: Int, _ i: Int, _ width: Int) -> Void) {
-        for block in Swift.stride(from: range.lowerBound, to: range.upperBound, by: 16) {
-            let end = min(block + 16, range.upperBound)
-            var i = 0
-            while i < inputs {
-                let width = inputs - i >= 4 ? 4 : 1
-                for row in block..<end { body(row, i, width) }
-                i += width
-            }
-        }
-    }
-
-    /// One row by one input. Even vectors are added to one accumulator, odd ones to another, then both together.
-    @inline(__always) private func dot<Format: NumberFormat>(
-        _: Format.Type, _ weights: UnsafeRawPointer, _ x: UnsafePointer<Float>
-    ) -> Float {
-        var even = Vector.zero
-        var odd = Vector.zero
-        var c = 0
-        while c + 32 <= columns {
-            even = simd_fma(Format.vector(weights + c * Format.bytes), x.vector(c), even)
-            odd = simd_fma(Format.vector(weights + (c + 16) * Format.bytes), x.vector(c + 16), odd)
-            c += 32
-        }
-        if c + 16 <= columns {
-            even = simd_fma(Format.vector(weights + c * Format.bytes), x.vector(c), even)
-            c += 16
-            if c < columns { odd = simd_fma(tail(Format.self, weights, c), x.partialVector(c, columns - c), odd) }
-        } else if c < columns {
-            even = simd_fma(tail(Format.self, weights, c), x.partialVector(c, columns - c), even)
-        }
-        return (even + odd).total
-    }
-
-    /// One row by four inputs, each weight read once; the same sums as four times ``dot(_:_:_:)``.
-    @inline(__always) private func dots<Format: NumberFormat>(
-        _: Format.Type, _ weights: UnsafeRawPointer, _ x: UnsafePointer<Float>
-    ) -> SIMD4<Float> {
-        let x1 = x + columns
-        let x2 = x1 + columns
-        let x3 = x2 + columns
-        var even0 = Vector.zero, even1 = Vector.zero, even2 = Vector.zero, even3 = Vector.zero
-        var odd0 = Vector.zero, odd1 = Vector.zero, odd2 = Vector.zero, odd3 = Vector.zero
-        @inline(__always) func addEven(_ w: Vector, _ a0: Vector, _ a1: Vector, _ a2: Vector, _ a3: Vector) {
-            even0 = simd_fma(w, a0, even0)
-            even1 = simd_fma(w, a1, even1)
-            even2 = simd_fma(w, a2, even2)
-            even3 = simd_fma(w, a3, even3)
-        }
-        @inline(__always) func addOdd(_ w: Vector, _ a0: Vector, _ a1: Vector, _ a2: Vector, _ a3: Vector) {
-            odd0 = simd_fma(w, a0, odd0)
-            odd1 = simd_fma(w, a1, odd1)
-            odd2 = simd_fma(w, a2, odd2)
-            odd3 = simd_fma(w, a3, odd3)
-        }
-        var c = 0
-        while c + 32 <= columns {
-            addEven(Format.vector(weights + c * Format.bytes), x.vector(c), x1.vector(c), x2.vector(c), x3.vector(c))
-            let d = c + 16
-            addOdd(Format.vector(weights + d * Format.bytes), x.vector(d), x1.vector(d), x2.vector(d), x3.vector(d))
-            c += 32
-        }
-        var isOdd = false
-        if c + 16 <= columns {
-            addEven(Format.vector(weights + c * Format.bytes), x.vector(c), x1.vector(c), x2.vector(c), x3.vector(c))
-            c += 16
-            isOdd = true
-        }
-        let n = columns - c
-        if n > 0 {
-            let w = tail(Format.self, weights, c)
-            let (a0, a1) = (x.partialVector(c, n), x1.partialVector(c, n))
-            let (a2, a3) = (x2.partialVector(c, n), x3.partialVector(c, n))
-            if isOdd { addOdd(w, a0, a1, a2, a3) } else { addEven(w, a0, a1, a2, a3) }
-        }
-        return SIMD4((even0 + odd0).total, (even1 + odd1).total, (even2 + odd2).total, (even3 + odd3).total)
-    }
-
-    /// The last values of a row from column `c` on, then zeros: the kernel never reads behind the matrix.
-    private func tail<Format: NumberFormat>(_: Format.Type, _ weights: UnsafeRawPointer, _ c: Int) -> Vector {
-        var bytes = (SIMD32<UInt8>.zero, SIMD32<UInt8>.zero)
-        return withUnsafeMutableBytes(of: &bytes) { room in
-            room.copyMemory(from: UnsafeRawBufferPointer(start: weights + c * Format.bytes, count: (columns - c) * Format.bytes))
-            return Format.vector(UnsafeRawPointer(room.baseAddress.unsafelyUnwrapped))
+            self.inBlocks(
+                range, input.rows,
+                four: { self.dot(Four.self, Format.self, row: $0, input, $1, output) },
+                one: { self.dot(One.self, Format.self, row: $0, input, $1, output) })
         }
     }
 
     private func multiply<Format: BlockFormat>(_: Format.Type, _ input: Activations, _ output: Floats, _ team: Team) {
         input.quantize(team)
-        let strips = input.stripsPerRow
-        let lastIsHalf = columns % 64 != 0
-        let rowBytes = strips * 192
         team.share(rows, cost: rows * columns * input.rows / 4) { range in
-            self.inBlocks(range, input.rows) { row, i, width in
-                let weights = self.base + row * self.stride
-                let x = input.quantizedRow(i)
-                if width == 4 {
-                    var sum0 = Vector.zero, sum1 = Vector.zero, sum2 = Vector.zero, sum3 = Vector.zero
-                    for s in 0..<strips {
-                        let strip = Format.strip(weights, s, half: lastIsHalf && s == strips - 1)
-                        let y = x + s * 192
-                        Matrix.accumulate(Format.self, strip, y, &sum0)
-                        Matrix.accumulate(Format.self, strip, y + rowBytes, &sum1)
-                        Matrix.accumulate(Format.self, strip, y + 2 * rowBytes, &sum2)
-                        Matrix.accumulate(Format.self, strip, y + 3 * rowBytes, &sum3)
-                    }
-                    output[i * self.rows + row] = sum0.total
-                    output[(i + 1) * self.rows + row] = sum1.total
-                    output[(i + 2) * self.rows + row] = sum2.total
-                    output[(i + 3) * self.rows + row] = sum3.total
-                } else {
-                    var sum = Vector.zero
-                    for s in 0..<strips {
-                        let strip = Format.strip(weights, s, half: lastIsHalf && s == strips - 1)
-                        Matrix.accumulate(Format.self, strip, x + s * 192, &sum)
-                    }
-                    output[i * self.rows + row] = sum.total
-                }
-            }
+            self.inBlocks(
+                range, input.rows,
+                four: { self.dot(Four.self, Format.self, row: $0, input, $1, output) },
+                one: { self.dot(One.self, Format.self, row: $0, input, $1, output) })
         }
     }
 
-    /// Adds the product of 64 weights and 64 activations to the lanes of `sum`.
-    @inline(__always) private static func accumulate<Format: BlockFormat>(
-        _: Format.Type, _ strip: Strip, _ activations: UnsafeRawPointer, _ sum: inout Vector
+    /// Visits every row with every input, four inputs at a time as far as they go, so that a block of weights stays in the cache.
+    @inline(__always) private func inBlocks(
+        _ range: Range<Int>, _ inputs: Int, four: (_ row: Int, _ input: Int) -> Void, one: (_ row: Int, _ input: Int) -> Void
     ) {
-        let codes = activations.load(as: SIMD64<Int8>.self)
-        let sums = activations.load(fromByteOffset: 64, as: SIMD16<Int32>.self)
-        let scale = activations.load(fromByteOffset: 128, as: Vector.self)
-        let dot = simd_dot4(strip.codes, codes) &- sums &* Format.offset
-        sum = simd_fma(simd_float(dot), strip.scale * scale, sum)
-        if Format.hasMinimum { sum = simd_fma(simd_float(sums), -(strip.minimum * scale), sum) }
+        for block in Swift.stride(from: range.lowerBound, to: range.upperBound, by: 16) {
+            let rows = block..<min(block + 16, range.upperBound)
+            for i in Swift.stride(from: 0, to: inputs - inputs % 4, by: 4) { for row in rows { four(row, i) } }
+            for i in inputs - inputs % 4..<inputs { for row in rows { one(row, i) } }
+        }
+    }
+
+    /// One row of plain numbers by one or four inputs from `first` on. Even vectors of 16 are added to one sum, odd ones to another, then both.
+    @inline(__always) private func dot<Columns: Tile, Format: NumberFormat>(
+        _: Columns.Type, _: Format.Type, row: Int, _ input: Activations, _ first: Int, _ output: Floats
+    ) {
+        let weights = base + row * stride
+        let x = input.floats + first * columns
+        let columns = self.columns
+        var even = Columns()
+        var odd = Columns()
+        var c = 0
+        while c + 32 <= columns {
+            even.add(Format.vector(weights + c * Format.bytes)) { x.vector($0 * columns + c) }
+            odd.add(Format.vector(weights + (c + 16) * Format.bytes)) { x.vector($0 * columns + c + 16) }
+            c += 32
+        }
+        if c + 16 <= columns {
+            even.add(Format.vector(weights + c * Format.bytes)) { x.vector($0 * columns + c) }
+            c += 16
+            if c < columns { odd.add(tail(Format.self, weights, c)) { x.partialVector($0 * columns + c, columns - c) } }
+        } else if c < columns {
+            even.add(tail(Format.self, weights, c)) { x.partialVector($0 * columns + c, columns - c) }
+        }
+        for i in 0..<Columns.columns { output[(first + i) * rows + row] = (even[i] + odd[i]).total }
+    }
+
+    /// The last values of a row from column `c` on, then zeros: the kernel never reads behind the matrix.
+    private func tail<Format: NumberFormat>(_: Format.Type, _ weights: UnsafeRawPointer, _ c: Int) -> Vector {
+        var room = SIMD64<UInt8>.zero
+        return withUnsafeMutableBytes(of: &room) { room in
+            room.copyMemory(from: UnsafeRawBufferPointer(start: weights + c * Format.bytes, count: (columns - c) * Format.bytes))
+            return Format.vector(UnsafeRawPointer(room.baseAddress.unsafelyUnwrapped))
+        }
+    }
+
+    /// One row of blocks by one or four inputs from `first` on, strip after strip.
+    @inline(__always) private func dot<Columns: Tile, Format: BlockFormat>(
+        _: Columns.Type, _: Format.Type, row: Int, _ input: Activations, _ first: Int, _ output: Floats
+    ) {
+        let weights = base + row * stride
+        let x = input.quantizedRow(first)
+        let strips = input.stripsPerRow
+        let rowBytes = strips * Activations.stripBytes
+        var sum = Columns()
+        for s in 0..<strips {
+            let strip = Format.strip(weights, s, half: s == strips - 1 && columns % 64 != 0)
+            let y = x + s * Activations.stripBytes
+            @inline(__always) func sums(_ i: Int) -> SIMD16<Int32> { (y + i * rowBytes).load(fromByteOffset: 64, as: SIMD16<Int32>.self) }
+            @inline(__always) func scale(_ i: Int) -> Vector { (y + i * rowBytes).load(fromByteOffset: 128, as: Vector.self) }
+            sum.add(strip.scale) { i in
+                let codes = (y + i * rowBytes).load(as: SIMD64<Int8>.self)
+                return simd_float(simd_dot4(strip.codes, codes) &- sums(i) &* Format.offset) * scale(i)
+            }
+            if Format.hasMinimum { sum.add(-strip.minimum) { i in simd_float(sums(i)) * scale(i) } }
+        }
+        for i in 0..<Columns.columns { output[(first + i) * rows + row] = sum[i].total }
     }
 }
 
@@ -435,11 +404,6 @@ func add(_ x: UnsafePointer<Float>, to target: Floats, count: Int) {
 }
 
 // MARK: - 3. The cache
-
-/// How keys and values are kept.
-public enum CacheType: String, Sendable, CaseIterable {
-    case f16, f32
-}
 
 /// The memory that keys and values live in: pages of ``positions`` tokens, for all layers and heads, counted references, a byte budget.
 ///
@@ -808,23 +772,16 @@ struct AttentionKernel<Format: CacheFormat> {
                 }
                 while query < lastQuery {
                     let seen = visible(query)
-                    if query + 4 <= lastQuery, visible(query + 1) == seen, visible(query + 2) == seen, visible(query + 3) == seen {
-                        scores4(
-                            queries + start(query), queries + start(query + 1), queries + start(query + 2), queries + start(query + 3), keyBlock,
-                            into: weights + query * positions)
-                        for k in query..<query + 4 {
-                            rescale(k, seen, scale, maxima, sums, weights + k * positions, output + start(k))
-                        }
-                        gather4(
-                            weights + query * positions, seen, valueBlock, output + start(query), output + start(query + 1),
-                            output + start(query + 2), output + start(query + 3))
-                        query += 4
-                    } else {
-                        scores1(queries + start(query), keyBlock, into: weights + query * positions)
-                        rescale(query, seen, scale, maxima, sums, weights + query * positions, output + start(query))
-                        gather1(weights + query * positions, seen, valueBlock, output + start(query))
-                        query += 1
+                    let isFour = query + 4 <= lastQuery && (1..<4).allSatisfy { visible(query + $0) == seen }
+                    let places = Places(
+                        start(query), isFour ? start(query + 1) : 0, isFour ? start(query + 2) : 0, isFour ? start(query + 3) : 0)
+                    let scores = weights + query * positions
+                    if isFour { score(Four.self, queries, places, keyBlock, scores) } else { score(One.self, queries, places, keyBlock, scores) }
+                    for i in 0..<(isFour ? 4 : 1) {
+                        weigh(query + i, seen, scale, maxima, sums, scores + i * positions, output + places[i])
                     }
+                    if isFour { gather(Four.self, scores, seen, valueBlock, output, places) } else { gather(One.self, scores, seen, valueBlock, output, places) }
+                    query += isFour ? 4 : 1
                 }
                 row = end
             }
@@ -836,53 +793,32 @@ struct AttentionKernel<Format: CacheFormat> {
         }
     }
 
-    /// The dot products of one query with a page's 32 keys: each adds up along the head's width in order.
-    @inline(__always) private func scores1(_ q: Floats, _ keys: UnsafeRawPointer, into scores: Floats) {
-        var low = Vector.zero
-        var high = Vector.zero
-        for d in 0..<shape.headWidth {
-            let key = keys + d * 32 * Format.bytes
-            let x = Vector(repeating: q[d])
-            low = simd_fma(x, Format.vector(key), low)
-            high = simd_fma(x, Format.vector(key + 16 * Format.bytes), high)
-        }
-        scores.store(low, 0)
-        scores.store(high, 16)
+    /// Where four queries begin, and their outputs.
+    private struct Places {
+        let a, b, c, d: Int
+        init(_ a: Int, _ b: Int, _ c: Int, _ d: Int) { (self.a, self.b, self.c, self.d) = (a, b, c, d) }
+        @inline(__always) subscript(_ i: Int) -> Int { i == 0 ? a : i == 1 ? b : i == 2 ? c : d }
     }
 
-    /// Four queries at once; the same sums as four times ``scores1(_:_:into:)``.
-    @inline(__always) private func scores4(
-        _ q0: Floats, _ q1: Floats, _ q2: Floats, _ q3: Floats, _ keys: UnsafeRawPointer, into scores: Floats
+    /// scores = the dot products of queries with a page's 32 keys: each adds up along the head's width in order.
+    @inline(__always) private func score<Queries: Tile>(
+        _: Queries.Type, _ queries: Floats, _ places: Places, _ keys: UnsafeRawPointer, _ scores: Floats
     ) {
-        var low0 = Vector.zero, low1 = Vector.zero, low2 = Vector.zero, low3 = Vector.zero
-        var high0 = Vector.zero, high1 = Vector.zero, high2 = Vector.zero, high3 = Vector.zero
+        var low = Queries()
+        var high = Queries()
         for d in 0..<shape.headWidth {
             let key = keys + d * 32 * Format.bytes
-            let low = Format.vector(key)
-            let high = Format.vector(key + 16 * Format.bytes)
-            let (x0, x1) = (Vector(repeating: q0[d]), Vector(repeating: q1[d]))
-            let (x2, x3) = (Vector(repeating: q2[d]), Vector(repeating: q3[d]))
-            low0 = simd_fma(x0, low, low0)
-            low1 = simd_fma(x1, low, low1)
-            low2 = simd_fma(x2, low, low2)
-            low3 = simd_fma(x3, low, low3)
-            high0 = simd_fma(x0, high, high0)
-            high1 = simd_fma(x1, high, high1)
-            high2 = simd_fma(x2, high, high2)
-            high3 = simd_fma(x3, high, high3)
+            low.add(Format.vector(key)) { Vector(repeating: queries[places[$0] + d]) }
+            high.add(Format.vector(key + 16 * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
         }
-        scores.store(low0, 0)
-        scores.store(high0, 16)
-        scores.store(low1, 32)
-        scores.store(high1, 48)
-        scores.store(low2, 64)
-        scores.store(high2, 80)
-        scores.store(low3, 96)
-        scores.store(high3, 112)
+        for i in 0..<Queries.columns {
+            scores.store(low[i], 32 * i)
+            scores.store(high[i], 32 * i + 16)
+        }
     }
 
     /// Turns a page's scores into weights, and rescales what the query has summed so far to the new maximum.
-    @inline(__always) private func rescale(
+    @inline(__always) private func weigh(
         _ query: Int, _ seen: Int, _ scale: Float, _ maxima: Floats, _ sums: Floats, _ scores: Floats, _ output: Floats
     ) {
         var low = scores.vector(0) * scale
@@ -909,40 +845,17 @@ struct AttentionKernel<Format: CacheFormat> {
     }
 
     /// output += Σ weight · value over the page's first `seen` tokens, in order.
-    @inline(__always) private func gather1(_ weights: Floats, _ seen: Int, _ values: UnsafeRawPointer, _ output: Floats) {
-        let stride = shape.headWidth * Format.bytes
-        for d in Swift.stride(from: 0, to: shape.headWidth, by: 16) {
-            var sum = output.vector(d)
-            var value = values + d * Format.bytes
-            for t in 0..<seen {
-                sum = simd_fma(Vector(repeating: weights[t]), Format.vector(value), sum)
-                value += stride
-            }
-            output.store(sum, d)
-        }
-    }
-
-    /// Four queries at once; the same sums as four times ``gather1(_:_:_:_:)``.
-    @inline(__always) private func gather4(
-        _ weights: Floats, _ seen: Int, _ values: UnsafeRawPointer, _ o0: Floats, _ o1: Floats, _ o2: Floats, _ o3: Floats
+    @inline(__always) private func gather<Queries: Tile>(
+        _: Queries.Type, _ weights: Floats, _ seen: Int, _ values: UnsafeRawPointer, _ output: Floats, _ places: Places
     ) {
-        let stride = shape.headWidth * Format.bytes
-        for d in Swift.stride(from: 0, to: shape.headWidth, by: 16) {
-            var (sum0, sum1) = (o0.vector(d), o1.vector(d))
-            var (sum2, sum3) = (o2.vector(d), o3.vector(d))
+        for d in stride(from: 0, to: shape.headWidth, by: 16) {
+            var sum = Queries { output.vector(places[$0] + d) }
             var value = values + d * Format.bytes
             for t in 0..<seen {
-                let v = Format.vector(value)
-                sum0 = simd_fma(Vector(repeating: weights[t]), v, sum0)
-                sum1 = simd_fma(Vector(repeating: weights[32 + t]), v, sum1)
-                sum2 = simd_fma(Vector(repeating: weights[64 + t]), v, sum2)
-                sum3 = simd_fma(Vector(repeating: weights[96 + t]), v, sum3)
-                value += stride
+                sum.add(Format.vector(value)) { Vector(repeating: weights[32 * $0 + t]) }
+                value += shape.headWidth * Format.bytes
             }
-            o0.store(sum0, d)
-            o1.store(sum1, d)
-            o2.store(sum2, d)
-            o3.store(sum3, d)
+            for i in 0..<Queries.columns { output.store(sum[i], places[i] + d) }
         }
     }
 }
@@ -980,7 +893,7 @@ struct Answer {
     /// What was wanted, the most likely first; of equals the lower id.
     var candidates: [Candidate] = []
     var reward: Float?
-    /// False when a logit or the reward is not a finite number: the model is broken.
+    /// False when the model is broken: it gave no finite logit, one that is not a number, or such a reward.
     var isSound = true
 }
 
@@ -1279,63 +1192,6 @@ func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want) -> [Candidate]? {
 
 // MARK: - 6. Decoders
 
-/// Why an answer ended.
-public enum FinishReason: String, Sendable {
-    /// An end-of-answer token or a stop string.
-    case stop
-    /// The limit of tokens.
-    case length
-    case cancelled, deadline
-}
-
-/// Why a request could not be carried out.
-public enum EngineFailure: Error, Sendable, Equatable {
-    case invalid(String, field: String)
-    case contextOverflow(String, field: String)
-    case overloaded(String)
-    case modelError(String)
-}
-
-/// A token of an answer.
-public struct GeneratedToken: Sendable, Equatable {
-    public let token: Token
-    /// The text that became certain with it; the texts of an answer's tokens, one after another, are its text.
-    public var text: String
-    public let logprob: Float
-    /// Nil without a reward channel.
-    public var reward: Float?
-}
-
-/// What a decoder says while it works.
-public enum Output: Sendable, Equatable {
-    case token(index: Int, GeneratedToken)
-    /// Look-ahead has chosen: tokens `from ..< to` of the answer, the score of the best leaf behind them, and what was dropped.
-    case commit(index: Int, from: Int, to: Int, score: Double, rejected: [Rejected])
-    /// The leading branch's text behind what is committed.
-    case draft(String)
-    case done(FinishReason, Summary)
-    case scored([GeneratedToken], Summary)
-    case failed(EngineFailure)
-
-    /// A candidate that was not chosen.
-    public struct Rejected: Sendable, Equatable {
-        public let tokens: [GeneratedToken]
-        public let score: Double
-    }
-
-    /// What an answer took.
-    public struct Summary: Sendable, Equatable {
-        public var promptTokens = 0
-        public var completionTokens = 0
-        /// Every generated token that was asked for, on all branches.
-        public var evaluatedTokens = 0
-        /// Prompt tokens that were found in the cache; depends on what ran before.
-        public var cachedTokens = 0
-        /// Mean over the answer's tokens.
-        public var reward: Double?
-    }
-}
-
 /// Decodes one answer: asks for rows, receives what came of them, says what it has decided.
 protocol Decoder: AnyObject {
     /// The rows to compute next, at most `limit` where it has a choice; their pages need not be ready.
@@ -1449,44 +1305,6 @@ final class Greedy: Decoder {
     }
 
     var history: (table: PageTable, count: Int)? { (table, pending == nil && rules.hasRewards ? branch.count : branch.count - 1) }
-}
-
-/// The settings of a look-ahead search.
-public struct Search: Sendable, Equatable {
-    /// How a leaf is judged.
-    public enum Score: String, Sendable, CaseIterable {
-        /// The mean reward of all the answer's tokens up to the leaf: the paper's.
-        case mean
-        /// The reward at the leaf: a value model's.
-        case last
-    }
-
-    /// n: children of a node.
-    public var width = 2
-    /// k: tokens of a chunk.
-    public var chunk = 10
-    /// d: levels looked ahead behind the candidates.
-    public var depth = 2
-    /// A child needs at least this share of the likeliest child's probability; 0 takes all.
-    public var minP: Float = 0
-    public var score = Score.mean
-
-    public init() {}
-
-    /// n^(d+1), the leaves of a full tree, or nil when they are too many to count.
-    public var leaves: Int? { power(depth + 1) }
-
-    /// n + n² + … + n^(d+1), the chunks of a full tree.
-    var chunks: Int { (1...depth + 1).reduce(0) { $0 + (power($1) ?? Int(Int32.max)) } }
-
-    private func power(_ exponent: Int) -> Int? {
-        var product = 1
-        for _ in 0..<exponent {
-            product *= width
-            if product > 1 << 20 { return nil }
-        }
-        return product
-    }
 }
 
 /// Streaming look-ahead: grow a tree of chunks below the committed end, commit the child with the best leaf below it, keep its subtree, go on.
@@ -1611,11 +1429,10 @@ final class StreamingLookAhead: Decoder {
 
         let from = root.branch.count
         var said: [Output] = best.node.tokens.enumerated().map { .token(index: from + $0, $1) }
-        let rejected = candidates.filter { wantsBranches && $0.node !== best.node }
+        let rejected = candidates.filter { $0.node !== best.node }.map { Output.Rejected(tokens: $0.node.tokens, score: $0.score) }
         said.append(
             .commit(
-                index: commits, from: from, to: best.node.branch.count, score: best.score,
-                rejected: rejected.map { Output.Rejected(tokens: $0.node.tokens, score: $0.score) }))
+                index: commits, from: from, to: from + best.node.tokens.count, score: best.score, rejected: wantsBranches ? rejected : nil))
         commits += 1
         root = best.node
         levels -= 1
@@ -1644,93 +1461,7 @@ final class StreamingLookAhead: Decoder {
     var history: (table: PageTable, count: Int)? { root.leaves.first?.table.map { ($0, root.branch.count) } }
 }
 
-/// Teacher forcing: the log-probability and the reward of given tokens.
-final class Scoring: Decoder {
-    private let tokens: [Token]
-    private let completionStart: Int
-    private let table: PageTable
-    private var marks: [PrefixCache.Mark]
-    private var position: Int
-    private let pieces: (Token) -> String
-
-    /// `tokens` from `completionStart` on are scored; `marks` are known of the first ones, and `position` is the first to compute.
-    init(
-        _ tokens: [Token], completionStart: Int, _ table: PageTable, marks: [PrefixCache.Mark], position: Int,
-        pieces: @escaping (Token) -> String
-    ) {
-        self.tokens = tokens
-        self.completionStart = completionStart
-        self.table = table
-        self.marks = marks + Array(repeating: PrefixCache.Mark(), count: tokens.count - marks.count)
-        self.position = position
-        self.pieces = pieces
-    }
-
-    func rows(limit: Int) -> [Row] {
-        (position..<min(tokens.count, position + max(1, limit))).map { p in
-            let next = p + 1
-            return Row(
-                table: table, position: p, token: tokens[p],
-                want: next >= completionStart && next < tokens.count ? .token(tokens[next]) : .nothing, wantsReward: p >= completionStart)
-        }
-    }
-
-    func receive(_ answers: [Answer]) -> [Output] {
-        for answer in answers {
-            if position >= completionStart { marks[position].reward = answer.reward }
-            if let candidate = answer.candidates.first { marks[position + 1].logprob = candidate.logprob }
-            position += 1
-        }
-        return position < tokens.count ? [] : [result]
-    }
-
-    /// The result, once nothing is left to compute.
-    var result: Output {
-        var sum = 0.0
-        var rewarded = 0
-        let scored = (completionStart..<tokens.count).map { p in
-            if let reward = marks[p].reward {
-                sum += Double(reward)
-                rewarded += 1
-            }
-            return GeneratedToken(token: tokens[p], text: pieces(tokens[p]), logprob: marks[p].logprob ?? 0, reward: marks[p].reward)
-        }
-        let mean = rewarded == 0 ? nil : sum / Double(rewarded)
-        return .scored(
-            scored, Output.Summary(promptTokens: completionStart, completionTokens: tokens.count - completionStart, reward: mean))
-    }
-
-    var history: (table: PageTable, count: Int)? { (table, max(0, position - completionStart)) }
-}
-
 // MARK: - 7. The batch step
-
-/// What can be asked of the engine.
-public enum Work: Sendable {
-    case generate(Generation)
-    /// The log-probability and reward of every token of `completion` behind `prompt`.
-    case score(prompt: [Token], completion: [Token])
-}
-
-/// An answer to be written.
-public struct Generation: Sendable {
-    public enum Method: Sendable, Equatable {
-        case greedy
-        case sla(Search)
-    }
-    public var prompt: [Token]
-    public var method = Method.greedy
-    public var maxTokens = 256
-    /// The answer ends before the first of these.
-    public var stop: [String] = []
-    /// Never choose an end-of-answer token.
-    public var ignoreEOS = false
-    /// Whether commits tell what was dropped.
-    public var branches = false
-    public var draft = false
-
-    public init(prompt: [Token]) { self.prompt = prompt }
-}
 
 /// Runs any number of requests at once, a batch step at a time. Not for use by several threads at once.
 ///
@@ -1815,8 +1546,11 @@ public final class Engine {
             guard generation.maxTokens > 0 else { throw EngineFailure.invalid("max_tokens must be at least 1", field: "max_tokens") }
             room = min(generation.maxTokens, context - prompt.count)
             if case .sla(let search) = generation.method {
-                try check(search)
-                chunks = search.chunks
+                guard model.rewardChannel != nil else {
+                    throw EngineFailure.invalid("sla needs a reward channel; start with --reward FILE, or use greedy", field: "decoder")
+                }
+                try search.check()
+                chunks = search.leavesByLevel.reduce(0, +)
                 chunk = min(search.chunk, room)
             }
         case .score(let given, let completion):
@@ -1845,19 +1579,6 @@ public final class Engine {
     private func check(_ tokens: [Token], field: String) throws {
         guard let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabulary }) else { return }
         throw EngineFailure.invalid("token \(wrong) is not in the vocabulary of \(model.shape.vocabulary)", field: field)
-    }
-
-    private func check(_ search: Search) throws {
-        guard model.rewardChannel != nil else {
-            throw EngineFailure.invalid("sla needs a reward channel; start with --reward FILE, or use greedy", field: "decoder")
-        }
-        guard (1...64).contains(search.width) else { throw EngineFailure.invalid("width must be from 1 to 64", field: "width") }
-        guard (1...4096).contains(search.chunk) else { throw EngineFailure.invalid("chunk must be from 1 to 4096", field: "chunk") }
-        guard (0...64).contains(search.depth) else { throw EngineFailure.invalid("depth must be from 0 to 64", field: "depth") }
-        guard search.minP >= 0, search.minP <= 1 else { throw EngineFailure.invalid("min_p must be from 0 to 1", field: "min_p") }
-        guard let leaves = search.leaves, leaves <= 1024 else {
-            throw EngineFailure.invalid("width ^ (depth + 1) is over 1024 branches; lower width or depth", field: "depth")
-        }
     }
 
     /// Ends a request early; it says `done` with the tokens it has decided on. Nil when there is no such request.

@@ -112,10 +112,43 @@ SLA_WORD void simd_store_i8(int8_t *to, sla_f32x16 x) {
     memcpy(to, &bytes, 16);
 }
 
+// Bytes. Swift's own operators on vectors of bytes compile to a loop over the lanes.
+
+/// 32 bytes after 32 bytes.
+SLA_WORD sla_u8x64 simd_join(sla_u8x32 low, sla_u8x32 high) {
+    sla_u8x64 both;
+    memcpy(&both, &low, 32);
+    memcpy((char *)&both + 32, &high, 32);
+    return both;
+}
+/// 16 bytes after 16 bytes.
+SLA_WORD sla_u8x32 simd_join16(sla_u8x16 low, sla_u8x16 high) {
+    sla_u8x32 both;
+    memcpy(&both, &low, 16);
+    memcpy((char *)&both + 16, &high, 16);
+    return both;
+}
+SLA_WORD sla_u8x64 simd_flip_signs(sla_u8x64 x) { return x ^ 0x80; }
+/// Bits `shift` … `shift` + `count` − 1 of every byte.
+SLA_WORD sla_u8x32 simd_bits(sla_u8x32 x, int shift, int count) { return (x >> (uint8_t)shift) & (uint8_t)((1 << count) - 1); }
+/// `low` with the bits of `high` on top of its lowest four.
+SLA_WORD sla_u8x32 simd_over_nibble(sla_u8x32 high, sla_u8x32 low) { return low | (high << 4); }
+/// a in lanes 0…7, b in lanes 8…15.
+SLA_WORD sla_f32x16 simd_halves(float a, float b) {
+    return (sla_f32x16){a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b};
+}
+/// a, b, c, d in four lanes each.
+SLA_WORD sla_f32x16 simd_quarters(float a, float b, float c, float d) {
+    return (sla_f32x16){a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d};
+}
+
 /// One half-precision number, widened.
 SLA_WORD float simd_f16(const void *from) {
     uint16_t bits;
     memcpy(&bits, from, 2);
+#if defined(__F16C__) && !defined(SLA_PLAIN)
+    return _cvtsh_ss(bits);
+#else
     uint32_t magnitude = (bits & 0x7fffu) << 13, sign = (bits & 0x8000u) << 16;
     float value;
     memcpy(&value, &magnitude, 4);
@@ -124,6 +157,7 @@ SLA_WORD float simd_f16(const void *from) {
     magnitude |= (bits & 0x7c00u) == 0x7c00u ? 0x7f800000u | sign : sign;
     memcpy(&value, &magnitude, 4);
     return value;
+#endif
 }
 
 /// The vector unit that code compiled with this header's macros uses.

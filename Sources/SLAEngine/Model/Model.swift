@@ -191,16 +191,18 @@ public final class Model: Sendable {
         where try file.floatIfPresent("\(architecture).\(key)") ?? 0 != 0 {
             throw ModelError("metadata key \(architecture).\(key) is set, which is not supported")
         }
+        // Beyond a million positions the rotary angles would lose their exactness.
+        let context = min(1 << 20, try size("context_length", in: 1...Int(UInt32.max)))
         return Shape(
             layers: try size("block_count", in: 1...4096), width: width, heads: heads, kvHeads: kvHeads, headWidth: headWidth,
             feedForward: try size("feed_forward_length", in: 1...1 << 24), vocabulary: vocabulary,
-            context: try size("context_length", in: 1...1 << 30), normEpsilon: Float(epsilon), rotaryWidth: rotaryWidth,
+            context: context, normEpsilon: Float(epsilon), rotaryWidth: rotaryWidth,
             rotaryNeighbours: architecture == "llama",
-            rotaryFrequencies: try frequencies(file, architecture: architecture, width: rotaryWidth))
+            rotaryFrequencies: try frequencies(file, architecture: architecture, width: rotaryWidth, context: context))
     }
 
     /// base^(−2i / width), divided by the file's own factors or its linear scaling.
-    private static func frequencies(_ file: GGUF, architecture: String, width: Int) throws -> [Float] {
+    private static func frequencies(_ file: GGUF, architecture: String, width: Int, context: Int) throws -> [Float] {
         let base = try file.floatIfPresent("\(architecture).rope.freq_base") ?? 10_000
         guard base >= 1, base < 1e30 else { throw ModelError("metadata key \(architecture).rope.freq_base is \(base)") }
         var factors = [Float](repeating: 1, count: width / 2)
@@ -213,8 +215,12 @@ public final class Model: Sendable {
         case let other?: throw ModelError("rope scaling of the type \(other) is not supported; none and linear are")
         }
         return try factors.enumerated().map { i, factor in
-            guard factor > 0, factor.isFinite else { throw ModelError("a rope factor is \(factor)") }
-            return Float(exactExp(-Double(2 * i) / Double(width) * exactLog(base))) / factor
+            let frequency = Float(exactExp(-Double(2 * i) / Double(width) * exactLog(base))) / factor
+            // Angles must stay within what `exactSineCosine` can reduce.
+            guard frequency >= 0, frequency * Float(context) <= 0x1p20 else {
+                throw ModelError("a rope factor is \(factor), which turns positions by \(frequency) radians")
+            }
+            return frequency
         }
     }
 }
@@ -229,15 +235,8 @@ public struct RewardChannel: Sendable {
     public let width: Int
     /// Numbers the head gives; the first is the reward.
     public let outputs: Int
-    /// The search settings the channel was tuned for, as far as its file names them.
-    public let recommended: Recommendation
-
-    /// Search settings named by a channel's file.
-    public struct Recommendation: Sendable, Equatable {
-        public var width, chunk, depth: Int?
-        public var score: String?
-        public var minP: Float?
-    }
+    /// The search settings the channel was tuned for; the paper's where its file names none.
+    public let recommended: Search
 
     /// One matrix and the norm before it for each policy layer: `[r, d]`, then `[r, d + r]`.
     let layers: [(norm: [Float], weight: Matrix)]
@@ -292,9 +291,20 @@ public struct RewardChannel: Sendable {
             }
             self.head = head
         }
-        func setting(_ key: String) throws -> Int? { try file.integerIfPresent("reward.sla.\(key)") }
-        recommended = Recommendation(
-            width: try setting("width"), chunk: try setting("chunk"), depth: try setting("depth"),
-            score: try file.stringIfPresent("reward.sla.score"), minP: try file.floatIfPresent("reward.sla.min_p").map { Float($0) })
+        var search = Search()
+        search.width = try file.integerIfPresent("reward.sla.width") ?? search.width
+        search.chunk = try file.integerIfPresent("reward.sla.chunk") ?? search.chunk
+        search.depth = try file.integerIfPresent("reward.sla.depth") ?? search.depth
+        search.minP = Float(try file.floatIfPresent("reward.sla.min_p") ?? 0)
+        if let name = try file.stringIfPresent("reward.sla.score") {
+            guard let score = Search.Score(rawValue: name) else {
+                throw ModelError("metadata key reward.sla.score is \(name); \(Search.Score.allCases.map(\.rawValue).joined(separator: ", ")) are possible")
+            }
+            search.score = score
+        }
+        do { try search.check() } catch let failure as EngineFailure {
+            throw ModelError("the search settings that the reward channel recommends are impossible: \(failure.message)")
+        }
+        recommended = search
     }
 }

@@ -27,10 +27,6 @@ protocol BlockFormat {
     static func strip(_ row: UnsafeRawPointer, _ index: Int, half: Bool) -> Strip
 }
 
-@inline(__always) private func halves(_ low: Float, _ high: Float) -> SIMD16<Float> {
-    SIMD16(lowHalf: SIMD8(repeating: low), highHalf: SIMD8(repeating: high))
-}
-
 /// Blocks of 32: an F16 scale, 32 signed bytes.
 enum Q8_0: BlockFormat {
     static let offset: Int32 = 128
@@ -41,8 +37,8 @@ enum Q8_0: BlockFormat {
         let low = (block + 2).loadUnaligned(as: SIMD32<UInt8>.self)
         let high = half ? SIMD32(repeating: 128) : (block + 36).loadUnaligned(as: SIMD32<UInt8>.self)
         return Strip(
-            codes: SIMD64(lowHalf: low, highHalf: high) ^ SIMD64(repeating: 0x80),
-            scale: halves(simd_f16(block), half ? 0 : simd_f16(block + 34)))
+            codes: simd_flip_signs(simd_join(low, high)),
+            scale: simd_halves(simd_f16(block), half ? 0 : simd_f16(block + 34)))
     }
 }
 
@@ -55,11 +51,12 @@ enum Q4_0: BlockFormat {
         let block = row + index * 36
         let low = (block + 2).loadUnaligned(as: SIMD16<UInt8>.self)
         let high = half ? SIMD16(repeating: 0x88) : (block + 20).loadUnaligned(as: SIMD16<UInt8>.self)
-        let mask = SIMD16<UInt8>(repeating: 0x0f)
+        let both = simd_join16(low, high)
+        let first = simd_bits(both, 0, 4)
+        let second = simd_bits(both, 4, 4)
         return Strip(
-            codes: SIMD64(
-                lowHalf: SIMD32(lowHalf: low & mask, highHalf: low &>> 4), highHalf: SIMD32(lowHalf: high & mask, highHalf: high &>> 4)),
-            scale: halves(simd_f16(block), half ? 0 : simd_f16(block + 18)))
+            codes: simd_join(simd_join16(first.lowHalf, second.lowHalf), simd_join16(first.highHalf, second.highHalf)),
+            scale: simd_halves(simd_f16(block), half ? 0 : simd_f16(block + 18)))
     }
 }
 
@@ -78,9 +75,9 @@ enum Q4_K: BlockFormat {
         @inline(__always) func minimum(_ j: Int) -> Float { dmin * Float(j < 4 ? packed(j + 4) & 63 : packed(j + 4) >> 4 | (packed(j) >> 6) << 4) }
         let nibbles = (block + 16 + 32 * pair).loadUnaligned(as: SIMD32<UInt8>.self)
         return Strip(
-            codes: SIMD64(lowHalf: nibbles & SIMD32(repeating: 0x0f), highHalf: nibbles &>> 4),
-            scale: halves(scale(2 * pair), scale(2 * pair + 1)),
-            minimum: halves(minimum(2 * pair), minimum(2 * pair + 1)))
+            codes: simd_join(simd_bits(nibbles, 0, 4), simd_bits(nibbles, 4, 4)),
+            scale: simd_halves(scale(2 * pair), scale(2 * pair + 1)),
+            minimum: simd_halves(minimum(2 * pair), minimum(2 * pair + 1)))
     }
 }
 
@@ -96,25 +93,12 @@ enum Q6_K: BlockFormat {
         let high = (block + 128 + 32 * (quarter / 2)).loadUnaligned(as: SIMD32<UInt8>.self)
         let a = base.loadUnaligned(as: SIMD32<UInt8>.self)
         let b = (base + 32).loadUnaligned(as: SIMD32<UInt8>.self)
-        let low4 = SIMD32<UInt8>(repeating: 0x0f)
-        let low2 = SIMD32<UInt8>(repeating: 0x03)
-        let first: SIMD32<UInt8>
-        let second: SIMD32<UInt8>
-        if quarter % 2 == 0 {
-            first = (a & low4) | (high & low2) &<< 4
-            second = (b & low4) | (high &>> 2 & low2) &<< 4
-        } else {
-            first = a &>> 4 | (high &>> 4 & low2) &<< 4
-            second = b &>> 4 | (high &>> 6) &<< 4
-        }
+        let isFirst = quarter % 2 == 0
+        let first = simd_over_nibble(simd_bits(high, isFirst ? 0 : 4, 2), simd_bits(a, isFirst ? 0 : 4, 4))
+        let second = simd_over_nibble(simd_bits(high, isFirst ? 2 : 6, 2), simd_bits(b, isFirst ? 0 : 4, 4))
         let d = simd_f16(block + 208)
-        @inline(__always) func scale(_ j: Int) -> SIMD4<Float> {
-            SIMD4(repeating: d * Float(block.load(fromByteOffset: 192 + 4 * quarter + j, as: Int8.self)))
-        }
-        return Strip(
-            codes: SIMD64(lowHalf: first, highHalf: second),
-            scale: SIMD16(
-                lowHalf: SIMD8(lowHalf: scale(0), highHalf: scale(1)), highHalf: SIMD8(lowHalf: scale(2), highHalf: scale(3))))
+        func scale(_ j: Int) -> Float { d * Float(block.load(fromByteOffset: 192 + 4 * quarter + j, as: Int8.self)) }
+        return Strip(codes: simd_join(first, second), scale: simd_quarters(scale(0), scale(1), scale(2), scale(3)))
     }
 }
 

@@ -19,7 +19,7 @@ struct BytePairEncoder: Sendable {
         guard let merges = try file.byteStringsIfPresent("tokenizer.ggml.merges") else {
             throw ModelError("tokenizer.ggml.merges is missing, which a gpt2 tokenizer needs; convert the model again")
         }
-        guard merges.count <= Int(Int32.max) / 4 else { throw ModelError("the tokenizer has \(merges.count) merges, too many to number") }
+        guard merges.count < 1 << 28 else { throw ModelError("the tokenizer has \(merges.count) merges, too many to number") }
         self.preTokenizer = preTokenizer
         self.unknown = unknown
         tokenCount = vocabulary.count
@@ -30,24 +30,27 @@ struct BytePairEncoder: Sendable {
         var merged: [Token] = []
         merged.reserveCapacity(merges.count)
         var pair: [UInt8] = []
+        var result = 0
         for (rank, merge) in merges.enumerated() {
             guard let space = merge.dropFirst().firstIndex(of: UInt8(ascii: " ")), space + 1 < merge.endIndex else {
                 throw ModelError("tokenizer.ggml.merges: entry \(rank) is not two parts with a space between; convert the model again")
             }
             pair.removeAll(keepingCapacity: true)
-            guard alphabet.decode(merge[..<space], &pair) else {
-                merged.append(-1)
-                continue
-            }
+            let leftIsBytes = alphabet.decode(merge[..<space], &pair)
             let middle = pair.count
-            guard alphabet.decode(merge[(space + 1)...], &pair) else {
+            guard leftIsBytes, alphabet.decode(merge[(space + 1)...], &pair) else {
                 // Not written in the alphabet of bytes, so no text ever comes to it.
                 merged.append(-1)
                 continue
             }
             let left = UInt64(vocabulary.strings.number(of: pair[..<middle]))
             let right = UInt64(vocabulary.strings.number(of: pair[middle...]))
-            merged.append(Token(vocabulary.strings.number(of: pair[...])))
+            // Tokens are numbered in the order of their merges, nearly always: looking there first is faster than searching.
+            if !vocabulary.strings.isFound(result, for: pair[...]) {
+                result += 1
+                if !vocabulary.strings.isFound(result, for: pair[...]) { result = vocabulary.strings.number(of: pair[...]) }
+            }
+            merged.append(Token(result))
             ranks.insert(Int32(rank), at: left << 32 | right)
         }
         self.ranks = ranks

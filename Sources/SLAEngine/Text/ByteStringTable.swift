@@ -5,10 +5,13 @@
 struct ByteStringTable: Sendable {
     /// All strings, one after the other.
     private var bytes: [UInt8] = []
-    private var ends: [Int] = []
+    /// Where each string begins, and where the last one ends.
+    private var starts = [0]
     /// Open addressing with linear probing: the hash's upper half, then the number plus one; 0 is a free slot.
     private var slots: [UInt64]
-    private var findable = 0
+    /// Whether a string is in the hash table.
+    private var isFindable: [Bool] = []
+    private var findableCount = 0
     /// Drawn for each table, so that a file cannot be made to collide everywhere.
     private let seed = UInt64.random(in: .min ... .max)
     /// The most bytes in a string that can be found.
@@ -17,24 +20,28 @@ struct ByteStringTable: Sendable {
     /// Makes room for `count` strings of `byteCount` bytes altogether.
     init(count: Int, byteCount: Int) {
         bytes.reserveCapacity(byteCount)
-        ends.reserveCapacity(count)
+        starts.reserveCapacity(count + 1)
+        isFindable.reserveCapacity(count)
         slots = Array(repeating: 0, count: Self.slotCount(for: count))
     }
 
-    var count: Int { ends.count }
+    var count: Int { starts.count - 1 }
 
-    subscript(number: Int) -> ArraySlice<UInt8> { bytes[(number == 0 ? 0 : ends[number - 1])..<ends[number]] }
+    @inline(__always)
+    subscript(number: Int) -> ArraySlice<UInt8> { bytes[starts[number]..<starts[number + 1]] }
 
     /// Adds a string and gives its number. Of equal strings that can be found, the first is the one that is.
     @discardableResult
     mutating func append(_ string: ArraySlice<UInt8>, findable: Bool) -> Int {
         let number = count
         bytes.append(contentsOf: string)
-        ends.append(bytes.count)
+        starts.append(bytes.count)
+        isFindable.append(false)
         guard findable else { return number }
-        if 2 * (self.findable + 1) > slots.count { grow() }
+        if 2 * (findableCount + 1) > slots.count { grow() }
         if insert(number) {
-            self.findable += 1
+            isFindable[number] = true
+            findableCount += 1
             longest = max(longest, string.count)
         }
         return number
@@ -44,6 +51,11 @@ struct ByteStringTable: Sendable {
     func find(_ string: ArraySlice<UInt8>) -> Int? {
         guard string.count <= longest else { return nil }
         return probe(string, hash(string)).number
+    }
+
+    /// Whether `find` would give this number.
+    func isFound(_ number: Int, for string: ArraySlice<UInt8>) -> Bool {
+        number < count && isFindable[number] && self[number].elementsEqual(string)
     }
 
     /// The number of the string that equals these bytes, which is added where there is none.

@@ -239,6 +239,8 @@ private struct Scanner {
         default: break
         }
         guard start + 2 < end else { return nil }
+        // The long s, U+017F, is an s to regular expressions that ignore case.
+        if ignoringCase, text[start + 1] == 0xc5, text[start + 2] == 0xbf { return start + 3 }
         switch (first, text[start + 2] | caseBit) {
         case (UInt8(ascii: "r"), UInt8(ascii: "e")), (UInt8(ascii: "v"), UInt8(ascii: "e")), (UInt8(ascii: "l"), UInt8(ascii: "l")):
             return start + 3

@@ -13,15 +13,16 @@ struct SpecialTokens: Sendable {
     private var isFirst = [Bool](repeating: false, count: 256)
 
     /// Adds a token. Of equal texts the first is kept.
-    mutating func insert(_ token: Token, _ text: ArraySlice<UInt8>, isControl: Bool) {
+    mutating func insert(_ token: Token, _ text: ArraySlice<UInt8>, isControl: Bool) throws {
         guard let first = text.first else { return }
+        guard control.count + text.count < 1 << 28 else { throw ModelError("the vocabulary's control tokens are too long") }
         isFirst[Int(first)] = true
         var node = 0
         for byte in text {
             if let child = children[Self.key(node, byte)] {
                 node = Int(child)
             } else {
-                children.insert(Int32(truncatingIfNeeded: control.count), at: Self.key(node, byte))
+                children.insert(Int32(control.count), at: Self.key(node, byte))
                 node = control.count
                 control.append(Self.none)
                 userDefined.append(Self.none)

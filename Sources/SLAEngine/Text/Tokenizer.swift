@@ -90,7 +90,7 @@ public struct Tokenizer: Sendable {
                 vocabulary.makeControl(token)
                 isControl = true
             }
-            special.insert(token, text, isControl: isControl)
+            try special.insert(token, text, isControl: isControl)
         }
 
         let encoder: Encoder
@@ -124,14 +124,15 @@ public struct Tokenizer: Sendable {
     ///   - addSpecial: Put BOS before and EOS behind the text, where the model wants them.
     ///   - parseSpecial: Control tokens written in the text, like `<|im_end|>`, become those tokens. False for text from outside, whose
     ///     author must not end a turn. User-defined tokens are always found.
-    public func encode(_ text: String, addSpecial: Bool, parseSpecial: Bool = true) -> [Token] {
+    ///   - continues: The text goes on where other tokens end, so SentencePiece puts no space before it.
+    public func encode(_ text: String, addSpecial: Bool, parseSpecial: Bool = true, continues: Bool = false) -> [Token] {
         let text = Array(text.utf8)
         var tokens: [Token] = []
         tokens.reserveCapacity(text.count / 3 + 2)
         if addSpecial, addsBOS, let bos { tokens.append(bos) }
         var plainStart = 0
         var position = 0
-        var afterSpecial = true
+        var afterSpecial = !continues
         while position < text.count {
             guard let special = model.special.longest(in: text, at: position, control: parseSpecial) else {
                 position += 1

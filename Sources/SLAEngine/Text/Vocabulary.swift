@@ -21,7 +21,7 @@ struct Vocabulary: Sendable {
         guard let texts = try file.byteStringsIfPresent("tokenizer.ggml.tokens"), !texts.isEmpty else {
             throw ModelError("tokenizer.ggml.tokens is missing or empty: the file has no vocabulary")
         }
-        guard texts.count <= Int(Int32.max) / 2 else { throw ModelError("the vocabulary has \(texts.count) tokens, too many to number") }
+        guard texts.count < 1 << 28 else { throw ModelError("the vocabulary has \(texts.count) tokens, too many to number") }
         let types = try file.integersIfPresent("tokenizer.ggml.token_type")
         if let types, types.count != texts.count {
             throw ModelError("tokenizer.ggml.token_type has \(types.count) entries for \(texts.count) tokens; convert the model again")

@@ -1,0 +1,270 @@
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
+/// What a client calls a request by.
+public enum RequestID: Hashable, Sendable, JSONWritable {
+    case integer(Int)
+    case string(String)
+
+    func writeJSON(to output: inout String) {
+        switch self {
+        case .integer(let number): number.writeJSON(to: &output)
+        case .string(let text): text.writeJSON(to: &output)
+        }
+    }
+}
+
+/// Why a line was refused; the `error` event's contents.
+public struct RequestError: Error, Equatable {
+    public enum Code: String, Sendable {
+        case invalidJSON = "invalid_json"
+        case invalidRequest = "invalid_request"
+        case unknownType = "unknown_type"
+        case duplicateID = "duplicate_id"
+        case unknownID = "unknown_id"
+        case contextOverflow = "context_overflow"
+        case overloaded
+        case modelError = "model_error"
+        case `internal`
+    }
+    public var code: Code
+    public var message: String
+    public var field: String?
+
+    init(_ code: Code, _ message: String, field: String? = nil) {
+        self.code = code
+        self.message = message
+        self.field = field
+    }
+
+    init(_ failure: EngineFailure) {
+        switch failure {
+        case .invalid(let message, let field): self.init(.invalidRequest, message, field: field)
+        case .contextOverflow(let message, let field): self.init(.contextOverflow, message, field: field)
+        case .overloaded(let message): self.init(.overloaded, message)
+        case .modelError(let message): self.init(.modelError, message)
+        }
+    }
+}
+
+/// Text as it was given: characters, or the tokens themselves.
+enum Text: Decodable {
+    case string(String)
+    case tokens([Token])
+
+    init(from decoder: any Swift.Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        if let text = try? container.decode(String.self) {
+            self = .string(text)
+        } else if let tokens = try? container.decode([Token].self) {
+            self = .tokens(tokens)
+        } else {
+            throw RequestError(.invalidRequest, "\(decoder.codingPath.last?.stringValue ?? "it") must be a string or an array of token ids")
+        }
+    }
+}
+
+/// A request line, understood.
+enum Request {
+    case generate(GenerateRequest)
+    case score(prompt: Text, completions: [Text])
+    case tokenize(text: String, addSpecial: Bool)
+    case detokenize([Token])
+    case cancel(RequestID)
+    case stats, clearCache, shutdown
+
+    /// A `generate` request; what is nil is the service's to choose.
+    struct GenerateRequest {
+        var prompt: Text
+        var decoder: String?
+        var width, chunk, depth: Int?
+        var minP: Double?
+        var score: Search.Score?
+        var maxTokens: Int
+        var stop: [String]
+        var ignoreEOS: Bool
+        var deadline: Int?
+        var include: [String]
+    }
+
+    /// Reads a line. The id is found, if it can be, even when the rest is refused.
+    static func parse(_ line: [UInt8]) -> (id: RequestID?, request: Result<Request, RequestError>) {
+        guard String(validating: line, as: UTF8.self) != nil else {
+            return (nil, .failure(RequestError(.invalidJSON, "the line is not UTF-8")))
+        }
+        do {
+            let parsed = try JSONDecoder().decode(ParsedLine.self, from: Data(line))
+            return (parsed.id, parsed.request)
+        } catch let error as RequestError {
+            return (nil, .failure(error))
+        } catch {
+            return (nil, .failure(RequestError(.invalidJSON, "the line is not a JSON object: \(describe(error))")))
+        }
+    }
+
+    fileprivate static func describe(_ error: any Error) -> String {
+        guard let error = error as? DecodingError else { return "\(error)" }
+        switch error {
+        case .dataCorrupted(let context): return (context.underlyingError as? CustomDebugStringConvertible)?.debugDescription ?? context.debugDescription
+        case .typeMismatch(_, let context), .valueNotFound(_, let context), .keyNotFound(_, let context): return context.debugDescription
+        @unknown default: return "\(error)"
+        }
+    }
+}
+
+private struct Key: CodingKey {
+    let stringValue: String
+    var intValue: Int? { nil }
+    init(_ name: String) { stringValue = name }
+    init?(stringValue: String) { self.stringValue = stringValue }
+    init?(intValue: Int) { nil }
+}
+
+/// Decodes a line, keeping the id when the rest turns out to be wrong.
+private struct ParsedLine: Decodable {
+    var id: RequestID?
+    var request: Result<Request, RequestError>
+
+    init(from decoder: any Swift.Decoder) throws {
+        let fields = Fields(container: try decoder.container(keyedBy: Key.self))
+        do {
+            id = try fields.id()
+            request = .success(try fields.request())
+        } catch let error as RequestError {
+            request = .failure(error)
+        }
+    }
+}
+
+/// The fields of a request, asked for by name and type.
+private struct Fields {
+    let container: KeyedDecodingContainer<Key>
+
+    /// Fields of the protocol that belong to decoders and prompts which are not there yet.
+    static let reserved = ["messages", "suffix", "chunk_at", "alpha", "temperature", "top_k", "top_p", "seed", "n", "priority"]
+
+    func id() throws -> RequestID? {
+        let key = Key("id")
+        guard container.contains(key), try !container.decodeNil(forKey: key) else { return nil }
+        if let number = try? container.decode(Int.self, forKey: key) { return .integer(number) }
+        if let text = try? container.decode(String.self, forKey: key) { return .string(text) }
+        throw wrong("id", "a string or an integer")
+    }
+
+    func request() throws -> Request {
+        let type = try optional("type", String.self, "a string") ?? "generate"
+        switch type {
+        case "generate": return .generate(try generate())
+        case "score":
+            try allow("prompt", "completion", "completions")
+            let one = try optional("completion", Text.self, "a string or an array of token ids")
+            let many = try optional("completions", [Text].self, "an array of strings or of arrays of token ids")
+            guard (one == nil) != (many == nil) else {
+                throw RequestError(.invalidRequest, "give either completion or completions", field: "completion")
+            }
+            guard many?.isEmpty != true else { throw RequestError(.invalidRequest, "completions is empty", field: "completions") }
+            return .score(prompt: try required("prompt", Text.self, "a string or an array of token ids"), completions: many ?? [one].compactMap { $0 })
+        case "tokenize":
+            try allow("text", "add_special")
+            return .tokenize(
+                text: try required("text", String.self, "a string"), addSpecial: try optional("add_special", Bool.self, "true or false") ?? false)
+        case "detokenize":
+            try allow("tokens")
+            return .detokenize(try required("tokens", [Token].self, "an array of token ids"))
+        case "cancel":
+            try allow("target")
+            if let number = try? container.decode(Int.self, forKey: Key("target")) { return .cancel(.integer(number)) }
+            return .cancel(.string(try required("target", String.self, "the id of a running request")))
+        case "stats":
+            try allow()
+            return .stats
+        case "clear_cache":
+            try allow()
+            return .clearCache
+        case "shutdown":
+            try allow()
+            return .shutdown
+        default:
+            throw RequestError(
+                .unknownType,
+                "there is no request of the type \(type); generate, score, tokenize, detokenize, cancel, stats, clear_cache and shutdown are", field: "type")
+        }
+    }
+
+    private func generate() throws -> Request.GenerateRequest {
+        for name in Fields.reserved where container.contains(Key(name)) {
+            throw RequestError(.invalidRequest, "\(name) is not supported yet", field: name)
+        }
+        try allow(
+            "prompt", "decoder", "width", "chunk", "depth", "min_p", "score", "expand", "max_tokens", "stop", "ignore_eos", "deadline_ms",
+            "include")
+        let decoder = try optional("decoder", String.self, "a string")
+        if let decoder, decoder != "greedy", decoder != "sla" {
+            let known = ["sample", "beam", "best_of", "mcts"].contains(decoder)
+            throw RequestError(
+                .invalidRequest, known ? "the decoder \(decoder) is not supported yet; greedy and sla are" : "there is no decoder \(decoder); greedy and sla are",
+                field: "decoder")
+        }
+        let score = try optional("score", String.self, "a string").map { name in
+            guard let score = Search.Score(rawValue: name) else {
+                throw RequestError(
+                    .invalidRequest, name == "progress" ? "the score progress is not supported yet; mean and last are" : "score must be mean or last",
+                    field: "score")
+            }
+            return score
+        }
+        if let expand = try optional("expand", String.self, "a string"), expand != "top" {
+            throw RequestError(.invalidRequest, expand == "sample" ? "expand sample is not supported yet; top is" : "expand must be top", field: "expand")
+        }
+        let deadline = try optional("deadline_ms", Int.self, "an integer")
+        guard deadline ?? 0 >= 0 else { throw RequestError(.invalidRequest, "deadline_ms must not be negative", field: "deadline_ms") }
+        let include = try optional("include", [String].self, "an array of strings") ?? []
+        if let wrong = include.first(where: { $0 != "branches" && $0 != "draft" }) {
+            let known = ["top_logprobs", "prompt_tokens"].contains(wrong)
+            throw RequestError(
+                .invalidRequest, known ? "\(wrong) cannot be included yet; branches and draft can" : "include knows branches and draft, not \(wrong)",
+                field: "include")
+        }
+        return Request.GenerateRequest(
+            prompt: try required("prompt", Text.self, "a string or an array of token ids"), decoder: decoder,
+            width: try optional("width", Int.self, "an integer"), chunk: try optional("chunk", Int.self, "an integer"),
+            depth: try optional("depth", Int.self, "an integer"), minP: try optional("min_p", Double.self, "a number"), score: score,
+            maxTokens: try optional("max_tokens", Int.self, "an integer") ?? 256, stop: try stop(),
+            ignoreEOS: try optional("ignore_eos", Bool.self, "true or false") ?? false, deadline: deadline, include: include)
+    }
+
+    private func stop() throws -> [String] {
+        let stop: [String]
+        if let one = try? container.decode(String.self, forKey: Key("stop")) {
+            stop = [one]
+        } else {
+            stop = try optional("stop", [String].self, "a string or an array of strings") ?? []
+        }
+        guard stop.count <= 64, !stop.contains("") else {
+            throw RequestError(.invalidRequest, "stop may hold up to 64 strings, none of them empty", field: "stop")
+        }
+        return stop
+    }
+
+    /// Refuses fields that the request does not have: a misspelt one must not pass silently.
+    private func allow(_ names: String...) throws {
+        let unknown = container.allKeys.map(\.stringValue).filter { $0 != "id" && $0 != "type" && !names.contains($0) }.sorted()
+        guard let first = unknown.first else { return }
+        let known = names.isEmpty ? "it has no fields but id and type" : "known are id, type, \(names.joined(separator: ", "))"
+        throw RequestError(.invalidRequest, "there is no field \(first) here; \(known)", field: first)
+    }
+
+    private func optional<T: Decodable>(_ name: String, _ type: T.Type, _ wanted: String) throws -> T? {
+        do { return try container.decodeIfPresent(type, forKey: Key(name)) } catch { throw wrong(name, wanted) }
+    }
+
+    private func required<T: Decodable>(_ name: String, _ type: T.Type, _ wanted: String) throws -> T {
+        guard let value = try optional(name, type, wanted) else { throw RequestError(.invalidRequest, "\(name) is missing; it is \(wanted)", field: name) }
+        return value
+    }
+
+    private func wrong(_ name: String, _ wanted: String) -> RequestError { RequestError(.invalidRequest, "\(name) must be \(wanted)", field: name) }
+}

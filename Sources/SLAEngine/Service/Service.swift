@@ -1,0 +1,427 @@
+import Dispatch
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// The version of the program.
+public let version = "0.1.0"
+
+/// The process's conversation: lines in, requests to the engine, events out. `Protocol.md` describes every message.
+public final class Service {
+    private let engine: Engine
+    private let source: LineSource
+    private let sink: LineSink
+    private let news: DispatchSemaphore
+    private let withTiming: Bool
+    private let clock = ContinuousClock()
+    private let isInterrupted: Interrupt
+
+    /// Requests that are held back while this many wait in the engine, so that a long file of them does not fill the memory.
+    private static let maximumWaiting = 1024
+
+    /// A flag that another thread, such as a signal's, may set.
+    private final class Interrupt: Sendable { let flag = Atomic(false) }
+
+    /// A `generate` request, or one completion of a `score` request, on its way.
+    private final class Live {
+        let id: RequestID
+        let line: Int
+        var text = ""
+        let received: ContinuousClock.Instant
+        var firstToken: ContinuousClock.Instant?
+        var deadline: ContinuousClock.Instant?
+        let scores: Scores?
+        let place: Int
+
+        init(id: RequestID, line: Int, received: ContinuousClock.Instant, scores: Scores? = nil, place: Int = 0) {
+            self.id = id
+            self.line = line
+            self.received = received
+            self.scores = scores
+            self.place = place
+        }
+    }
+
+    /// The results of a `score` request, one for each completion.
+    private final class Scores {
+        var results: [([GeneratedToken], Output.Summary)?]
+        init(count: Int) { results = Array(repeating: nil, count: count) }
+    }
+
+    private var live: [Engine.JobID: Live] = [:]
+    private var pending: ArraySlice<LineSource.Item> = []
+    private var output = ""
+    private var shutdown: RequestID?
+    private var requests = 0
+    private var generated = 0
+    private let started: ContinuousClock.Instant
+
+    /// - Parameters:
+    ///   - input, output: the descriptors that lines are read from and events written to.
+    ///   - withTiming: whether `done` events tell what depends on circumstances.
+    public init(_ engine: Engine, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true) {
+        self.engine = engine
+        self.withTiming = withTiming
+        started = clock.now
+        let news = DispatchSemaphore(value: 0)
+        self.news = news
+        isInterrupted = Interrupt()
+        sink = LineSink(descriptor: output)
+        source = LineSource(descriptor: input, news: news)
+    }
+
+    /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
+    public func interrupt() {
+        isInterrupted.flag.store(true, ordering: .relaxed)
+        news.signal()
+    }
+
+    /// What makes ``interrupt()`` callable where the service itself cannot be, such as in a signal's handler.
+    public var interrupter: @Sendable () -> Void {
+        let (flag, news) = (isInterrupted, news)
+        return {
+            flag.flag.store(true, ordering: .relaxed)
+            news.signal()
+        }
+    }
+
+    /// Serves until the input ends, a `shutdown` request is done, the reader goes away or it is interrupted. Returns the errno of a failed
+    /// write, or nil.
+    public func run() -> Int32? {
+        say(ready)
+        while sink.failure == nil {
+            let (items, isAtEnd) = shutdown == nil ? source.take() : ([], true)
+            pending += items
+            handlePending()
+            if isInterrupted.flag.load(ordering: .relaxed) {
+                cancelAll()
+                flush()
+                break
+            }
+            cancelOverdue()
+            if !engine.isIdle {
+                for (job, output) in engine.step() { tell(job, output) }
+            } else if pending.isEmpty, isAtEnd {
+                if let shutdown { say(event("shutdown", shutdown)) }
+                flush()
+                break
+            }
+            flush()
+            if engine.isIdle, pending.isEmpty, !isAtEnd { news.wait() }
+        }
+        return sink.failure
+    }
+
+    private func flush() {
+        sink.write(output)
+        output = ""
+    }
+
+    private func say(_ event: JSONObject) { output += event.line }
+
+    private func event(_ type: String, _ id: RequestID?, _ build: (inout JSONObject) -> Void = { _ in }) -> JSONObject {
+        JSONObject {
+            $0.add("type", type)
+            $0.add("id", id)
+            build(&$0)
+        }
+    }
+
+    // MARK: - Requests
+
+    private func handlePending() {
+        while shutdown == nil, engine.waitingJobs < Service.maximumWaiting, let item = pending.popFirst() {
+            switch item {
+            case .tooLong(let number):
+                refuse(nil, number, RequestError(.invalidRequest, "the line is longer than \(LineSource.maximumLine >> 20) MiB; send less in one request"))
+            case .line(let line, let number):
+                requests += 1
+                let (id, request) = Request.parse(line)
+                do {
+                    try handle(id ?? .integer(number), number, request.get())
+                } catch let error as RequestError {
+                    refuse(id ?? (error.code == .invalidJSON ? nil : .integer(number)), number, error)
+                } catch let failure as EngineFailure {
+                    refuse(id ?? .integer(number), number, RequestError(failure))
+                } catch {
+                    refuse(id, number, RequestError(.internal, "\(error)"))
+                }
+            }
+        }
+    }
+
+    private func refuse(_ id: RequestID?, _ line: Int, _ error: RequestError) {
+        say(
+            event("error", id) {
+                $0.add("code", error.code.rawValue)
+                $0.add("message", error.message)
+                $0.add("line", line)
+                if let field = error.field { $0.add("field", field) }
+            })
+    }
+
+    private func handle(_ id: RequestID, _ line: Int, _ request: Request) throws {
+        guard !live.values.contains(where: { $0.id == id }) else {
+            throw RequestError(.duplicateID, "a request with this id is still running; ids must differ while they run", field: "id")
+        }
+        switch request {
+        case .generate(let request):
+            let job = try engine.submit(.generate(generation(request)))
+            let live = Live(id: id, line: line, received: clock.now)
+            live.deadline = request.deadline.map { live.received + .milliseconds($0) }
+            self.live[job] = live
+        case .score(let prompt, let completions):
+            let scores = Scores(count: completions.count)
+            let prompt = tokens(prompt)
+            var jobs: [Engine.JobID] = []
+            do {
+                for completion in completions {
+                    jobs.append(try engine.submit(.score(prompt: prompt, completion: tokens(completion, continues: true))))
+                }
+            } catch {
+                for job in jobs { _ = engine.cancel(job) }
+                throw error
+            }
+            for (place, job) in jobs.enumerated() {
+                live[job] = Live(id: id, line: line, received: clock.now, scores: scores, place: place)
+            }
+        case .tokenize(let text, let addSpecial):
+            let tokens = engine.model.tokenizer.encode(text, addSpecial: addSpecial)
+            say(event("tokens", id) { $0.add("tokens", tokens) })
+        case .detokenize(let tokens):
+            if let wrong = tokens.first(where: { $0 < 0 || $0 >= engine.model.tokenizer.count }) {
+                throw RequestError(
+                    .invalidRequest, "token \(wrong) is not in the vocabulary of \(engine.model.tokenizer.count)", field: "tokens")
+            }
+            say(event("text", id) { $0.add("text", String(decoding: engine.model.tokenizer.decode(tokens), as: UTF8.self)) })
+        case .cancel(let target):
+            let jobs = live.filter { $0.value.id == target }.keys.sorted()
+            guard !jobs.isEmpty else {
+                throw RequestError(.unknownID, "no running request has this id; it may be done already", field: "target")
+            }
+            for job in jobs { cancel(job, .cancelled) }
+            say(event("cancelled", id) { $0.add("target", target) })
+        case .stats: say(stats(id))
+        case .clearCache:
+            engine.clearCache()
+            say(event("cleared", id))
+        case .shutdown: shutdown = id
+        }
+    }
+
+    /// A prompt gets the model's special tokens; a completion goes on where the prompt ends.
+    private func tokens(_ text: Text, continues: Bool = false) -> [Token] {
+        switch text {
+        case .tokens(let tokens): tokens
+        case .string(let string): engine.model.tokenizer.encode(string, addSpecial: !continues, continues: continues)
+        }
+    }
+
+    private func generation(_ request: Request.GenerateRequest) throws -> Generation {
+        var generation = Generation(prompt: tokens(request.prompt))
+        generation.maxTokens = request.maxTokens
+        generation.stop = request.stop
+        generation.ignoreEOS = request.ignoreEOS
+        generation.branches = request.include.contains("branches")
+        generation.draft = request.include.contains("draft")
+        if request.decoder ?? defaultDecoder == "sla" {
+            var search = engine.model.rewardChannel?.recommended ?? Search()
+            search.width = request.width ?? search.width
+            search.chunk = request.chunk ?? search.chunk
+            search.depth = request.depth ?? search.depth
+            search.minP = request.minP.map { Float($0) } ?? search.minP
+            search.score = request.score ?? search.score
+            generation.method = .sla(search)
+        }
+        return generation
+    }
+
+    private var defaultDecoder: String { engine.model.rewardChannel == nil ? "greedy" : "sla" }
+
+    // MARK: - Ends
+
+    private func cancel(_ job: Engine.JobID, _ reason: FinishReason) {
+        guard let output = engine.cancel(job, reason: reason) else { return }
+        tell(job, output)
+    }
+
+    private func cancelAll() {
+        for job in live.keys.sorted() { cancel(job, .cancelled) }
+    }
+
+    private func cancelOverdue() {
+        let now = clock.now
+        for (job, request) in live.sorted(by: { $0.key < $1.key }) {
+            if let deadline = request.deadline, deadline <= now { cancel(job, .deadline) }
+        }
+    }
+
+    // MARK: - Events
+
+    private var ready: JSONObject {
+        let model = engine.model
+        return JSONObject {
+            $0.add("type", "ready")
+            $0.add("protocol", 1)
+            $0.add("engine", "sla \(version)")
+            $0.add(
+                "model",
+                JSONObject {
+                    $0.add("name", model.name)
+                    $0.add("arch", model.architecture)
+                    $0.add("parameters", model.parameters)
+                    $0.add("quantization", model.quantization)
+                    $0.add("context_length", engine.context)
+                    $0.add("vocab_size", model.tokenizer.count)
+                    $0.add("reward", model.rewardChannel != nil)
+                })
+            $0.add("decoder", defaultDecoder)
+            if let search = model.rewardChannel?.recommended {
+                $0.add(
+                    "search",
+                    JSONObject {
+                        $0.add("width", search.width)
+                        $0.add("chunk", search.chunk)
+                        $0.add("depth", search.depth)
+                        $0.add("min_p", search.minP)
+                        $0.add("score", search.score.rawValue)
+                    })
+            }
+        }
+    }
+
+    /// Turns what the engine says of a job into its request's events.
+    private func tell(_ job: Engine.JobID, _ output: Output) {
+        guard let request = live[job] else { return }
+        switch output {
+        case .token(let index, let token):
+            generated += 1
+            if request.firstToken == nil { request.firstToken = clock.now }
+            request.text += token.text
+            say(
+                event("token", request.id) {
+                    $0.add("index", index)
+                    add(token, to: &$0)
+                })
+        case .commit(let index, let from, let to, let score, let rejected):
+            say(
+                event("commit", request.id) {
+                    $0.add("index", index)
+                    $0.add("from", from)
+                    $0.add("to", to)
+                    $0.add("score", score)
+                    if let rejected {
+                        $0.add(
+                            "rejected",
+                            rejected.map { branch in
+                                JSONObject {
+                                    $0.add("text", branch.tokens.map(\.text).joined())
+                                    $0.add("tokens", branch.tokens.map(\.token))
+                                    $0.add("score", branch.score)
+                                }
+                            })
+                    }
+                })
+        case .draft(let text): say(event("draft", request.id) { $0.add("text", text) })
+        case .done(let reason, let summary):
+            live[job] = nil
+            if let scores = request.scores { return cancelled(scores, request, reason, summary) }
+            say(
+                event("done", request.id) {
+                    $0.add("finish_reason", reason.rawValue)
+                    $0.add("text", request.text)
+                    $0.add("reward", summary.reward)
+                    $0.add(
+                        "usage",
+                        JSONObject {
+                            $0.add("prompt_tokens", summary.promptTokens)
+                            $0.add("completion_tokens", summary.completionTokens)
+                            $0.add("evaluated_tokens", summary.evaluatedTokens)
+                        })
+                    if withTiming { $0.add("timing", timing(request, summary)) }
+                })
+        case .scored(let tokens, let summary):
+            live[job] = nil
+            guard let scores = request.scores else { return }
+            scores.results[request.place] = (tokens, summary)
+            let results = scores.results.compactMap { $0 }
+            if results.count == scores.results.count { say(score(request.id, results)) }
+        case .failed(let failure):
+            live[job] = nil
+            // One failed completion ends its whole request.
+            if let scores = request.scores {
+                for (other, sibling) in live where sibling.scores === scores {
+                    live[other] = nil
+                    _ = engine.cancel(other)
+                }
+            }
+            refuse(request.id, request.line, RequestError(failure))
+        }
+    }
+
+    /// A cancelled `score` request ends with one `done`, whatever the number of its completions.
+    private func cancelled(_ scores: Scores, _ request: Live, _ reason: FinishReason, _ summary: Output.Summary) {
+        for (other, sibling) in live where sibling.scores === scores {
+            live[other] = nil
+            _ = engine.cancel(other)
+        }
+        say(
+            event("done", request.id) {
+                $0.add("finish_reason", reason.rawValue)
+                $0.add("text", "")
+            })
+    }
+
+    private func add(_ token: GeneratedToken, to event: inout JSONObject) {
+        event.add("token", token.token)
+        event.add("text", token.text)
+        event.add("logprob", token.logprob)
+        event.add("reward", token.reward)
+    }
+
+    private func score(_ id: RequestID, _ results: [([GeneratedToken], Output.Summary)]) -> JSONObject {
+        event("score", id) {
+            $0.add(
+                "completions",
+                results.map { tokens, summary in
+                    JSONObject {
+                        $0.add("tokens", tokens.map { token in JSONObject { add(token, to: &$0) } })
+                        $0.add("logprob", tokens.reduce(0.0) { $0 + Double($1.logprob) })
+                        $0.add("reward", summary.reward)
+                    }
+                })
+        }
+    }
+
+    private func timing(_ request: Live, _ summary: Output.Summary) -> JSONObject {
+        func milliseconds(_ duration: Duration) -> Double { (duration / .microseconds(1)).rounded() / 1000 }
+        let now = clock.now
+        return JSONObject {
+            $0.add("first_token_ms", request.firstToken.map { milliseconds($0 - request.received) })
+            $0.add("total_ms", milliseconds(now - request.received))
+            $0.add("cached_tokens", summary.cachedTokens)
+        }
+    }
+
+    private func stats(_ id: RequestID) -> JSONObject {
+        let pages = engine.cachePages
+        return event("stats", id) {
+            $0.add("active", engine.activeJobs)
+            $0.add("waiting", engine.waitingJobs)
+            $0.add("requests", requests)
+            $0.add("generated_tokens", generated)
+            $0.add(
+                "cache",
+                JSONObject {
+                    $0.add("used_bytes", pages.used * pages.bytesPerPage)
+                    $0.add("budget_bytes", pages.capacity * pages.bytesPerPage)
+                    $0.add("evictions", engine.evictions)
+                })
+            $0.add("uptime_ms", Int((clock.now - started) / .milliseconds(1)))
+        }
+    }
+}

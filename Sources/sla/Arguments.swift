@@ -1,0 +1,77 @@
+/// A mistake on the command line.
+struct UsageError: Error {
+    let message: String
+    init(_ message: String) { self.message = message }
+}
+
+/// A flag that a command knows.
+struct Flag {
+    let name: String
+    /// What its value is called in the help; nil for a switch.
+    let value: String?
+    let help: String
+
+    init(_ name: String, _ value: String? = nil, _ help: String) {
+        self.name = name
+        self.value = value
+        self.help = help
+    }
+}
+
+/// A command's words, sorted into flags and what stands alone.
+struct Arguments {
+    private(set) var operands: [String] = []
+    private var values: [String: String] = [:]
+
+    /// Reads `words`; flags are `--name value`, `--name=value` or `--switch`, and `--` ends them.
+    init(_ words: some Collection<String>, flags: [Flag]) throws {
+        var rest = Array(words)[...]
+        while let word = rest.popFirst() {
+            if word == "--" {
+                operands += rest
+                break
+            }
+            guard word.hasPrefix("--") else {
+                guard word == "-" || !word.hasPrefix("-") else { throw UsageError("there is no flag \(word)") }
+                operands.append(word)
+                continue
+            }
+            let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+            guard let flag = flags.first(where: { $0.name == parts[0] }) else { throw UsageError("there is no flag \(parts[0])") }
+            if flag.value == nil {
+                guard parts.count == 1 else { throw UsageError("\(flag.name) takes no value") }
+                values[flag.name] = ""
+            } else if parts.count == 2 {
+                values[flag.name] = parts[1]
+            } else {
+                guard let value = rest.popFirst() else { throw UsageError("\(flag.name) needs a value") }
+                values[flag.name] = value
+            }
+        }
+    }
+
+    func has(_ name: String) -> Bool { values[name] != nil }
+    func string(_ name: String) -> String? { values[name] }
+
+    func integer(_ name: String, in range: ClosedRange<Int>) throws -> Int? {
+        guard let text = values[name] else { return nil }
+        guard let number = Int(text), range.contains(number) else {
+            throw UsageError("\(name) is \(text); whole numbers from \(range.lowerBound) to \(range.upperBound) are possible")
+        }
+        return number
+    }
+
+    func number(_ name: String) throws -> Float? {
+        guard let text = values[name] else { return nil }
+        guard let number = Float(text), number.isFinite else { throw UsageError("\(name) is \(text), which is no number") }
+        return number
+    }
+}
+
+/// A command's help, its flags in two columns.
+func help(_ intro: String, _ flags: [Flag], _ outro: String = "") -> String {
+    let names = flags.map { flag in flag.value.map { "\(flag.name) \($0)" } ?? flag.name }
+    let width = names.map(\.count).max() ?? 0
+    let rows = zip(names, flags).map { name, flag in "  \(name)\(String(repeating: " ", count: width - name.count + 2))\(flag.help)" }
+    return intro + "\n\nFlags:\n" + rows.joined(separator: "\n") + "\n" + (outro.isEmpty ? "" : "\n\(outro)\n")
+}

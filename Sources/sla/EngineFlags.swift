@@ -1,0 +1,30 @@
+import Dispatch
+import SLAEngine
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
+/// The flags of every command that runs a model.
+let engineFlags = [
+    Flag("--model", "FILE", "a GGUF file (default: the built-in Countdown model)"),
+    Flag("--reward", "FILE", "a reward channel for it (default: the one that the model's file carries)"),
+    Flag("--threads", "N", "threads that compute (default: the processor's cores)"),
+    Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
+    Flag("--cache-mib", "N", "memory for keys and values (default: 512)"),
+    Flag("--cache-type", "TYPE", "f16 or f32 (default: f16)"),
+]
+
+/// The engine that the flags ask for.
+func makeEngine(_ arguments: Arguments) throws -> Engine {
+    let reward = arguments.string("--reward")
+    let type = arguments.string("--cache-type") ?? "f16"
+    guard let cacheType = CacheType(rawValue: type) else { throw UsageError("--cache-type is \(type); f16 and f32 are possible") }
+    let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
+    let context = try arguments.integer("--context", in: 1...1 << 30)
+    let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
+    let model = try arguments.string("--model").map { try Model(path: $0, reward: reward) } ?? Model.builtIn(reward: reward)
+    return Engine(model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType)
+}

@@ -1,0 +1,126 @@
+import Dispatch
+import SLAEngine
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+enum Run {
+    static let flags =
+        engineFlags + [
+            Flag("--decoder", "NAME", "sla or greedy (default: sla with a reward channel, else greedy)"),
+            Flag("--width", "N", "children of a node of the search (default: the channel's, else 2)"),
+            Flag("--chunk", "K", "tokens of a chunk (default: the channel's, else 10)"),
+            Flag("--depth", "D", "levels looked ahead (default: the channel's, else 2)"),
+            Flag("--min-p", "P", "least probability of a child beside the likeliest one's (default: the channel's, else 0)"),
+            Flag("--score", "MODE", "mean or last (default: the channel's, else mean)"),
+            Flag("--max-tokens", "N", "longest answer (default: 256)"),
+            Flag("--colour", "WHEN", "always, never or auto: colour tokens by reward, red to green (default: auto)"),
+            Flag("--help", nil, "this text"),
+        ]
+
+    static let helpText = help(
+        """
+        Usage: sla run [flags] PROMPT
+
+        Writes the answer to standard output as it comes, and its speed to standard error. PROMPT is text, or - for standard input:
+          echo '3 5 7 2>24' | sla run -
+        """, flags)
+
+    static func run(_ arguments: Arguments) throws -> Int32 {
+        guard let operand = arguments.operands.first, arguments.operands.count == 1 else {
+            throw UsageError("run takes one operand: the prompt, or - for standard input")
+        }
+        let colour = arguments.string("--colour") ?? "auto"
+        guard ["always", "never", "auto"].contains(colour) else { throw UsageError("--colour is always, never or auto") }
+        let isColoured = colour == "always" || colour == "auto" && isatty(1) == 1
+        let clock = ContinuousClock()
+        let started = clock.now
+        let engine = try makeEngine(arguments)
+        let loaded = clock.now
+
+        var generation = Generation(
+            prompt: engine.model.tokenizer.encode(operand == "-" ? try standardInput() : operand, addSpecial: true))
+        generation.maxTokens = try arguments.integer("--max-tokens", in: 1...1 << 30) ?? generation.maxTokens
+        generation.method = try method(arguments, engine.model)
+        let job = try engine.submit(.generate(generation))
+
+        let interrupted = Interrupted()
+        let sources = onSignals { interrupted.flag.store(true, ordering: .relaxed) }
+        defer { for source in sources { source.cancel() } }
+        var first: ContinuousClock.Instant?
+        while !engine.isIdle {
+            if interrupted.flag.load(ordering: .relaxed) { _ = engine.cancel(job) }
+            for (_, output) in engine.step() {
+                switch output {
+                case .token(_, let token):
+                    if first == nil { first = clock.now }
+                    guard write(isColoured ? coloured(token) : token.text) else { return 0 }
+                case .done(_, let summary):
+                    _ = write("\n")
+                    let total = (clock.now - loaded) / .seconds(1)
+                    let waited = ((first ?? clock.now) - loaded) / .milliseconds(1)
+                    complain(
+                        """
+                        \(summary.promptTokens) tokens in, \(summary.completionTokens) out (\(summary.evaluatedTokens) evaluated); loaded in \
+                        \(tenths((loaded - started) / .milliseconds(1))) ms, first token after \(tenths(waited)) ms, \
+                        \(tenths(Double(summary.completionTokens) / max(total, 1e-6))) tokens/s\
+                        \(summary.reward.map { ", mean reward \(Float(($0 * 1000).rounded() / 1000))" } ?? "")
+                        """)
+                case .failed(let failure): throw failure
+                case .commit, .draft, .scored: break
+                }
+            }
+        }
+        return interrupted.flag.load(ordering: .relaxed) ? 130 : 0
+    }
+
+    private final class Interrupted: Sendable { let flag = Atomic(false) }
+
+    private static func method(_ arguments: Arguments, _ model: Model) throws -> Generation.Method {
+        let decoder = arguments.string("--decoder") ?? (model.rewardChannel == nil ? "greedy" : "sla")
+        if decoder == "greedy" { return .greedy }
+        guard decoder == "sla" else { throw UsageError("there is no decoder \(decoder); sla and greedy are") }
+        var search = model.rewardChannel?.recommended ?? Search()
+        search.width = try arguments.integer("--width", in: 1...64) ?? search.width
+        search.chunk = try arguments.integer("--chunk", in: 1...4096) ?? search.chunk
+        search.depth = try arguments.integer("--depth", in: 0...64) ?? search.depth
+        search.minP = try arguments.number("--min-p") ?? search.minP
+        if let name = arguments.string("--score") {
+            guard let score = Search.Score(rawValue: name) else { throw UsageError("--score is mean or last") }
+            search.score = score
+        }
+        return .sla(search)
+    }
+
+    /// The token's text on a scale from red (a logistic reward near 0) to green (near 1).
+    private static func coloured(_ token: GeneratedToken) -> String {
+        guard let reward = token.reward, !token.text.isEmpty else { return token.text }
+        let share = 1 / (1 + exp(-Double(reward)))
+        let level = min(5, max(0, Int(share * 6)))
+        return "\u{1b}[38;5;\(16 + 36 * (5 - level) + 6 * level)m\(token.text)\u{1b}[0m"
+    }
+
+    private static func tenths(_ number: Double) -> String { "\((number * 10).rounded() / 10)" }
+
+    private static func write(_ text: String) -> Bool {
+        print(text, terminator: "")
+        return fflush(nil) == 0
+    }
+
+    private static func standardInput() throws -> String {
+        var bytes: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = read(0, &buffer, buffer.count)
+            guard count > 0 else { break }
+            bytes += buffer[..<count]
+            guard bytes.count <= 64 << 20 else { throw UsageError("the prompt is longer than 64 MiB") }
+        }
+        guard let text = String(validating: bytes, as: UTF8.self) else { throw UsageError("the prompt is not UTF-8") }
+        return text
+    }
+}
