@@ -52,7 +52,7 @@ class Engine:
         return self
 
     async def __aexit__(self, *_):
-        for request in list(self._pending):
+        for request in self._pending:  # each still ends with its `done`
             self._cancel(request)
         await self._stop()
         await self._reader
@@ -75,7 +75,7 @@ class Engine:
                 if event["type"] == "done":
                     return
         finally:
-            self._cancel(request)
+            self._leave(request)
 
     async def complete(self, prompt=None, **fields):
         """The `done` event of a `generate` request: the whole text, its reward, what it cost."""
@@ -89,7 +89,7 @@ class Engine:
         try:
             return await self._next(events)
         finally:
-            self._cancel(request)
+            self._leave(request)
 
     async def score(self, prompt, *completions):
         """For each completion its tokens with log-probability and reward, and their sum and mean."""
@@ -111,10 +111,13 @@ class Engine:
         self._write({"type": type, **fields, "id": request})
         return request, events
 
-    def _cancel(self, request):
-        """Stops a request whose answer is still to come. What the engine says to that is not waited for."""
+    def _leave(self, request):
+        """Stops a request if its answer is still to come. What the engine says to that is not waited for."""
         if self._pending.pop(request, None):
-            self._write({"type": "cancel", "id": next(self._ids), "target": request})
+            self._cancel(request)
+
+    def _cancel(self, request):
+        self._write({"type": "cancel", "id": next(self._ids), "target": request})
 
     def _write(self, message):
         if not self._process.stdin.is_closing():

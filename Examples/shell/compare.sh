@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Answers the same prompt greedily and by looking ahead, and shows how many tokens each evaluated for it.
-# Both requests run at once, each under its own id.
+# Answers the same prompt greedily and by looking ahead: the answers' scores by the reward channel, and the tokens
+# that each evaluated. Both requests run at once, each under its own id.
 #   compare.sh [PROMPT [ENGINE OPTION...]]
 set -euo pipefail
-prompt=${1-$'3 5 7 2>24\n'}
+prompt=${1-$'8 11 13>39\n'}
 
 jq -nc --arg prompt "$prompt" '("greedy", "sla") as $id | {$id, $prompt, decoder: $id}' |
     "${SLA:-sla}" serve "${@:2}" |
     jq -rs '
-        def rounded: if . then . * 1000 | round / 1000 else "-" end;
-        (.[] | select(.type == "error") | "\(.message)\n" | halt_error(1)),
-        "decoder\treward\ttokens\tanswer",
-        (map(select(.type == "done")) | sort_by(.id)[]
-            | "\(.id)\t\(.reward | rounded)\t\(.usage.evaluated_tokens)\t\(.text | @json)")'
+        def rounded: if . then . * 1000 | round / 1000 + 0 else "-" end;
+        .[0].search.score as $mode
+        | (.[] | select(.type == "error") | "\(.message)\n" | halt_error(1)),
+          "decoder\tscore\ttokens\tanswer",
+          (group_by(.id)[] | select(.[-1].type == "done")
+              | (if $mode == "last" then map(select(.type == "token"))[-1].reward else .[-1].reward end) as $score
+              | "\(.[-1].id)\t\($score | rounded)\t\(.[-1].usage.evaluated_tokens)\t\(.[-1].text | @json)")'

@@ -8,7 +8,7 @@ printf 'reward\tlogprob\ttoken\n'
 jq -nc --arg prompt "$prompt" '{$prompt}' |
     "${SLA:-sla}" serve "${@:2}" |
     jq -r --unbuffered '
-        def rounded: if . then . * 1000 | round / 1000 else "-" end;
+        def rounded: if . then . * 1000 | round / 1000 + 0 else "-" end;
         if .type == "token" then "\(.reward | rounded)\t\(.logprob | rounded)\t\(.text | @json)"
         elif .type == "error" then "\(.message)\n" | halt_error(1)
         else empty end'

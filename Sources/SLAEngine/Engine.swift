@@ -1269,7 +1269,11 @@ final class Greedy: Decoder {
 
     /// Without a reward to wait for, a token is said as soon as it is chosen, and the last one need not be computed.
     private func choose(_ candidates: [Candidate]) {
-        guard let best = candidates.first else { return }
+        guard let best = candidates.first else {
+            pending = nil
+            said.append(.failed(.modelError("the model left no token to go on with")))
+            return
+        }
         let token = branch.append(best, rules)
         pending = token
         if !rules.hasRewards { say(token) }

@@ -53,10 +53,12 @@ final class LineSource: Sendable {
         }
     }
 
-    private func put(_ item: Item, bytes: Int) {
+    /// Hands over what one read brought, all at once: lines written together are handled together.
+    private func put(_ items: [Item], bytes: Int) {
+        guard !items.isEmpty else { return }
         let mustPause = state.withLock { state in
-            state.items.append(item)
-            state.bytes += bytes + 64
+            state.items += items
+            state.bytes += bytes + 64 * items.count
             if state.bytes > LineSource.maximumQueue { state.isPaused = true }
             return state.isPaused
         }
@@ -69,11 +71,12 @@ final class LineSource: Sendable {
         var line: [UInt8] = []
         var isTooLong = false
         var number = 1
+        var items: [Item] = []
         func endLine() {
             if isTooLong {
-                put(.tooLong(number: number), bytes: 0)
+                items.append(.tooLong(number: number))
             } else if !line.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0d }) {
-                put(.line(line, number: number), bytes: line.count)
+                items.append(.line(line, number: number))
             }
             line = []
             isTooLong = false
@@ -88,6 +91,7 @@ final class LineSource: Sendable {
                 continue
             }
             guard count > 0 else { break }
+            let carried = line.count
             var start = 0
             while start < count {
                 let end = buffer[start..<count].firstIndex(of: 0x0a) ?? count
@@ -101,8 +105,11 @@ final class LineSource: Sendable {
                 if end < count { endLine() }
                 start = end + 1
             }
+            put(items, bytes: carried + count)
+            items = []
         }
         if isTooLong || !line.isEmpty { endLine() }
+        put(items, bytes: line.count)
         state.withLock { $0.isAtEnd = true }
         news.signal()
     }

@@ -75,12 +75,6 @@ public final class Service {
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
-    public func interrupt() {
-        isInterrupted.flag.store(true, ordering: .relaxed)
-        news.signal()
-    }
-
-    /// What makes ``interrupt()`` callable where the service itself cannot be, such as in a signal's handler.
     public var interrupter: @Sendable () -> Void {
         let (flag, news) = (isInterrupted, news)
         return {
@@ -209,7 +203,9 @@ public final class Service {
         case .clearCache:
             engine.clearCache()
             say(event("cleared", id))
-        case .shutdown: shutdown = id
+        case .shutdown:
+            shutdown = id
+            pending = []
         }
     }
 
@@ -421,7 +417,7 @@ public final class Service {
                     $0.add("budget_bytes", pages.capacity * pages.bytesPerPage)
                     $0.add("evictions", engine.evictions)
                 })
-            $0.add("uptime_ms", Int((clock.now - started) / .milliseconds(1)))
+            if withTiming { $0.add("uptime_ms", Int((clock.now - started) / .milliseconds(1))) }
         }
     }
 }

@@ -1,0 +1,134 @@
+import Foundation
+import Testing
+
+@testable import SLAEngine
+
+/// The program itself, as a shell would call it.
+@Suite struct CommandTests {
+    /// The binary that was built beside the tests.
+    static let binary: URL = {
+        var folder = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent()
+        while folder.path != "/", !FileManager.default.isExecutableFile(atPath: folder.appendingPathComponent("sla").path) {
+            folder.deleteLastPathComponent()
+        }
+        return folder.appendingPathComponent("sla")
+    }()
+
+    static func run(_ arguments: [String], input: String = "") throws -> (status: Int32, output: String, errors: String) {
+        let process = Process()
+        process.executableURL = binary
+        process.arguments = arguments
+        let (stdin, stdout, stderr) = (Pipe(), Pipe(), Pipe())
+        process.standardInput = stdin
+        process.standardOutput = stdout
+        process.standardError = stderr
+        try process.run()
+        try stdin.fileHandleForWriting.write(contentsOf: Data(input.utf8))
+        try stdin.fileHandleForWriting.close()
+        let output = try stdout.fileHandleForReading.readToEnd() ?? Data()
+        let errors = try stderr.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        return (process.terminationStatus, String(decoding: output, as: UTF8.self), String(decoding: errors, as: UTF8.self))
+    }
+
+    @Test func helpIsThereForEveryCommand() throws {
+        for arguments in [["--help"], ["serve", "--help"], ["run", "--help"], ["inspect", "--help"]] {
+            let result = try CommandTests.run(arguments)
+            #expect(result.status == 0)
+            #expect(result.output.hasPrefix("Usage: sla"))
+        }
+        #expect(try CommandTests.run(["--version"]).output.hasPrefix("sla \(version) "))
+    }
+
+    @Test(arguments: [
+        ["dance"], ["--modle", "x"], ["--model"], ["--threads", "0"], ["--threads", "many"], ["--cache-type", "f64"], ["serve", "now"], ["run"],
+        ["run", "a", "b"], ["run", "--decoder", "mcts", "a"], ["run", "--colour", "sometimes", "a"], ["inspect"], ["--no-timing=yes"],
+    ]) func aMistakeOnTheCommandLineExitsWithTwo(_ arguments: [String]) throws {
+        let result = try CommandTests.run(arguments)
+        #expect(result.status == 2)
+        #expect(result.output.isEmpty)
+        #expect(result.errors.hasPrefix("sla: "))
+    }
+
+    @Test func aModelThatCannotBeLoadedIsNamed() throws {
+        let whole = try Fixtures.bytes("parity-llama.gguf")
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        func file(_ name: String, _ bytes: some Collection<UInt8>) throws -> String {
+            let url = folder.appendingPathComponent(name)
+            try Data(bytes).write(to: url)
+            return url.path
+        }
+        let cases = [
+            (["--model", folder.appendingPathComponent("none.gguf").path], "cannot open"),
+            (["--model", folder.path], "not a regular file"),
+            (["--model", try file("empty.gguf", [])], "is empty"),
+            (["--model", try file("text.gguf", Array("this is no model, but it is long enough".utf8))], "not a GGUF file"),
+            (["--model", try file("half.gguf", whole.prefix(whole.count / 2))], "cut short"),
+            (["--model", Fixtures.path("tokenizer-gpt2.gguf")], "the architecture gpt2 is not supported; llama, qwen2, qwen3 are"),
+            (["--model", Fixtures.path("parity-llama.gguf"), "--reward", Fixtures.path("reward-qwen2.gguf")], "the reward channel is for 2 layers"),
+            (["--model", Fixtures.path("reward-llama.gguf")], "adapter"),
+        ]
+        for (arguments, message) in cases {
+            let result = try CommandTests.run(arguments)
+            #expect(result.status == 1)
+            #expect(result.output.isEmpty)
+            #expect(result.errors.contains(message), "\(result.errors)")
+        }
+    }
+
+    @Test func runWritesTheAnswerAndSaysHowFastItWas() throws {
+        let result = try CommandTests.run(["run", "-"], input: "3 5 7 2>24\n")
+        #expect(result.status == 0)
+        #expect(result.output.contains("="))
+        #expect(result.errors.contains("tokens/s"))
+        let coloured = try CommandTests.run(["run", "--colour", "always", "-"], input: "3 5 7 2>24\n")
+        #expect(coloured.output.contains("\u{1b}[38;5;"))
+    }
+
+    @Test func inspectTellsWhatAFileHolds() throws {
+        let result = try CommandTests.run(["inspect", Fixtures.path("parity-qwen3.gguf")])
+        #expect(result.status == 0)
+        #expect(result.output.contains("general.architecture = \"qwen3\""))
+        #expect(result.output.contains("blk.1.attn_q_norm.weight  F32  ["))
+        #expect(result.output.contains("a model that sla can run"))
+    }
+
+    @Test(arguments: [SIGINT, SIGTERM]) func aSignalCancelsAndExitsCleanly(_ number: Int32) throws {
+        let process = Process()
+        process.executableURL = CommandTests.binary
+        process.arguments = ["--model", Fixtures.path("parity-llama.gguf"), "--no-timing"]
+        let (stdin, stdout) = (Pipe(), Pipe())
+        process.standardInput = stdin
+        process.standardOutput = stdout
+        try process.run()
+        // Enough work to be interrupted in the middle; input stays open.
+        let lines = (1...500).map { "{\"id\":\($0),\"prompt\":[5,6],\"ignore_eos\":true,\"max_tokens\":500}\n" }.joined()
+        try stdin.fileHandleForWriting.write(contentsOf: Data(lines.utf8))
+        _ = try stdout.fileHandleForReading.read(upToCount: 100)
+        kill(process.processIdentifier, number)
+        let rest = String(decoding: try stdout.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(process.terminationReason == .exit)
+        #expect(process.terminationStatus == 0)
+        #expect(rest.hasSuffix("}\n"), "the last event is whole")
+        #expect(rest.contains(#""finish_reason":"cancelled""#))
+    }
+
+    @Test func aReaderThatStopsReadingEndsTheProcess() throws {
+        let shell = Process()
+        shell.executableURL = URL(fileURLWithPath: "/bin/sh")
+        let request = #"{"prompt":[5,6],"ignore_eos":true,"max_tokens":500}"#
+        let model = Fixtures.path("parity-llama.gguf")
+        shell.arguments = ["-c", "(echo '\(request)'; sleep 30) | ('\(CommandTests.binary.path)' --model '\(model)'; echo $? >&2) | head -n 1"]
+        let (stdout, stderr) = (Pipe(), Pipe())
+        shell.standardOutput = stdout
+        shell.standardError = stderr
+        try shell.run()
+        var status = Data()
+        while !status.contains(0x0a), let more = try stderr.fileHandleForReading.read(upToCount: 1) { status += more }
+        shell.terminate()
+        #expect(String(decoding: status, as: UTF8.self) == "0\n")
+    }
+}

@@ -1,0 +1,215 @@
+import Foundation
+import Testing
+
+@testable import SLAEngine
+
+@Suite struct ServiceTests {
+    /// One model for all: loading it is not what is tested.
+    static let model = Result { try Fixtures.model("parity-llama.gguf", reward: "reward-llama.gguf") }
+
+    func engine(threads: Int = 1, cacheBytes: Int = 64 << 20) throws -> Engine {
+        Engine(try ServiceTests.model.get(), threads: threads, cacheBytes: cacheBytes)
+    }
+
+    func events(_ lines: String...) throws -> [String] {
+        Array(Conversation.events(lines.map { $0 + "\n" }.joined(), engine: try engine()).dropFirst())
+    }
+
+    /// What every refusal must be: one error with that code and field, and an engine that goes on serving.
+    func expectRefusal(_ line: [UInt8], code: String, field: String?, _ location: SourceLocation = #_sourceLocation) throws {
+        let after = Array("\n{\"id\":\"after\",\"prompt\":[5],\"max_tokens\":1}\n".utf8)
+        let lines = try Conversation.events(line + after, engine: engine()).lines
+        struct Event: Decodable {
+            let type: String
+            let code, field, message: String?
+            let line: Int?
+        }
+        let decoded = try lines.map { try JSONDecoder().decode(Event.self, from: Data($0.utf8)) }
+        let errors = decoded.filter { $0.type == "error" }
+        #expect(errors.count == 1, sourceLocation: location)
+        #expect(errors.first?.code == code, sourceLocation: location)
+        #expect(errors.first?.field == field, sourceLocation: location)
+        #expect(errors.first?.line == 1, sourceLocation: location)
+        #expect(errors.first?.message?.isEmpty == false, sourceLocation: location)
+        #expect(decoded.last?.type == "done", "the engine goes on", sourceLocation: location)
+    }
+
+    @Test(arguments: [
+        ("not JSON", "invalid_json", nil),
+        ("[1,2]", "invalid_json", nil),
+        ("{\"prompt\":\"a\"", "invalid_json", nil),
+        ("{\"prompt\":\"a\",\"min_p\":NaN}", "invalid_json", nil),
+        (String(repeating: "[", count: 100_000), "invalid_json", nil),
+        ("{}", "invalid_request", "prompt"),
+        ("{\"prompt\":7}", "invalid_request", "prompt"),
+        ("{\"prompt\":[1.5]}", "invalid_request", "prompt"),
+        ("{\"prompt\":[]}", "invalid_request", "prompt"),
+        ("{\"prompt\":[99999]}", "invalid_request", "prompt"),
+        ("{\"prompt\":[-1]}", "invalid_request", "prompt"),
+        ("{\"prompt\":[99999999999]}", "invalid_request", "prompt"),
+        ("{\"prompt\":\"a\",\"widht\":2}", "invalid_request", "widht"),
+        ("{\"prompt\":\"a\",\"width\":0}", "invalid_request", "width"),
+        ("{\"prompt\":\"a\",\"width\":\"2\"}", "invalid_request", "width"),
+        ("{\"prompt\":\"a\",\"width\":1e99}", "invalid_request", "width"),
+        ("{\"prompt\":\"a\",\"chunk\":0}", "invalid_request", "chunk"),
+        ("{\"prompt\":\"a\",\"depth\":-1}", "invalid_request", "depth"),
+        ("{\"prompt\":\"a\",\"width\":8,\"depth\":9}", "invalid_request", "depth"),
+        ("{\"prompt\":\"a\",\"min_p\":1.5}", "invalid_request", "min_p"),
+        ("{\"prompt\":\"a\",\"min_p\":1e999}", "invalid_request", "min_p"),
+        ("{\"prompt\":\"a\",\"score\":\"best\"}", "invalid_request", "score"),
+        ("{\"prompt\":\"a\",\"score\":\"progress\"}", "invalid_request", "score"),
+        ("{\"prompt\":\"a\",\"max_tokens\":0}", "invalid_request", "max_tokens"),
+        ("{\"prompt\":\"a\",\"stop\":[\"\"]}", "invalid_request", "stop"),
+        ("{\"prompt\":\"a\",\"stop\":5}", "invalid_request", "stop"),
+        ("{\"prompt\":\"a\",\"ignore_eos\":1}", "invalid_request", "ignore_eos"),
+        ("{\"prompt\":\"a\",\"deadline_ms\":-5}", "invalid_request", "deadline_ms"),
+        ("{\"prompt\":\"a\",\"include\":[\"everything\"]}", "invalid_request", "include"),
+        ("{\"prompt\":\"a\",\"include\":[\"top_logprobs\"]}", "invalid_request", "include"),
+        ("{\"prompt\":\"a\",\"expand\":\"sample\"}", "invalid_request", "expand"),
+        ("{\"prompt\":\"a\",\"decoder\":\"mcts\"}", "invalid_request", "decoder"),
+        ("{\"prompt\":\"a\",\"decoder\":\"magic\"}", "invalid_request", "decoder"),
+        ("{\"messages\":[]}", "invalid_request", "messages"),
+        ("{\"prompt\":\"a\",\"suffix\":\"b\"}", "invalid_request", "suffix"),
+        ("{\"prompt\":\"a\",\"temperature\":0.5}", "invalid_request", "temperature"),
+        ("{\"prompt\":\"a\",\"id\":1.5}", "invalid_request", "id"),
+        ("{\"prompt\":\"a\",\"id\":{}}", "invalid_request", "id"),
+        ("{\"type\":5}", "invalid_request", "type"),
+        ("{\"type\":\"sing\"}", "unknown_type", "type"),
+        ("{\"type\":\"score\",\"prompt\":\"a\"}", "invalid_request", "completion"),
+        ("{\"type\":\"score\",\"prompt\":\"a\",\"completions\":[]}", "invalid_request", "completions"),
+        ("{\"type\":\"score\",\"prompt\":\"a\",\"completion\":[]}", "invalid_request", "completion"),
+        ("{\"type\":\"score\",\"prompt\":\"a\",\"completions\":[\"b\",[-3]]}", "invalid_request", "completion"),
+        ("{\"type\":\"tokenize\"}", "invalid_request", "text"),
+        ("{\"type\":\"detokenize\",\"tokens\":[99999]}", "invalid_request", "tokens"),
+        ("{\"type\":\"cancel\",\"target\":\"x\"}", "unknown_id", "target"),
+        ("{\"type\":\"stats\",\"verbose\":true}", "invalid_request", "verbose"),
+    ] as [(String, String, String?)]) func refusesByName(_ line: String, _ code: String, _ field: String?) throws {
+        try expectRefusal(Array(line.utf8), code: code, field: field)
+    }
+
+    @Test func refusesWhatIsNotUTF8() throws {
+        try expectRefusal(Array("{\"prompt\":\"".utf8) + [0xff, 0xfe] + Array("\"}".utf8), code: "invalid_json", field: nil)
+    }
+
+    @Test func refusesAPromptLongerThanTheContext() throws {
+        let prompt = Array(repeating: "5", count: 512).joined(separator: ",")
+        try expectRefusal(Array("{\"prompt\":[\(prompt)]}".utf8), code: "context_overflow", field: "prompt")
+    }
+
+    @Test func refusesALineOfAHundredMegabytesWithoutKeepingIt() throws {
+        try expectRefusal([UInt8](repeating: UInt8(ascii: "x"), count: 100_000_000), code: "invalid_request", field: nil)
+    }
+
+    @Test func refusesARequestThatNeedsMoreCacheThanThereIs() throws {
+        let small = try Engine(ServiceTests.model.get(), cacheBytes: 1 << 16)
+        let lines = Conversation.events(#"{"prompt":[5],"max_tokens":500}"#, engine: small)
+        #expect(lines.last?.contains(#""code":"overloaded""#) == true)
+    }
+
+    @Test func refusesASecondRequestWithARunningId() throws {
+        let lines = try events(#"{"id":"x","prompt":[5],"max_tokens":3}"#, #"{"id":"x","prompt":[6]}"#)
+        #expect(lines.filter { $0.contains(#""code":"duplicate_id""#) }.count == 1)
+        #expect(lines.filter { $0.hasPrefix(#"{"type":"done""#) }.count == 1)
+    }
+
+    @Test func finishesWhatIsRunningAtTheEndOfInput() throws {
+        let lines = try events(#"{"prompt":[5],"max_tokens":20,"ignore_eos":true}"#, "", "  ", #"{"prompt":[7],"max_tokens":9,"ignore_eos":true}"#)
+        let byID = try Conversation.byID(lines)
+        #expect(byID["1"]?.last?.contains(#""completion_tokens":20"#) == true)
+        #expect(byID["4"]?.last?.contains(#""completion_tokens":9"#) == true, "blank lines count as lines, and are skipped")
+    }
+
+    @Test func takesALastLineWithoutItsEnd() throws {
+        let lines = Conversation.events(#"{"prompt":[5],"max_tokens":1}"#, engine: try engine())
+        #expect(lines.last?.hasPrefix(#"{"type":"done""#) == true)
+    }
+
+    @Test func shutdownIsTheLastEventAndEndsTheInput() throws {
+        let lines = try events(#"{"prompt":[5],"max_tokens":5}"#, #"{"id":"end","type":"shutdown"}"#, #"{"id":"late","prompt":[5]}"#)
+        #expect(lines.last == #"{"type":"shutdown","id":"end"}"#)
+        #expect(lines.contains { $0.hasPrefix(#"{"type":"done","id":1"#) })
+        #expect(!lines.contains { $0.contains("late") })
+    }
+
+    @Test func aCancelledRequestStillEndsWithDone() throws {
+        let lines = try events(
+            #"{"id":"a","prompt":[5],"ignore_eos":true}"#, #"{"id":"s","type":"score","prompt":[5],"completions":[[6,7],[8]]}"#,
+            #"{"id":"b","prompt":[6],"max_tokens":4,"ignore_eos":true}"#, #"{"type":"cancel","target":"a"}"#, #"{"type":"cancel","target":"s"}"#)
+        let byID = try Conversation.byID(lines)
+        #expect(byID["a"]?.count == 1)
+        #expect(byID["a"]?.last?.contains(#""finish_reason":"cancelled""#) == true)
+        #expect(byID["s"]?.count == 1)
+        #expect(byID["s"]?.last?.contains(#""finish_reason":"cancelled""#) == true)
+        #expect(byID["b"]?.last?.contains(#""finish_reason":"length""#) == true)
+        #expect(byID["4"] == [#"{"type":"cancelled","id":4,"target":"a"}"#])
+    }
+
+    @Test func aDeadlineEndsTheAnswerAsItIs() throws {
+        let lines = try events(#"{"prompt":[5],"ignore_eos":true,"deadline_ms":0}"#)
+        #expect(lines.count == 1)
+        #expect(lines.last?.contains(#""finish_reason":"deadline""#) == true)
+    }
+
+    @Test func aReaderThatGoesAwayEndsTheService() throws {
+        let requests = Pipe()
+        let events = Pipe()
+        try events.fileHandleForReading.close()
+        signal(SIGPIPE, SIG_IGN)
+        try requests.fileHandleForWriting.write(contentsOf: Data("{\"prompt\":[5]}\n".utf8))
+        // Standard input stays open: only the closed output can end the run.
+        let service = Service(
+            try engine(), input: requests.fileHandleForReading.fileDescriptor, output: events.fileHandleForWriting.fileDescriptor)
+        #expect(service.run() == EPIPE)
+    }
+
+    @Test func tokensAndTextComeBack() throws {
+        let lines = try events(#"{"type":"tokenize","text":"héllo \n","id":"t"}"#)
+        struct Tokens: Decodable { let tokens: [Int] }
+        let tokens = try JSONDecoder().decode(Tokens.self, from: Data(try #require(lines.first).utf8)).tokens
+        let back = try events(#"{"type":"detokenize","tokens":\#(tokens)}"#)
+        #expect(back == [#"{"type":"text","id":1,"text":"héllo \n"}"#])
+    }
+
+    @Test func theTextOfDoneIsTheTokensTexts() throws {
+        struct Event: Decodable {
+            let type: String
+            let text: String?
+            let index: Int?
+        }
+        for seed in 1...20 {
+            var random = SeededGenerator(seed: UInt64(seed))
+            let prompt = (0..<5).map { _ in Int.random(in: 3..<300, using: &random) }
+            let lines = try events(#"{"prompt":\#(prompt),"max_tokens":40,"chunk":3,"depth":1}"#)
+            let decoded = try lines.map { try JSONDecoder().decode(Event.self, from: Data($0.utf8)) }
+            let tokens = decoded.filter { $0.type == "token" }
+            #expect(tokens.compactMap(\.index) == Array(0..<tokens.count), "seed \(seed)")
+            #expect(tokens.compactMap(\.text).joined() == decoded.last?.text, "seed \(seed)")
+        }
+    }
+
+    static let log = """
+        {"id":"a","prompt":"hello there","max_tokens":30}
+        {"id":"b","prompt":"hello there, you","max_tokens":20,"decoder":"greedy"}
+        {"id":"c","prompt":"hello there","max_tokens":25,"width":3,"chunk":4,"depth":1,"min_p":0.05,"include":["branches","draft"]}
+        {"id":"d","type":"score","prompt":"hello there","completions":["abc","hello"]}
+        {"id":"e","prompt":[5,6,7,8,9],"max_tokens":30,"ignore_eos":true,"score":"last","chunk":5}
+        {"id":"f","type":"score","prompt":"hello there, you","completion":"abcdef"}
+
+        """
+
+    @Test func theSameLogGivesTheSameBytes() throws {
+        let first = Conversation.events(ServiceTests.log, engine: try engine())
+        #expect(first.filter { $0.hasPrefix(#"{"type":"error""#) }.isEmpty)
+        #expect(Conversation.events(ServiceTests.log, engine: try engine()) == first, "twice")
+        #expect(Conversation.events(ServiceTests.log, engine: try engine(threads: 2)) == first, "two threads")
+        let byID = try Conversation.byID(first)
+        let warm = try engine()
+        for _ in 0..<2 { #expect(try Conversation.byID(Conversation.events(ServiceTests.log, engine: warm)) == byID, "from the cache") }
+        let tiny = try engine(cacheBytes: 60 * engine().cachePages.bytesPerPage)
+        for line in ServiceTests.log.split(separator: "\n") + ServiceTests.log.split(separator: "\n").reversed() {
+            let alone = Conversation.events(line + "\n", engine: tiny).dropFirst()
+            let id = String(line.dropFirst(7).prefix(1))
+            #expect(Array(alone) == byID[id], "\(id) alone, under eviction")
+        }
+    }
+}
