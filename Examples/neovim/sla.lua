@@ -110,15 +110,17 @@ function M.dismiss()
   ghost = nil
 end
 
--- Puts what is shown into the buffer, and the cursor behind it.
+-- Puts what is shown into the buffer, and the cursor behind it. False where nothing is shown.
 function M.accept()
-  if not M.visible() then return end
+  if not M.visible() then return false end
   local row, column = ghost.row, ghost.column
   local lines = vim.split(ghost.committed .. ghost.draft, "\n", { plain = true })
   M.dismiss()
+  vim.go.undolevels = vim.go.undolevels -- one undo takes the accepted text back
   vim.api.nvim_buf_set_text(0, row, column, row, column, lines)
   local last = lines[#lines]
   vim.api.nvim_win_set_cursor(0, { row + #lines, #lines == 1 and column + #last or #last })
+  return true
 end
 
 -- The engine
@@ -230,10 +232,11 @@ function M.setup(given)
   vim.keymap.set("i", "<Plug>(sla-accept)", M.accept)
   if options.trigger then vim.keymap.set("i", options.trigger, "<Plug>(sla-complete)", { remap = true }) end
   if options.accept then
-    -- <C-g>u first, so that one undo takes the accepted text back.
+    -- Not an <expr> mapping: Neovim may evaluate one before it has inserted the letters typed ahead of the key.
+    local key = vim.api.nvim_replace_termcodes(options.accept, true, false, true)
     vim.keymap.set("i", options.accept, function()
-      return M.visible() and "<C-g>u<Plug>(sla-accept)" or options.accept
-    end, { expr = true, remap = true })
+      if not M.accept() then vim.api.nvim_feedkeys(key, "nit", false) end
+    end)
   end
 
   local group = vim.api.nvim_create_augroup("sla", {})

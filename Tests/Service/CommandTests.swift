@@ -67,7 +67,8 @@ import Testing
             (["--model", try file("text.gguf", Array("this is no model, but it is long enough".utf8))], "not a GGUF file"),
             (["--model", try file("half.gguf", whole.prefix(whole.count / 2))], "cut short"),
             (["--model", Fixtures.path("tokenizer-gpt2.gguf")], "the architecture gpt2 is not supported; llama, qwen2, qwen3 are"),
-            (["--model", Fixtures.path("parity-llama.gguf"), "--reward", Fixtures.path("reward-qwen2.gguf")], "the reward channel is for 2 layers"),
+            (["--reward", Fixtures.path("reward-llama.gguf")], "the reward channel is for 2 layers of width 32, but the policy has"),
+            (["--model", Fixtures.path("parity-llama.gguf"), "--reward", Fixtures.path("reward-qwen2.gguf")], "is for a qwen2, but the policy is a llama"),
             (["--model", Fixtures.path("reward-llama.gguf")], "adapter"),
         ]
         for (arguments, message) in cases {

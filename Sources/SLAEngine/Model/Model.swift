@@ -128,7 +128,7 @@ public final class Model: Sendable {
         }
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
-        rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape) }
+        rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture) }
 
         parameters = file.tensors.reduce(0) { $0 + ($1.name.hasPrefix("reward.") ? 0 : $1.count) }
         var bytes: [TensorType: Int] = [:]
@@ -244,7 +244,7 @@ public struct RewardChannel: Sendable {
     let head: [Matrix]
 
     /// The channel in `file`, if it fits a policy of that shape.
-    init(_ file: GGUF, policy: Model.Shape) throws {
+    init(_ file: GGUF, policy: Model.Shape, architecture: String) throws {
         if let kind = try file.stringIfPresent("adapter.type"), kind != "reward" {
             throw ModelError("this file is an adapter of the type \(kind), not a reward channel")
         }
@@ -253,6 +253,9 @@ public struct RewardChannel: Sendable {
         }
         let outputs = try file.integerIfPresent("reward.outputs") ?? 1
         guard (1...1024).contains(outputs) else { throw ModelError("metadata key reward.outputs is \(outputs)") }
+        if let other = try file.stringIfPresent("general.architecture"), other != architecture {
+            throw ModelError("the reward channel is for a \(other), but the policy is a \(architecture)")
+        }
         let blocks = try file.integer("reward.block_count")
         let embedding = try file.integer("reward.embedding_length")
         guard blocks == policy.layers, embedding == policy.width else {
