@@ -6,15 +6,15 @@ import PackageDescription
 let vector = Context.environment["SLA_VECTOR"] ?? "native"
 
 #if arch(arm64)
-let machine = vector == "plain" ? ["-DSLA_PLAIN=1"] : ["-mcpu=native"]
+    let machine = vector == "plain" ? ["-DSLA_PLAIN=1"] : ["-mcpu=native"]
 #else
-let machine: [String] =
-    switch vector {
-    case "avx512": ["-march=cascadelake"]
-    case "avx2": ["-march=haswell"]
-    case "plain": ["-march=x86-64-v2", "-DSLA_PLAIN=1"]
-    default: ["-march=native"]
-    }
+    let machine: [String] =
+        switch vector {
+        case "avx512": ["-march=cascadelake"]
+        case "avx2": ["-march=haswell"]
+        case "plain": ["-march=x86-64-v2", "-DSLA_PLAIN=1"]
+        default: ["-march=native"]
+        }
 #endif
 
 // Kernels must be fast in `swift test` too, hence -O in every configuration. Contraction stays off: whether a

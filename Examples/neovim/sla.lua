@@ -12,7 +12,7 @@ local options = {
   model = nil, -- a GGUF file; nil: the built-in model
   reward = nil, -- a reward channel for it
   max_tokens = 64,
-  lines = 200, -- lines before the cursor's that are sent
+  lines = 200, -- lines above the cursor's that are sent
   request = {}, -- other fields of the generate request, such as { stop = "\n\n" }
   trigger = "<C-Space>", -- keys in insert mode; false: none
   accept = "<Tab>",

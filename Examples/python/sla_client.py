@@ -15,7 +15,8 @@ import sys
 
 
 class EngineError(Exception):
-    """An `error` event, or the end of an engine that still owed an answer (code "ended")."""
+    """An `error` event; also the end of an engine that still owed an answer (code "ended"), and a request other than
+    `generate` that was cancelled (code "cancelled")."""
 
     def __init__(self, code, message, field=None):
         super().__init__(message)
@@ -87,9 +88,12 @@ class Engine:
         """The one event that answers any other request: `await engine.request("stats")`."""
         request, events = self._send(type, fields)
         try:
-            return await self._next(events)
+            event = await self._next(events)
         finally:
             self._leave(request)
+        if event["type"] == "done":
+            raise EngineError("cancelled", f"the {type} request was cancelled")
+        return event
 
     async def score(self, prompt, *completions):
         """For each completion its tokens with log-probability and reward, and their sum and mean."""

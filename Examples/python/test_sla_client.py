@@ -1,4 +1,4 @@
-"""Runs the client against the real engine and its built-in model: `SLA=.build/release/sla python3 test_sla_client.py`."""
+"""Runs the client against the real engine ($SLA, else `sla` on the path) and its built-in model."""
 import asyncio
 import os
 import signal
@@ -9,7 +9,7 @@ from sla_client import Engine, EngineError
 PROMPT = "3 5 7 2>24\n"
 GAMES = [PROMPT, "9 4 11 6>50\n", "8 3 10>34\n", "13 2 7 5>61\n"]
 # Seconds of work: a search far wider than the game needs, and no end of the answer.
-LONG = {"prompt": PROMPT, "decoder": "sla", "width": 4, "depth": 3, "chunk": 10, "min_p": 0, "ignore_eos": True, "max_tokens": 100}
+LONG = {"prompt": PROMPT, "width": 4, "depth": 3, "chunk": 10, "min_p": 0, "ignore_eos": True, "max_tokens": 100}
 
 
 class Recorder(Engine):
@@ -112,6 +112,12 @@ class ClientTests(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(engine._process.returncode, 0)
         for task in tasks:
             self.assertEqual((await asyncio.wait_for(task, 5))["finish_reason"], "cancelled")
+        async with Engine() as engine:
+            score = asyncio.create_task(engine.score(PROMPT, *["7*3=21;21+5=26;26-2=24"] * 1000))
+            await asyncio.sleep(0.01)
+        with self.assertRaises(EngineError) as caught:
+            await asyncio.wait_for(score, 5)
+        self.assertEqual(caught.exception.code, "cancelled")
 
     async def test_an_engine_that_dies(self):
         async with Engine() as engine:

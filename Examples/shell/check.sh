@@ -31,8 +31,8 @@ expect 'ask, empty prompt' 1 '.' "$here/ask.sh" ''
 expect 'ask, no engine' 127 '.' env SLA=./no-such-engine "$here/ask.sh"
 expect 'rewards, numbers' 0 "^$number$tab$number$tab\"[0-9]+\"\$" "$here/rewards.sh"
 expect 'rewards, end of answer' 0 "^$number$tab$number$tab\"\"\$" "$here/rewards.sh"
-expect 'compare, greedy' 0 "^greedy$tab$number${tab}[0-9]+$tab\"$step;$step\"\$" "$here/compare.sh"
-expect 'compare, sla' 0 "^sla$tab$number${tab}[0-9]+$tab\"$step;$step\"\$" "$here/compare.sh"
+expect 'compare, greedy' 0 "^greedy$tab$number${tab}[0-9]+$tab\"$answer\"\$" "$here/compare.sh"
+expect 'compare, sla' 0 "^sla$tab$number${tab}[0-9]+$tab\"$answer\"\$" "$here/compare.sh"
 expect 'score' 0 "^$number$tab$number$tab\"7\*3=21;21\+5=26;26-2=24\"\$" "$here/score.sh"
 expect 'score, negative' 0 "^$number$tab$number$tab\"-7=1\"\$" "$here/score.sh" $'8 7>1\n' '8-7=1' '-7=1'
 expect 'branches, kept' 0 "^\+ $number$tab\"" "$here/branches.sh"

@@ -3,7 +3,7 @@
 # that each evaluated. Both requests run at once, each under its own id.
 #   compare.sh [PROMPT [ENGINE OPTION...]]
 set -euo pipefail
-prompt=${1-$'8 11 13>39\n'}
+prompt=${1-$'4 6 8 2>96\n'}
 
 jq -nc --arg prompt "$prompt" '("greedy", "sla") as $id | {$id, $prompt, decoder: $id}' |
     "${SLA:-sla}" serve "${@:2}" |

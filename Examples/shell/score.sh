@@ -14,6 +14,9 @@ jq -nc '$ARGS.positional | {type: "score", prompt: .[0], completions: .[1:]}' --
         | if .type == "error" then "\(.message)\n" | halt_error(1) else . end
         | "score\tlogprob\tcompletion",
           (.completions
-              | map({logprob, text: [.tokens[].text] | add, score: (if $mode == "last" then .tokens[-1].reward else .reward end)})
+              | map({
+                    logprob,
+                    text: [.tokens[].text] | add,
+                    score: (if $mode == "last" then .tokens[-1].reward else .reward end)})
               | sort_by(.score) | reverse[]
               | "\(.score | rounded)\t\(.logprob | rounded)\t\(.text | @json)")'

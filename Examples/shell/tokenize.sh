@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Shows the tokens of the text on stdin: position, id and text. The first engine's answer makes the second one's requests.
+# Shows the tokens of the text on stdin: position, id and text. The first engine's answer becomes the second one's
+# requests.
 #   printf '3 5 7 2>24\n' | tokenize.sh [ENGINE OPTION...]
 set -euo pipefail
 

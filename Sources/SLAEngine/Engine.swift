@@ -622,7 +622,9 @@ final class PrefixCache {
         var stack = Array(root.children.values)
         while let node = stack.popLast() {
             if node.children.isEmpty {
-                if oldest.map({ node.lastUse < $0.lastUse || node.lastUse == $0.lastUse && node.start > $0.start }) ?? true { oldest = node }
+                if oldest.map({ node.lastUse < $0.lastUse || node.lastUse == $0.lastUse && node.start > $0.start }) ?? true {
+                    oldest = node
+                }
             } else {
                 stack += node.children.values
             }
@@ -776,11 +778,19 @@ struct AttentionKernel<Format: CacheFormat> {
                     let places = Places(
                         start(query), isFour ? start(query + 1) : 0, isFour ? start(query + 2) : 0, isFour ? start(query + 3) : 0)
                     let scores = weights + query * positions
-                    if isFour { score(Four.self, queries, places, keyBlock, scores) } else { score(One.self, queries, places, keyBlock, scores) }
+                    if isFour {
+                        score(Four.self, queries, places, keyBlock, scores)
+                    } else {
+                        score(One.self, queries, places, keyBlock, scores)
+                    }
                     for i in 0..<(isFour ? 4 : 1) {
                         weigh(query + i, seen, scale, maxima, sums, scores + i * positions, output + places[i])
                     }
-                    if isFour { gather(Four.self, scores, seen, valueBlock, output, places) } else { gather(One.self, scores, seen, valueBlock, output, places) }
+                    if isFour {
+                        gather(Four.self, scores, seen, valueBlock, output, places)
+                    } else {
+                        gather(One.self, scores, seen, valueBlock, output, places)
+                    }
                     query += isFour ? 4 : 1
                 }
                 row = end
@@ -1088,7 +1098,11 @@ final class Transformer {
         let count = rewarded.count * channel.width
         weight.multiply(input, into: channelOutput.base, team)
         silu(channelOutput.base, count: count)
-        if i == 0 { self.channel.base.update(from: channelOutput.base, count: count) } else { add(channelOutput.base, to: self.channel.base, count: count) }
+        if i == 0 {
+            self.channel.base.update(from: channelOutput.base, count: count)
+        } else {
+            add(channelOutput.base, to: self.channel.base, count: count)
+        }
     }
 
     /// reward = head · [h_L ; r_L]; the first output is the reward.
@@ -1135,7 +1149,11 @@ final class Transformer {
             for (i, row) in some.enumerated() {
                 let logits = UnsafeBufferPointer(start: self.logits.base + i * model.shape.vocabulary, count: model.shape.vocabulary)
                 observeLogits?(rows[row], logits)
-                if let candidates = read(logits, rows[row].want) { answers[row].candidates = candidates } else { answers[row].isSound = false }
+                if let candidates = read(logits, rows[row].want) {
+                    answers[row].candidates = candidates
+                } else {
+                    answers[row].isSound = false
+                }
             }
         }
     }
@@ -1573,7 +1591,8 @@ public final class Engine {
         let pages = (prompt.count + room) / perPage + 2 + chunks * (chunk / perPage + 2)
         guard pages <= cache.pool.capacity else {
             let needed = pages * cache.pool.bytesPerPage / (1 << 20) + 1
-            throw EngineFailure.overloaded("this request may need \(needed) MiB of cache; raise --cache-mib, or lower max_tokens, width or depth")
+            throw EngineFailure.overloaded(
+                "this request may need \(needed) MiB of cache; raise --cache-mib, or lower max_tokens, width or depth")
         }
         nextID += 1
         waiting.append(Job(id: nextID, work: work, prompt: prompt, pages: pages))
@@ -1640,19 +1659,21 @@ public final class Engine {
         }
     }
 
-    /// Adds pieces of prompts. A prompt that begins like one that is already on its way waits for it, and then finds it in the cache.
+    /// Adds pieces of prompts. A prompt that begins like one on its way waits until that beginning is computed, and then finds it in the cache.
     private func prefill(_ rows: inout [Row], _ outputs: inout [(JobID, Output)]) {
         var left = Engine.prefillRows
-        var begun: [[Token]] = []
+        var begun: [(prompt: [Token], prefilled: Int)] = []
         for job in jobs where job.decoder == nil {
             guard left > 0 else { break }
             let prompt = fullPrompt(job)
             if job.table == nil {
-                let shared = begun.map { zip($0, prompt).prefix { $0 == $1 }.count }.max() ?? 0
-                if shared >= PagePool.positions { continue }
+                let isWorthWaitingFor = begun.contains { other in
+                    zip(other.prompt, prompt).prefix { $0 == $1 }.count >= other.prefilled + PagePool.positions
+                }
+                if isWorthWaitingFor { continue }
                 begin(job, &outputs)
             }
-            begun.append(prompt)
+            begun.append((prompt, job.prefilled))
             guard let table = job.table, job.decoder == nil else { continue }
             let end = min(job.prompt.count, job.prefilled + left)
             let piece = (job.prefilled..<end).map { p in
@@ -1681,7 +1702,8 @@ public final class Engine {
     private func rules(_ job: Job, _ generation: Generation) -> Rules {
         Rules(
             endOfGeneration: model.tokenizer.endOfGeneration, ignoreEOS: generation.ignoreEOS,
-            maxTokens: min(generation.maxTokens, context - job.prompt.count), hasRewards: model.rewardChannel != nil, start: job.prompt.count)
+            maxTokens: min(generation.maxTokens, context - job.prompt.count), hasRewards: model.rewardChannel != nil,
+            start: job.prompt.count)
     }
 
     /// Takes from the cache what it has of the prompt: all but the last token, whose logits are needed; or, to score, all that is scored already.
@@ -1727,8 +1749,9 @@ public final class Engine {
         job.rows = 0..<0
         if let decoder = job.decoder { return finish(job, decoder.receive(answers), &outputs) }
         job.prefilled += count
-        guard job.prefilled == job.prompt.count, let table = job.table, let last = answers.last else { return }
-        cache.insert(job.prompt, table, marks: job.marks)
+        guard let table = job.table, let last = answers.last else { return }
+        cache.insert(Array(job.prompt[..<job.prefilled]), table, marks: Array(job.marks[..<job.prefilled]))
+        guard job.prefilled == job.prompt.count else { return }
         switch job.work {
         case .generate(let generation):
             let rules = rules(job, generation)

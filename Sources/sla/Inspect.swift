@@ -11,7 +11,9 @@ enum Inspect {
         """, flags)
 
     static func run(_ arguments: Arguments) throws -> Int32 {
-        guard let path = arguments.operands.first, arguments.operands.count == 1 else { throw UsageError("inspect takes one operand: a file") }
+        guard let path = arguments.operands.first, arguments.operands.count == 1 else {
+            throw UsageError("inspect takes one operand: a file")
+        }
         let file = try GGUF(MappedBytes(path: path))
         print("GGUF version \(file.version), \(file.metadata.count) metadata keys, \(file.tensors.count) tensors\n")
         for (key, value) in file.metadata { print("\(key) = \(describe(value))") }
@@ -29,7 +31,9 @@ enum Inspect {
     }
 
     private static func verdict(_ file: GGUF) -> String {
-        if (try? file.stringIfPresent("adapter.type")) == "reward" { return "a reward channel: give it with --reward beside the policy it belongs to" }
+        if (try? file.stringIfPresent("adapter.type")) == "reward" {
+            return "a reward channel: give it with --reward beside the policy it belongs to"
+        }
         do {
             let model = try Model(file)
             return "a model that sla can run, \(model.rewardChannel == nil ? "without" : "with") a reward channel"
@@ -44,7 +48,8 @@ enum Inspect {
         case .signed(let number): "\(number)"
         case .float(let number): "\(Float(number))"
         case .bool(let flag): "\(flag)"
-        case .string(let text): text.count <= 80 ? text.debugDescription : "\(String(text.prefix(80)).debugDescription)… (\(text.count) characters)"
+        case .string(let text):
+            text.count <= 80 ? text.debugDescription : "\(String(text.prefix(80)).debugDescription)… (\(text.count) characters)"
         case .array(let element, let count, _): "\(count) × \(element)"
         }
     }

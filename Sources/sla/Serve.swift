@@ -8,10 +8,11 @@ import SLAEngine
 #endif
 
 enum Serve {
-    static let flags = engineFlags + [
-        Flag("--no-timing", nil, "leave `timing` out of `done` events, so that two runs can be compared byte by byte"),
-        Flag("--help", nil, "this text"),
-    ]
+    static let flags =
+        engineFlags + [
+            Flag("--no-timing", nil, "leave `timing` out of `done` events, so that two runs can be compared byte by byte"),
+            Flag("--help", nil, "this text"),
+        ]
 
     static let helpText = help(
         """

@@ -117,7 +117,8 @@ public final class GGUF: Sendable {
         var tensors: [Tensor] = []
         for header in headers {
             guard header.offset % UInt64(alignment) == 0 else {
-                throw ModelError("tensor \(header.name) starts at byte \(header.offset), which is no multiple of the alignment \(alignment)")
+                throw ModelError(
+                    "tensor \(header.name) starts at byte \(header.offset), which is no multiple of the alignment \(alignment)")
             }
             guard header.offset < UInt64(bytes.buffer.count), dataStart + Int(header.offset) + header.byteCount <= bytes.buffer.count else {
                 throw ModelError("the file is cut short: tensor \(header.name) ends behind its \(bytes.buffer.count) bytes")
@@ -277,7 +278,9 @@ private struct ByteReader {
     }
 
     mutating func take(_ count: Int) throws -> Slice<UnsafeRawBufferPointer> {
-        guard count >= 0, count <= end - position else { throw ModelError("the file is cut short: its header ends behind its \(end) bytes") }
+        guard count >= 0, count <= end - position else {
+            throw ModelError("the file is cut short: its header ends behind its \(end) bytes")
+        }
         defer { position += count }
         return buffer[position..<position + count]
     }

@@ -260,7 +260,8 @@ public struct RewardChannel: Sendable {
         let embedding = try file.integer("reward.embedding_length")
         guard blocks == policy.layers, embedding == policy.width else {
             throw ModelError(
-                "the reward channel is for \(blocks) layers of width \(embedding), but the policy has \(policy.layers) layers of width \(policy.width)")
+                "the reward channel is for \(blocks) layers of width \(embedding), but the policy has \(policy.layers) layers of width \(policy.width)"
+            )
         }
         self.width = width
         self.outputs = outputs
@@ -269,7 +270,8 @@ public struct RewardChannel: Sendable {
             let tensor = try file.tensor(name)
             guard tensor.columns == columns, rows == nil || tensor.rows == rows else {
                 throw ModelError(
-                    "tensor \(name) is \(tensor.rows) × \(tensor.columns), but \(rows.map(String.init) ?? "any") × \(columns) fits the policy")
+                    "tensor \(name) is \(tensor.rows) × \(tensor.columns), but \(rows.map(String.init) ?? "any") × \(columns) fits the policy"
+                )
             }
             return try Matrix(tensor, of: file)
         }
@@ -301,7 +303,9 @@ public struct RewardChannel: Sendable {
         search.minP = Float(try file.floatIfPresent("reward.sla.min_p") ?? 0)
         if let name = try file.stringIfPresent("reward.sla.score") {
             guard let score = Search.Score(rawValue: name) else {
-                throw ModelError("metadata key reward.sla.score is \(name); \(Search.Score.allCases.map(\.rawValue).joined(separator: ", ")) are possible")
+                throw ModelError(
+                    "metadata key reward.sla.score is \(name); \(Search.Score.allCases.map(\.rawValue).joined(separator: ", ")) are possible"
+                )
             }
             search.score = score
         }

@@ -71,8 +71,12 @@ enum Q4_K: BlockFormat {
         let d = simd_f16(block)
         let dmin = simd_f16(block + 2)
         @inline(__always) func packed(_ j: Int) -> UInt8 { block.load(fromByteOffset: 4 + j, as: UInt8.self) }
-        @inline(__always) func scale(_ j: Int) -> Float { d * Float(j < 4 ? packed(j) & 63 : packed(j + 4) & 15 | (packed(j - 4) >> 6) << 4) }
-        @inline(__always) func minimum(_ j: Int) -> Float { dmin * Float(j < 4 ? packed(j + 4) & 63 : packed(j + 4) >> 4 | (packed(j) >> 6) << 4) }
+        @inline(__always) func scale(_ j: Int) -> Float {
+            d * Float(j < 4 ? packed(j) & 63 : packed(j + 4) & 15 | (packed(j - 4) >> 6) << 4)
+        }
+        @inline(__always) func minimum(_ j: Int) -> Float {
+            dmin * Float(j < 4 ? packed(j + 4) & 63 : packed(j + 4) >> 4 | (packed(j) >> 6) << 4)
+        }
         let nibbles = (block + 16 + 32 * pair).loadUnaligned(as: SIMD32<UInt8>.self)
         return Strip(
             codes: simd_join(simd_bits(nibbles, 0, 4), simd_bits(nibbles, 4, 4)),
@@ -139,7 +143,9 @@ struct Matrix: Sendable {
         case .f32: memcpy(output, source, columns * 4)
         case .f16: for i in 0..<columns { output[i] = simd_f16(source + 2 * i) }
         case .bf16:
-            for i in 0..<columns { output[i] = Float(bitPattern: UInt32(source.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self)) << 16) }
+            for i in 0..<columns {
+                output[i] = Float(bitPattern: UInt32(source.loadUnaligned(fromByteOffset: 2 * i, as: UInt16.self)) << 16)
+            }
         case .q8_0: dequantize(Q8_0.self, source, output)
         case .q4_0: dequantize(Q4_0.self, source, output)
         case .q4_K: dequantize(Q4_K.self, source, output)

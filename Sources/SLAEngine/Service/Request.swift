@@ -158,11 +158,14 @@ private struct Fields {
                 throw RequestError(.invalidRequest, "give either completion or completions", field: "completion")
             }
             guard many?.isEmpty != true else { throw RequestError(.invalidRequest, "completions is empty", field: "completions") }
-            return .score(prompt: try required("prompt", Text.self, "a string or an array of token ids"), completions: many ?? [one].compactMap { $0 })
+            return .score(
+                prompt: try required("prompt", Text.self, "a string or an array of token ids"), completions: many ?? [one].compactMap { $0 }
+            )
         case "tokenize":
             try allow("text", "add_special")
             return .tokenize(
-                text: try required("text", String.self, "a string"), addSpecial: try optional("add_special", Bool.self, "true or false") ?? false)
+                text: try required("text", String.self, "a string"),
+                addSpecial: try optional("add_special", Bool.self, "true or false") ?? false)
         case "detokenize":
             try allow("tokens")
             return .detokenize(try required("tokens", [Token].self, "an array of token ids"))
@@ -182,7 +185,8 @@ private struct Fields {
         default:
             throw RequestError(
                 .unknownType,
-                "there is no request of the type \(type); generate, score, tokenize, detokenize, cancel, stats, clear_cache and shutdown are", field: "type")
+                "there is no request of the type \(type); generate, score, tokenize, detokenize, cancel, stats, clear_cache and shutdown are",
+                field: "type")
         }
     }
 
@@ -197,19 +201,24 @@ private struct Fields {
         if let decoder, decoder != "greedy", decoder != "sla" {
             let known = ["sample", "beam", "best_of", "mcts"].contains(decoder)
             throw RequestError(
-                .invalidRequest, known ? "the decoder \(decoder) is not supported yet; greedy and sla are" : "there is no decoder \(decoder); greedy and sla are",
+                .invalidRequest,
+                known
+                    ? "the decoder \(decoder) is not supported yet; greedy and sla are"
+                    : "there is no decoder \(decoder); greedy and sla are",
                 field: "decoder")
         }
         let score = try optional("score", String.self, "a string").map { name in
             guard let score = Search.Score(rawValue: name) else {
                 throw RequestError(
-                    .invalidRequest, name == "progress" ? "the score progress is not supported yet; mean and last are" : "score must be mean or last",
+                    .invalidRequest,
+                    name == "progress" ? "the score progress is not supported yet; mean and last are" : "score must be mean or last",
                     field: "score")
             }
             return score
         }
         if let expand = try optional("expand", String.self, "a string"), expand != "top" {
-            throw RequestError(.invalidRequest, expand == "sample" ? "expand sample is not supported yet; top is" : "expand must be top", field: "expand")
+            throw RequestError(
+                .invalidRequest, expand == "sample" ? "expand sample is not supported yet; top is" : "expand must be top", field: "expand")
         }
         let deadline = try optional("deadline_ms", Int.self, "an integer")
         guard deadline ?? 0 >= 0 else { throw RequestError(.invalidRequest, "deadline_ms must not be negative", field: "deadline_ms") }
@@ -217,7 +226,8 @@ private struct Fields {
         if let wrong = include.first(where: { $0 != "branches" && $0 != "draft" }) {
             let known = ["top_logprobs", "prompt_tokens"].contains(wrong)
             throw RequestError(
-                .invalidRequest, known ? "\(wrong) cannot be included yet; branches and draft can" : "include knows branches and draft, not \(wrong)",
+                .invalidRequest,
+                known ? "\(wrong) cannot be included yet; branches and draft can" : "include knows branches and draft, not \(wrong)",
                 field: "include")
         }
         return Request.GenerateRequest(
@@ -254,9 +264,13 @@ private struct Fields {
     }
 
     private func required<T: Decodable>(_ name: String, _ type: T.Type, _ wanted: String) throws -> T {
-        guard let value = try optional(name, type, wanted) else { throw RequestError(.invalidRequest, "\(name) is missing; it is \(wanted)", field: name) }
+        guard let value = try optional(name, type, wanted) else {
+            throw RequestError(.invalidRequest, "\(name) is missing; it is \(wanted)", field: name)
+        }
         return value
     }
 
-    private func wrong(_ name: String, _ wanted: String) -> RequestError { RequestError(.invalidRequest, "\(name) must be \(wanted)", field: name) }
+    private func wrong(_ name: String, _ wanted: String) -> RequestError {
+        RequestError(.invalidRequest, "\(name) must be \(wanted)", field: name)
+    }
 }

@@ -131,7 +131,9 @@ public final class Service {
         while shutdown == nil, engine.waitingJobs < Service.maximumWaiting, let item = pending.popFirst() {
             switch item {
             case .tooLong(let number):
-                refuse(nil, number, RequestError(.invalidRequest, "the line is longer than \(LineSource.maximumLine >> 20) MiB; send less in one request"))
+                refuse(
+                    nil, number,
+                    RequestError(.invalidRequest, "the line is longer than \(LineSource.maximumLine >> 20) MiB; send less in one request"))
             case .line(let line, let number):
                 requests += 1
                 let (id, request) = Request.parse(line)
