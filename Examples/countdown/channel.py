@@ -14,7 +14,8 @@ from model import END, Channel, decode, encode, read, write
 from rules import deals, judge
 from search import LIMIT
 
-SEARCH = {"width": 2, "chunk": 6, "depth": 2, "score": "last", "min_p": 0.1}
+# Chosen with search.py on the dev split; a chunk is a step of the game (`5*7=35;` is six tokens).
+SEARCH = {"width": 3, "chunk": 6, "depth": 2, "score": "last", "min_p": 0.1}
 LENGTH = 10 + 18  # longer answers are illegal anyway: they are cut
 
 
@@ -30,9 +31,9 @@ def branches(policy, prompts, generator, swerve=0.3, width=3, min_p=0.03):
         ids = []
         for _ in range(LIMIT):
             p, tokens = policy.output(states[-1][:, -1]).softmax(-1).topk(width)
-            open_ = (p >= min_p * p[:, :1]).float()
-            open_[:, 0] = 1
-            rank = torch.multinomial(open_, 1, generator=generator)
+            allowed = (p >= min_p * p[:, :1]).float()
+            allowed[:, 0] = 1
+            rank = torch.multinomial(allowed, 1, generator=generator)
             rank[torch.rand(len(group), 1, generator=generator) > swerve] = 0
             ids.append(tokens.gather(1, rank))
             if (torch.cat(ids, 1) == END).any(1).all():
@@ -107,7 +108,7 @@ if __name__ == "__main__":
     a.add_argument("--gguf", default="countdown.gguf")
     a.add_argument("--out", help="where to write; the same file when not given")
     a.add_argument("--sidecar", help="also write the channel alone, as a side-car GGUF")
-    a.add_argument("--games", type=int, default=10000)
+    a.add_argument("--games", type=int, default=8000)
     a.add_argument("--answers", type=int, default=4, help="answers to each game")
     a.add_argument("--width", type=int, default=128)
     a.add_argument("--epochs", type=int, default=4)

@@ -22,12 +22,16 @@ def number_id(n):
     return ord(str(n)) if n < 10 else 246 + n
 
 
+def number(token):
+    return int(chr(token)) if token < 256 else token - 246
+
+
 def encode(text):
     return [number_id(int(t)) if t.isdigit() else ord(t) for t in re.findall(r"0|[1-9][0-9]{0,2}|\D", text)]
 
 
 def decode(ids):
-    return "".join("<|end|>" if i == END else str(i - 246) if i >= 256 else chr(i) for i in ids)
+    return "".join("<|end|>" if i == END else str(number(i)) if i >= 256 else chr(i) for i in ids)
 
 
 def byte_characters():
@@ -51,11 +55,11 @@ def tokens_and_merges():
 
 @dataclass
 class Shape:
-    width: int = 192
-    layers: int = 4
-    heads: int = 6
+    width: int = 128
+    layers: int = 5
+    heads: int = 4
     kv_heads: int = 2
-    feed_forward: int = 512
+    feed_forward: int = 320
     context: int = 128
     rope_base: float = 10000.0
     epsilon: float = 1e-5
@@ -183,7 +187,7 @@ def write_policy(w, policy):
 
 
 def write_channel(w, channel, policy, search):
-    """search: the recommended settings, e.g. {"width": 2, "chunk": 6, "depth": 2, "score": "last", "min_p": 0.1}."""
+    """search: the recommended settings, e.g. {"width": 3, "chunk": 6, "depth": 2, "score": "last", "min_p": 0.1}."""
     w.add_uint32("reward.width", channel.width)
     w.add_uint32("reward.outputs", 1)
     w.add_uint32("reward.block_count", policy.s.layers)
@@ -202,7 +206,7 @@ def stored(p):
     return (p.detach().half() if p.dim() == 2 else p.detach().float()).numpy()
 
 
-def write(path, policy, channel=None, search={}, sidecar=False):
+def write(path, policy, channel=None, search=None, sidecar=False):
     """One GGUF with the policy and, when given, its channel; or, as a side-car, the channel alone."""
     w = gguf.GGUFWriter(path, "llama")
     if sidecar:

@@ -1336,7 +1336,7 @@ final class Greedy: Decoder {
 final class StreamingLookAhead: Decoder {
     /// A chunk: an edge of the tree and the node at its end.
     private final class Node {
-        let children = Children()
+        var children: [Node] = []
         var tokens: [GeneratedToken] = []
         var branch: Branch
         /// Held by leaves only; an inner node's is its children's.
@@ -1351,8 +1351,7 @@ final class StreamingLookAhead: Decoder {
             self.table = table
         }
 
-        final class Children { var nodes: [Node] = [] }
-        var leaves: [Node] { children.nodes.isEmpty ? [self] : children.nodes.flatMap(\.leaves) }
+        var leaves: [Node] { children.isEmpty ? [self] : children.flatMap(\.leaves) }
     }
 
     private let rules: Rules
@@ -1392,7 +1391,7 @@ final class StreamingLookAhead: Decoder {
             let child = Node(node.branch, table.fork())
             child.tokens = [child.branch.append(candidate, rules)]
             child.isGrowing = true
-            node.children.nodes.append(child)
+            node.children.append(child)
             growing.append(child)
         }
         node.table = nil
@@ -1442,7 +1441,7 @@ final class StreamingLookAhead: Decoder {
 
     /// Moves the root to the child with the highest-scoring leaf below it; of equals the likelier one.
     private func commit() -> [Output] {
-        let candidates = root.children.nodes.map { node in (node: node, score: node.leaves.map(score).max() ?? -.infinity) }
+        let candidates = root.children.map { node in (node: node, score: node.leaves.map(score).max() ?? -.infinity) }
         guard var best = candidates.first else {
             isDone = true
             return [.failed(.modelError("the model left no token to go on with"))]
@@ -1466,16 +1465,22 @@ final class StreamingLookAhead: Decoder {
         return said
     }
 
-    /// The uncommitted text of the branch that scores best so far, if it is news.
+    /// The uncommitted text of the leading branch, if it is news: the best of the grown chunks, and what grows likeliest behind it. Judging
+    /// chunks only when they are grown keeps a draft from jumping between branches at every token.
     private func leadingText() -> [Output] {
-        func paths(_ node: Node, _ text: String) -> [(leaf: Node, text: String)] {
-            node.children.nodes.isEmpty
-                ? [(node, text)]
-                : node.children.nodes.flatMap { paths($0, text + $0.tokens.map(\.text).joined()) }
+        /// The best score below a node and the text that leads to it.
+        func leading(_ node: Node) -> (score: Double, text: String) {
+            let paths = node.children.map { child in
+                let (score, text) = leading(child)
+                return (score: score, text: child.tokens.map(\.text).joined() + text)
+            }
+            guard var best = paths.first else { return (score(node), "") }
+            if node.children[0].isGrowing { return (score(node), best.text) }
+            for path in paths where path.score > best.score { best = path }
+            return best
         }
-        var best: (score: Double, text: String)?
-        for (leaf, text) in paths(root, "") where best == nil || score(leaf) > best?.score ?? -.infinity { best = (score(leaf), text) }
-        guard let text = best?.text, text != draft else { return [] }
+        let text = leading(root).text
+        guard text != draft else { return [] }
         draft = text
         return [.draft(text)]
     }

@@ -276,6 +276,7 @@ public final class Service {
                     $0.add("context_length", engine.context)
                     $0.add("vocab_size", model.tokenizer.count)
                     $0.add("reward", model.rewardChannel != nil)
+                    $0.add("eos", model.tokenizer.eos)
                 })
             $0.add("decoder", defaultDecoder)
             if let search = model.rewardChannel?.recommended {
@@ -327,7 +328,7 @@ public final class Service {
         case .draft(let text): say(event("draft", request.id) { $0.add("text", text) })
         case .done(let reason, let summary):
             live[job] = nil
-            if let scores = request.scores { return cancelled(scores, request, reason, summary) }
+            endSiblings(request)
             say(
                 event("done", request.id) {
                     $0.add("finish_reason", reason.rawValue)
@@ -350,28 +351,18 @@ public final class Service {
             if results.count == scores.results.count { say(score(request.id, results)) }
         case .failed(let failure):
             live[job] = nil
-            // One failed completion ends its whole request.
-            if let scores = request.scores {
-                for (other, sibling) in live where sibling.scores === scores {
-                    live[other] = nil
-                    _ = engine.cancel(other)
-                }
-            }
+            endSiblings(request)
             refuse(request.id, request.line, RequestError(failure))
         }
     }
 
-    /// A cancelled `score` request ends with one `done`, whatever the number of its completions.
-    private func cancelled(_ scores: Scores, _ request: Live, _ reason: FinishReason, _ summary: Output.Summary) {
-        for (other, sibling) in live where sibling.scores === scores {
-            live[other] = nil
-            _ = engine.cancel(other)
+    /// A `score` request ends as a whole when one of its completions is cancelled or fails.
+    private func endSiblings(_ request: Live) {
+        guard let scores = request.scores else { return }
+        for (job, sibling) in live where sibling.scores === scores {
+            live[job] = nil
+            _ = engine.cancel(job)
         }
-        say(
-            event("done", request.id) {
-                $0.add("finish_reason", reason.rawValue)
-                $0.add("text", "")
-            })
     }
 
     private func add(_ token: GeneratedToken, to event: inout JSONObject) {

@@ -1,0 +1,347 @@
+import Testing
+
+@testable import SLAEngine
+
+/// The cache against a model that remembers every beginning by itself.
+///
+/// A page is 32 slots of 8 bytes here; a slot is written with a hash of all the tokens up to its position, so that a page that belongs to
+/// another path, or was written through by another branch, is found out.
+@Suite struct CacheTests {
+    static let slotBytes = 8
+    static let pageBytes = PagePool.positions * slotBytes
+
+    static func cache(pages: Int) -> PrefixCache { PrefixCache(pool: PagePool(bytesPerPage: pageBytes, budget: pages * pageBytes)) }
+
+    /// A branch as a running request has it: its tokens, what identifies each beginning, and its table.
+    final class Branch {
+        var tokens: [Token] = []
+        var hashes: [UInt64] = []
+        let table: PageTable
+        let cache: PrefixCache
+
+        init(_ table: PageTable, _ cache: PrefixCache) {
+            self.table = table
+            self.cache = cache
+        }
+
+        func fork() -> Branch {
+            let copy = Branch(table.fork(), cache)
+            copy.tokens = tokens
+            copy.hashes = hashes
+            return copy
+        }
+
+        /// Takes over the tokens that a match found.
+        func adopt(_ found: ArraySlice<Token>) {
+            for token in found {
+                hashes.append(CacheTests.hash(hashes.last, token))
+                tokens.append(token)
+            }
+        }
+
+        /// Computes the next token.
+        func append(_ token: Token) throws {
+            let position = tokens.count
+            try table.prepareToWrite(position, cache)
+            adopt([token])
+            address(position).storeBytes(of: hashes[position], as: UInt64.self)
+        }
+
+        /// Forgets everything from `count` on; what is appended then goes over it.
+        func cut(to count: Int) {
+            tokens.removeSubrange(count...)
+            hashes.removeSubrange(count...)
+        }
+
+        /// The first position whose slot holds something else.
+        var firstWrong: Int? { tokens.indices.first { address($0).load(as: UInt64.self) != hashes[$0] } }
+
+        private func address(_ position: Int) -> UnsafeMutableRawPointer {
+            cache.pool.address(table.pages[position / PagePool.positions]) + position % PagePool.positions * CacheTests.slotBytes
+        }
+    }
+
+    static func hash(_ before: UInt64?, _ token: Token) -> UInt64 {
+        var mixer = SeededGenerator(seed: (before ?? 1) ^ UInt64(truncatingIfNeeded: token) &* 0x9e37_79b9)
+        return mixer.next() | 1
+    }
+
+    /// What is known of a beginning: the marks that the first to have them gave.
+    struct Known {
+        var logprob: Float?
+        var reward: Float?
+    }
+
+    /// Random operations on a cache and on branches that come from it, checked at every step.
+    struct Play {
+        var random: SeededGenerator
+        let cache: PrefixCache
+        let seed: UInt64
+        var branches: [Branch] = []
+        /// Every beginning that was ever inserted.
+        var known: [UInt64: Known] = [:]
+        var paths: [[Token]] = [[]]
+        var refusals = 0
+
+        init(seed: UInt64, pages: Int) {
+            self.seed = seed
+            random = SeededGenerator(seed: seed)
+            cache = CacheTests.cache(pages: pages)
+        }
+
+        var note: Comment { "seed \(seed)" }
+
+        /// Tokens that share a beginning with something seen before.
+        mutating func tokens() -> [Token] {
+            let old = paths.randomElement(using: &random) ?? []
+            let kept = [old.count, 31, 32, 33, 64, Int.random(in: 0...old.count, using: &random)].filter { $0 <= old.count }
+                .randomElement(using: &random)
+            let more = Int.random(in: 1...40, using: &random)
+            let path = old.prefix(kept ?? 0).prefix(110) + (0..<more).map { _ in Token.random(in: 0..<3, using: &random) }
+            paths.append(Array(path))
+            return Array(path)
+        }
+
+        mutating func insert(_ branch: Branch) {
+            guard !branch.tokens.isEmpty else { return }
+            let count = Int.random(in: 1...branch.tokens.count, using: &random)
+            let marks = (0..<count).map { _ in
+                PrefixCache.Mark(
+                    logprob: Bool.random(using: &random) ? random.uniform() : nil,
+                    reward: Bool.random(using: &random) ? random.uniform() : nil)
+            }
+            cache.insert(Array(branch.tokens[..<count]), branch.table, marks: marks)
+            for (hash, mark) in zip(branch.hashes, marks) {
+                var all = known[hash] ?? Known()
+                all.logprob = all.logprob ?? mark.logprob
+                all.reward = all.reward ?? mark.reward
+                known[hash] = all
+            }
+        }
+
+        /// A match and its checks; with `exact` nothing can have been evicted.
+        mutating func match(exact: Bool) {
+            let tokens = tokens()
+            let limit = Bool.random(using: &random) ? tokens.count : Int.random(in: 0...tokens.count, using: &random)
+            let found = cache.match(tokens, limit: limit)
+            let branch = Branch(found.table, cache)
+            branch.adopt(tokens[..<found.count])
+            #expect(branch.firstWrong == nil, note)
+            #expect(found.marks.count == found.count, note)
+            #expect(found.table.pages.count == (found.count + PagePool.positions - 1) / PagePool.positions, note)
+            var expected = 0
+            var hash: UInt64?
+            for token in tokens[..<limit] {
+                hash = CacheTests.hash(hash, token)
+                guard known[hash ?? 0] != nil else { break }
+                expected += 1
+            }
+            #expect(exact ? found.count == expected : found.count <= expected, note)
+            if exact {
+                let wrong = zip(found.marks, branch.hashes).first { mark, hash in
+                    mark.logprob != known[hash]?.logprob || mark.reward != known[hash]?.reward
+                }
+                #expect(wrong == nil, note)
+            }
+            // Half of them go on as requests do: the rest of the prompt, and something of their own.
+            if Bool.random(using: &random) {
+                branches.append(branch)
+                extend(branch, by: Array(tokens[found.count...]))
+            }
+        }
+
+        mutating func extend(_ branch: Branch, by tokens: [Token]) {
+            for token in tokens {
+                let before = branch.tokens.count
+                do { try branch.append(token) } catch {
+                    refusals += 1
+                    #expect(branch.tokens.count == before, note)
+                    // Nothing could be evicted any more: all the pages are the branches' own.
+                    #expect(Set(branches.flatMap(\.table.pages)).count == cache.pool.capacity, note)
+                    return
+                }
+            }
+        }
+
+        mutating func step(exact: Bool) {
+            let branch = branches.randomElement(using: &random)
+            switch Int.random(in: 0..<12, using: &random) {
+            case 0...3: match(exact: exact)
+            case 4, 5:
+                if let branch {
+                    extend(branch, by: (0..<Int.random(in: 1...40, using: &random)).map { _ in Token.random(in: 0..<3, using: &random) })
+                }
+            case 6: if let branch { branches.append(branch.fork()) }
+            case 7, 8: if let branch { insert(branch) }
+            case 9:
+                if let branch, !branch.tokens.isEmpty {
+                    branch.cut(to: Int.random(in: 0..<branch.tokens.count, using: &random))
+                    extend(branch, by: [Token.random(in: 0..<3, using: &random)])
+                }
+            case 10:
+                if Int.random(in: 0..<10, using: &random) == 0 {
+                    cache.clear()
+                    known = [:]
+                }
+            default: break
+            }
+            while branches.count > 6 { branches.remove(at: Int.random(in: 0..<branches.count, using: &random)) }
+            if let branch = branches.randomElement(using: &random) {
+                #expect(branch.firstWrong == nil, note)
+                if branch.tokens.count < 130 { paths.append(branch.tokens) }
+            }
+            #expect(cache.pool.used <= cache.pool.capacity, note)
+        }
+
+        /// Everything is given back, and nothing twice.
+        mutating func end() {
+            for branch in branches { #expect(branch.firstWrong == nil, note) }
+            cache.clear()
+            let pages = branches.flatMap(\.table.pages)
+            #expect(cache.pool.used == Set(pages).count, note)
+            for page in Set(pages) {
+                #expect(cache.pool.isShared(page) == (pages.filter { $0 == page }.count > 1), note)
+                #expect(cache.pool.isOnlyReference(page) == (pages.filter { $0 == page }.count == 1), note)
+            }
+            branches = []
+            #expect(cache.pool.used == 0, note)
+            let all = (0..<cache.pool.capacity).compactMap { _ in cache.pool.allocate() }
+            #expect(Set(all).count == cache.pool.capacity && cache.pool.allocate() == nil, note)
+        }
+    }
+
+    @Test func aMatchIsTheLongestBeginningEverInserted() {
+        for seed in UInt64(0)..<150 {
+            var play = Play(seed: seed, pages: 2000)
+            for _ in 0..<60 { play.step(exact: true) }
+            #expect(play.cache.evictions == 0 && play.refusals == 0)
+            play.end()
+        }
+    }
+
+    @Test func underASmallBudgetWhatIsFoundIsStillRight() {
+        var evictions = 0, refusals = 0
+        for seed in UInt64(1000)..<1150 {
+            var play = Play(seed: seed, pages: [3, 8, 16, 24][Int(seed % 4)])
+            for _ in 0..<80 { play.step(exact: false) }
+            evictions += play.cache.evictions
+            refusals += play.refusals
+            play.end()
+        }
+        #expect(evictions > 500 && refusals > 50)
+    }
+
+    /// With sequences that share nothing, what is kept is exactly what was used last.
+    @Test func theLeastRecentlyUsedGoFirst() throws {
+        for seed in UInt64(2000)..<2060 {
+            var random = SeededGenerator(seed: seed)
+            let capacity = Int.random(in: 4...9, using: &random)
+            let cache = CacheTests.cache(pages: capacity)
+            // Number of a sequence to its pages; the first in `order` is the next to go.
+            var order: [(number: Token, pages: Int)] = []
+            for number in Token(0)..<60 {
+                if let old = order.randomElement(using: &random), Bool.random(using: &random) {
+                    let tokens = (0..<Token(old.pages * 32)).map { old.number * 1000 + $0 }
+                    let limit = Int.random(in: 1...tokens.count, using: &random)
+                    #expect(cache.match(tokens, limit: limit).count == limit, "seed \(seed)")
+                    order.removeAll { $0.number == old.number }
+                    order.append(old)
+                }
+                let pages = Int.random(in: 1...3, using: &random)
+                let branch = Branch(cache.match([], limit: 0).table, cache)
+                for i in 0..<Token(pages * 32) { try branch.append(number * 1000 + i) }
+                cache.insert(branch.tokens, branch.table, marks: Array(repeating: .init(), count: branch.tokens.count))
+                while order.reduce(pages, { $0 + $1.pages }) > capacity { order.removeFirst() }
+                order.append((number, pages))
+                #expect(cache.pool.used == order.reduce(0) { $0 + $1.pages }, "seed \(seed)")
+            }
+            for number in Token(0)..<60 {
+                let kept = order.first { $0.number == number }
+                #expect(cache.match([number * 1000], limit: 1).count == (kept == nil ? 0 : 1), "seed \(seed) number \(number)")
+            }
+        }
+    }
+
+    @Test(arguments: [1, 2, 31, 32, 33, 63, 64, 65, 95]) func aRunIsCutAnywhere(_ cut: Int) throws {
+        let cache = CacheTests.cache(pages: 40)
+        func branch(_ tokens: [Token], from start: Branch? = nil) throws -> Branch {
+            let branch = start ?? Branch(cache.match([], limit: 0).table, cache)
+            for token in tokens { try branch.append(token) }
+            cache.insert(
+                branch.tokens, branch.table,
+                marks: branch.tokens.indices.map { .init(logprob: start == nil ? Float($0) : nil, reward: start == nil ? nil : Float(-$0)) }
+            )
+            return branch
+        }
+        let long = try branch((0..<96).map { Token($0) })
+        let fork = long.fork()
+        fork.cut(to: cut)
+        _ = try branch((0..<50).map { Token(500 + $0) }, from: fork)
+        #expect(long.firstWrong == nil)
+        for branch in [long, fork] {
+            let found = cache.match(branch.tokens, limit: branch.tokens.count)
+            #expect(found.count == branch.tokens.count)
+            let copy = Branch(found.table, cache)
+            copy.adopt(branch.tokens[...])
+            #expect(copy.firstWrong == nil)
+            // The shared part has the marks of both, the rest its own.
+            for (i, mark) in found.marks.enumerated() {
+                #expect(mark.logprob == (i < cut || branch === long ? Float(i) : nil))
+                #expect(mark.reward == (i < cut || branch === fork ? Float(-i) : nil))
+            }
+        }
+        // A third one ends inside the shared part, and gets no token of the others.
+        #expect(cache.match(Array(long.tokens[..<cut]) + [9999], limit: cut + 1).count == cut)
+    }
+
+    @Test func writingIsSeenByOneBranchOnly() throws {
+        let cache = CacheTests.cache(pages: 10)
+        let first = Branch(cache.match([], limit: 0).table, cache)
+        for token in Token(0)..<40 { try first.append(token) }
+        let second = first.fork()
+        #expect(second.table.pages == first.table.pages)
+        try second.append(100)
+        #expect(second.table.pages[0] == first.table.pages[0])
+        #expect(second.table.pages[1] != first.table.pages[1])
+        let page = first.table.pages[1]
+        try first.append(200)
+        #expect(first.table.pages[1] == page, "the last to hold a page writes it in place")
+        #expect(first.firstWrong == nil && second.firstWrong == nil)
+        #expect(cache.pool.used == 3)
+    }
+
+    @Test func clearKeepsWhatRunningBranchesHold() throws {
+        let cache = CacheTests.cache(pages: 10)
+        let branch = Branch(cache.match([], limit: 0).table, cache)
+        for token in Token(0)..<70 { try branch.append(token) }
+        cache.insert(branch.tokens, branch.table, marks: Array(repeating: .init(), count: 70))
+        cache.clear()
+        #expect(cache.match(branch.tokens, limit: 70).count == 0)
+        #expect(branch.firstWrong == nil)
+        #expect(cache.pool.used == 3)
+        try branch.append(7)
+        #expect(branch.firstWrong == nil)
+        // A cleared cache takes the same again.
+        cache.insert(branch.tokens, branch.table, marks: Array(repeating: .init(), count: 71))
+        #expect(cache.match(branch.tokens, limit: 71).count == 71)
+    }
+
+    @Test func aLongPathIsGivenBackWithoutRecursion() throws {
+        var cache: PrefixCache? = CacheTests.cache(pages: 4000)
+        let pool = try #require(cache?.pool)
+        do {
+            let cache = try #require(cache)
+            let branch = Branch(cache.match([], limit: 0).table, cache)
+            let marks = [PrefixCache.Mark](repeating: .init(), count: 20_000)
+            for token in Token(0)..<20_000 { try branch.append(token) }
+            // A node for every 4 tokens.
+            for count in stride(from: 4, through: 20_000, by: 4) where count % 64 == 4 || count > 18_000 {
+                cache.insert(Array(branch.tokens[..<count]), branch.table, marks: Array(marks[..<count]))
+            }
+            #expect(cache.match(branch.tokens, limit: 20_000).count == 20_000)
+        }
+        #expect(pool.used == 625)
+        cache = nil
+        #expect(pool.used == 0)
+    }
+}
