@@ -107,7 +107,12 @@ import Testing
         // Enough work to be interrupted in the middle; input stays open.
         let lines = (1...500).map { "{\"id\":\($0),\"prompt\":[5,6],\"ignore_eos\":true,\"max_tokens\":500}\n" }.joined()
         try stdin.fileHandleForWriting.write(contentsOf: Data(lines.utf8))
-        _ = try stdout.fileHandleForReading.read(upToCount: 100)
+        var begun = Data()
+        while !String(decoding: begun, as: UTF8.self).contains(#""type":"token""#) {
+            let more = stdout.fileHandleForReading.availableData
+            guard !more.isEmpty else { break }
+            begun += more
+        }
         kill(process.processIdentifier, number)
         let rest = String(decoding: try stdout.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
         process.waitUntilExit()
