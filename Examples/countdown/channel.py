@@ -4,7 +4,6 @@
 """
 import argparse
 import math
-import random
 import time
 
 import torch

@@ -1,6 +1,6 @@
 """Plays Countdown with the real program over JSON Lines, greedy against looking ahead, on held-out deals.
 
-    python play.py [--sla .build/release/sla] [--prompts 500] [-- ARGUMENTS FOR sla]
+    python play.py [--sla .build/release/sla] [--prompts 1000] [-- ARGUMENTS FOR sla]
 
 The split, the seed and the judge are the recipe's own (rules.py); the search settings are those the model's file recommends.
 """
@@ -39,7 +39,7 @@ def interval(differences, rng, rounds=2000):
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--sla", default=".build/release/sla")
-    a.add_argument("--prompts", type=int, default=500)
+    a.add_argument("--prompts", type=int, default=1000)
     a.add_argument("--split", default="held-out")
     a.add_argument("--seed", type=int, default=4)
     a.add_argument("arguments", nargs="*")

@@ -98,7 +98,7 @@ def batch(rng, size):
 def train(size, rate, seed, count):
     """count steps of size transcripts, none of them seen twice; the rate warms up, then falls along half a cosine.
 
-    Muon for the blocks' matrices, AdamW for the rest: fewer steps than AdamW alone, and steps are what a CPU is short of.
+    Muon for the blocks' matrices, AdamW for the rest.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)

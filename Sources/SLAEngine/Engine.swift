@@ -93,16 +93,11 @@ extension Vector {
         .replacing(with: Vector.zero, where: x .< Vector(repeating: -87.3))
 }
 
-/// Memory of a fixed number of floats, zero at first.
+/// Memory for a fixed number of floats; what it holds before it is written is not said.
 final class FloatBuffer {
     let base: Floats
-    let count: Int
 
-    init(_ count: Int) {
-        self.count = count
-        base = Floats.allocate(capacity: max(1, count))
-        base.initialize(repeating: 0, count: max(1, count))
-    }
+    init(_ count: Int) { base = Floats.allocate(capacity: max(1, count)) }
 
     deinit { base.deallocate() }
 }
@@ -265,7 +260,7 @@ extension Matrix {
     /// neighbours are added as whole numbers, then scaled and added lane by lane.
     func multiply(_ input: Activations, into output: Floats, _ team: Team) {
         precondition(input.columns == columns)
-        switch type {
+        switch format {
         case .f32: multiply(F32.self, input, output, team)
         case .f16: multiply(F16.self, input, output, team)
         case .bf16: multiply(BF16.self, input, output, team)
@@ -273,7 +268,6 @@ extension Matrix {
         case .q4_0: multiply(Q4_0.self, input, output, team)
         case .q4_K: multiply(Q4_K.self, input, output, team)
         case .q6_K: multiply(Q6_K.self, input, output, team)
-        default: preconditionFailure("the initializer admits supported types only")
         }
     }
 
@@ -910,7 +904,7 @@ struct Answer {
 /// The forward pass.
 final class Transformer {
     /// The most rows in one pass; more are computed in several.
-    static let maximumRows = 256
+    let maximumRows: Int
     private static let logitRows = 16
 
     let model: Model
@@ -924,7 +918,9 @@ final class Transformer {
         self.cacheType = cacheType
         team = Team(threads: max(1, threads))
         let shape = model.shape
-        let rows = Transformer.maximumRows
+        // 256, or fewer where a row is so wide that its buffers would outgrow the weights.
+        let rows = max(1, min(256, (1 << 26) / max(shape.width, shape.feedForward, shape.heads * shape.headWidth)))
+        maximumRows = rows
         let queryWidth = shape.heads * shape.headWidth
         let kvWidth = shape.kvHeads * shape.headWidth
         let rewardWidth = model.rewardChannel?.width ?? 0
@@ -958,7 +954,7 @@ final class Transformer {
         answers.reserveCapacity(rows.count)
         var start = 0
         while start < rows.count {
-            let end = min(start + Transformer.maximumRows, rows.count)
+            let end = min(start + maximumRows, rows.count)
             answers += pass(Array(rows[start..<end]), pool)
             start = end
         }

@@ -102,6 +102,28 @@ import Testing
         #expect(evictions > 40)
     }
 
+    /// Full trees in the smallest budget that takes them: what is set aside for a request is enough.
+    @Test(arguments: [(2, 32, 2), (3, 20, 1), (2, 1, 5), (4, 33, 1), (2, 40, 3), (8, 2, 1), (1, 70, 1)])
+    func aFullTreeFitsTheSmallestBudgetThatIsTaken(_ width: Int, _ chunk: Int, _ depth: Int) throws {
+        let recipe = RandomModel(seed: 33)
+        let model = try recipe.make()
+        let page = Engine(model).cachePages.bytesPerPage
+        var random = SeededGenerator(seed: 33)
+        for length in [1, 31, 33] {
+            var generation = Generation(prompt: recipe.prompt(length, using: &random))
+            generation.method = EngineTests.search(width, chunk, depth)
+            generation.maxTokens = chunk * (depth + 2) + 9
+            generation.ignoreEOS = true
+            let work = Work.generate(generation)
+            let pages = try #require((1..<2000).first { EngineTests.failure(Engine(model, cacheBytes: $0 * page), work) == nil })
+            let tight = Engine(model, cacheBytes: pages * page)
+            let roomy = try Engine(model).outcome(work)
+            for round in 0..<2 { try expectSame(tight.outcome(work), roomy, "\(pages) pages, prompt of \(length), round \(round)") }
+            #expect(roomy.tokens.count == generation.maxTokens && roomy.failure == nil)
+            #expect(tight.leakedPages == 0)
+        }
+    }
+
     @Test func moreRequestsThanRunAtOnceAllEnd() throws {
         let recipe = RandomModel(seed: 40)
         let model = try recipe.make()

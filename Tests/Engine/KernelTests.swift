@@ -3,6 +3,11 @@ import Testing
 
 @testable import SLAEngine
 
+extension TensorType {
+    /// Those that a ``Matrix`` can have.
+    fileprivate static var computed: [TensorType] { allCases.filter { Matrix.Format(rawValue: "\($0)") != nil } }
+}
+
 /// The arithmetic against plain loops in 64 bits.
 @Suite struct KernelTests {
     static let plainTypes: [TensorType] = [.f32, .f16, .bf16]
@@ -28,7 +33,7 @@ import Testing
         let activations = Activations()
         activations.set(source.base, rows: inputs, columns: matrix.columns)
         matrix.multiply(activations, into: output.base, Team(threads: threads))
-        return (0..<output.count).map { output.base[$0] }
+        return (0..<inputs * matrix.rows).map { output.base[$0] }
     }
 
     static func row(_ matrix: Matrix, _ row: Int) -> [Float] {
@@ -82,7 +87,7 @@ import Testing
         }
     }
 
-    @Test(arguments: TensorType.supported) func threadsDoNotChangeProducts(_ type: TensorType) throws {
+    @Test(arguments: TensorType.computed) func threadsDoNotChangeProducts(_ type: TensorType) throws {
         let matrix = try KernelTests.matrix(type, rows: 150, columns: 256, seed: 7)
         var random = SeededGenerator(seed: 8)
         let x = (0..<9 * 256).map { _ in random.normal() }
@@ -90,7 +95,7 @@ import Testing
         for threads in [2, 3, 8] { #expect(KernelTests.multiply(matrix, x, threads: threads) == one) }
     }
 
-    @Test(arguments: TensorType.supported) func aNaNInputReachesEveryOutputOfItsRowAndNoOther(_ type: TensorType) throws {
+    @Test(arguments: TensorType.computed) func aNaNInputReachesEveryOutputOfItsRowAndNoOther(_ type: TensorType) throws {
         let columns = KernelTests.plainTypes.contains(type) ? 83 : type.block.values == 256 ? 256 : 96
         let matrix = try KernelTests.matrix(type, rows: 3, columns: columns, seed: 9)
         var random = SeededGenerator(seed: 10)

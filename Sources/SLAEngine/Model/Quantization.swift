@@ -110,7 +110,10 @@ enum Q6_K: BlockFormat {
 ///
 /// Made only by ``init(_:_:)``, which takes its bounds from a tensor that the reader has checked.
 struct Matrix: Sendable {
-    let type: TensorType
+    /// The storage types that the engine computes with; named as in ``TensorType``.
+    enum Format: String, CaseIterable { case f32, f16, bf16, q8_0, q4_0, q4_K, q6_K }
+
+    let format: Format
     let rows: Int
     let columns: Int
     /// Bytes from one row to the next.
@@ -123,14 +126,14 @@ struct Matrix: Sendable {
 
     /// A tensor of `file` as a matrix; throws when the engine cannot compute with its type.
     init(_ tensor: GGUF.Tensor, of file: GGUF) throws {
-        guard tensor.type.isSupported else {
-            let known = TensorType.supported.map(\.name).joined(separator: ", ")
+        guard let format = Format(rawValue: "\(tensor.type)") else {
+            let known = Format.allCases.map { $0.rawValue.uppercased() }.joined(separator: ", ")
             throw ModelError("tensor \(tensor.name) has the type \(tensor.type.name), which is not supported; \(known) are")
         }
-        type = tensor.type
+        self.format = format
         rows = tensor.rows
         columns = tensor.columns
-        stride = tensor.columns / type.block.values * type.block.bytes
+        stride = tensor.columns / tensor.type.block.values * tensor.type.block.bytes
         owner = file.bytes
         offset = tensor.bytes.lowerBound
     }
@@ -139,7 +142,7 @@ struct Matrix: Sendable {
     func dequantize(row: Int, into output: UnsafeMutablePointer<Float>) {
         precondition(row >= 0 && row < rows)
         let source = base + row * stride
-        switch type {
+        switch format {
         case .f32: memcpy(output, source, columns * 4)
         case .f16: for i in 0..<columns { output[i] = simd_f16(source + 2 * i) }
         case .bf16:
@@ -150,7 +153,6 @@ struct Matrix: Sendable {
         case .q4_0: dequantize(Q4_0.self, source, output)
         case .q4_K: dequantize(Q4_K.self, source, output)
         case .q6_K: dequantize(Q6_K.self, source, output)
-        default: preconditionFailure("the initializer admits supported types only")
         }
     }
 

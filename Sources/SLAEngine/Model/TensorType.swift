@@ -39,12 +39,6 @@ public enum TensorType: UInt32, Sendable, CaseIterable {
         }
     }
 
-    /// Whether the engine computes with this type.
-    public var isSupported: Bool { TensorType.supported.contains(self) }
-
-    /// The types that the engine computes with.
-    public static let supported: [TensorType] = [.f32, .f16, .bf16, .q8_0, .q4_0, .q4_K, .q6_K]
-
     /// The name people know it by, such as `Q4_K`.
     public var name: String { "\(self)".uppercased() }
 }

@@ -253,9 +253,8 @@ public final class Service {
 
     private func cancelOverdue() {
         let now = clock.now
-        for (job, request) in live.sorted(by: { $0.key < $1.key }) {
-            if let deadline = request.deadline, deadline <= now { cancel(job, .deadline) }
-        }
+        let overdue = live.filter { $0.value.deadline.map { $0 <= now } ?? false }
+        for job in overdue.keys.sorted() { cancel(job, .deadline) }
     }
 
     // MARK: - Events
