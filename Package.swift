@@ -26,10 +26,7 @@ let kernels: [SwiftSetting] = [
 let package = Package(
     name: "sla",
     platforms: [.macOS(.v15)],
-    products: [
-        .executable(name: "sla", targets: ["sla"]),
-        .library(name: "SLAEngine", targets: ["SLAEngine"]),
-    ],
+    products: [.executable(name: "sla", targets: ["sla"])],
     targets: [
         .target(name: "CSimd"),
         .target(name: "CBuiltin", exclude: ["countdown.gguf"], cSettings: [.unsafeFlags(["-std=c23"])]),

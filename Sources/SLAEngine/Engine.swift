@@ -186,7 +186,7 @@ final class Activations {
                 let largest = simd_max(simd_max(low, -low), simd_max(high, -high)).largest
                 // Nothing is added but to what is no number: that must not get lost in the rounding.
                 let scale = largest / 127 + ((low + high) * 0).total
-                let inverse = largest > 0 && largest.isFinite ? 127 / largest : 0
+                let inverse = largest > 0x1p-100 && largest.isFinite ? 127 / largest : 0
                 simd_store_i8(codes + 32 * half, low * inverse)
                 simd_store_i8(codes + 32 * half + 16, high * inverse)
                 for lane in 0..<8 { scales[8 * half + lane] = scale }
@@ -1787,6 +1787,7 @@ public final class Engine {
             case .scored(let tokens, let summary):
                 job.summary.completionTokens = summary.completionTokens
                 job.summary.reward = summary.reward
+                job.summary.evaluatedTokens = summary.completionTokens
                 output = .scored(tokens, job.summary)
                 job.answer = tokens.map(\.token)
                 job.marks += tokens.map { PrefixCache.Mark(logprob: $0.logprob, reward: $0.reward) }
