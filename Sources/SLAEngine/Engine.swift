@@ -425,6 +425,8 @@ final class PagePool {
 
     /// Pages that something refers to.
     var used: Int { memory.count - free.count }
+    /// Pages that several things refer to.
+    var shared: Int { references.reduce(0) { $0 + ($1 > 1 ? 1 : 0) } }
 
     func address(_ page: Page) -> UnsafeMutableRawPointer { memory[Int(page)] }
     func isShared(_ page: Page) -> Bool { references[Int(page)] > 1 }
@@ -1208,7 +1210,7 @@ func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want) -> [Candidate]? {
 
 /// Decodes one answer: asks for rows, receives what came of them, says what it has decided.
 protocol Decoder: AnyObject {
-    /// The rows to compute next, at most `limit` where it has a choice; their pages need not be ready.
+    /// The rows to compute next, at most `limit` where it has a choice, which may be none; their pages need not be ready.
     func rows(limit: Int) -> [Row]
     /// Takes the answers to the rows of the last call, in their order.
     func receive(_ answers: [Answer]) -> [Output]
@@ -1496,18 +1498,16 @@ final class StreamingLookAhead: Decoder {
 public final class Engine {
     public typealias JobID = Int
 
-    /// Rows of prompts that a step takes on beside the running answers.
-    static let prefillRows = 256
-    /// Rows that scoring may ask for in one step.
-    static let scoringRows = 128
-    /// Jobs that run at once; others wait in order.
-    static let maximumJobs = 64
+    /// Rows of prompts and of completions to score that a step takes on beside the running answers: what one of them can delay the others.
+    static let pieceRows = 256
 
     public let model: Model
     /// The longest table, in tokens.
     public let context: Int
     let transformer: Transformer
     let cache: PrefixCache
+    /// How many requests run at once; others wait in order.
+    let maximumJobs: Int
     private var jobs: [Job] = []
     private var waiting: [Job] = []
     private var nextID = 0
@@ -1516,8 +1516,12 @@ public final class Engine {
     ///   - threads: how many threads compute; results do not depend on it.
     ///   - context: the longest table in tokens; at most what the model was made for, which is the default.
     ///   - cacheBytes: the budget of keys and values.
-    public init(_ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16) {
+    ///   - maximumJobs: how many requests run at once; others wait.
+    public init(
+        _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16, maximumJobs: Int = 64
+    ) {
         self.model = model
+        self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
         transformer = Transformer(model, threads: threads, cacheType: cacheType)
         cache = PrefixCache(pool: PagePool(bytesPerPage: transformer.bytesPerPage, budget: cacheBytes))
@@ -1531,6 +1535,7 @@ public final class Engine {
         let prompt: [Token]
         /// The most pages it can hold at once.
         let pages: Int
+        let priority: Int
         var decoder: (any Decoder)?
         var table: PageTable?
         /// Prompt tokens whose keys and values are there.
@@ -1541,11 +1546,12 @@ public final class Engine {
         var marks: [PrefixCache.Mark]
         var rows = 0..<0
 
-        init(id: JobID, work: Work, prompt: [Token], pages: Int) {
+        init(id: JobID, work: Work, prompt: [Token], pages: Int, priority: Int) {
             self.id = id
             self.work = work
             self.prompt = prompt
             self.pages = pages
+            self.priority = priority
             marks = Array(repeating: PrefixCache.Mark(), count: prompt.count)
         }
     }
@@ -1553,12 +1559,14 @@ public final class Engine {
     public var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
     public var activeJobs: Int { jobs.count }
     public var waitingJobs: Int { waiting.count }
-    /// Pages that hold something, the most there may be, and the bytes of one.
-    public var cachePages: (used: Int, capacity: Int, bytesPerPage: Int) { (cache.pool.used, cache.pool.capacity, cache.pool.bytesPerPage) }
+    /// Pages that hold something, those of them with several holders, the most there may be, and the bytes of one.
+    public var cachePages: (used: Int, shared: Int, capacity: Int, bytesPerPage: Int) {
+        (cache.pool.used, cache.pool.shared, cache.pool.capacity, cache.pool.bytesPerPage)
+    }
     public var evictions: Int { cache.evictions }
 
-    /// Takes on a request. Throws ``EngineFailure`` when it can never be carried out.
-    public func submit(_ work: Work) throws -> JobID {
+    /// Takes on a request; of those that wait, the ones of higher priority begin first. Throws ``EngineFailure`` when it can never be carried out.
+    public func submit(_ work: Work, priority: Int = 0) throws -> JobID {
         let prompt: [Token]
         var room: Int
         var chunks = 0
@@ -1596,7 +1604,8 @@ public final class Engine {
                 "this request may need \(needed) MiB of cache; raise --cache-mib, or lower max_tokens, width or depth")
         }
         nextID += 1
-        waiting.append(Job(id: nextID, work: work, prompt: prompt, pages: pages))
+        let job = Job(id: nextID, work: work, prompt: prompt, pages: pages, priority: priority)
+        waiting.insert(job, at: waiting.firstIndex { $0.priority < priority } ?? waiting.count)
         return nextID
     }
 
@@ -1625,8 +1634,15 @@ public final class Engine {
         admit()
         var outputs: [(JobID, Output)] = []
         var rows: [Row] = []
-        for job in jobs where job.decoder != nil { add(job, job.decoder?.rows(limit: Engine.scoringRows) ?? [], to: &rows, &outputs) }
-        prefill(&rows, &outputs)
+        // Scoring may take up to half of a piece, prompts the rest.
+        var scoringRows = 0
+        for job in jobs {
+            guard let decoder = job.decoder else { continue }
+            let wanted = decoder.rows(limit: Engine.pieceRows / 2 - scoringRows)
+            if decoder is Scoring { scoringRows += wanted.count }
+            add(job, wanted, to: &rows, &outputs)
+        }
+        prefill(Engine.pieceRows - scoringRows, &rows, &outputs)
         let answers = transformer.forward(rows, pool: cache.pool)
         for job in jobs where !job.rows.isEmpty {
             let own = answers[job.rows]
@@ -1642,7 +1658,7 @@ public final class Engine {
     /// Lets waiting requests begin, in order, while the pages they may need are there for all.
     private func admit() {
         var reserved = jobs.reduce(0) { $0 + $1.pages }
-        while let next = waiting.first, jobs.count < Engine.maximumJobs, reserved + next.pages <= cache.pool.capacity {
+        while let next = waiting.first, jobs.count < maximumJobs, reserved + next.pages <= cache.pool.capacity {
             reserved += next.pages
             jobs.append(waiting.removeFirst())
         }
@@ -1661,11 +1677,10 @@ public final class Engine {
     }
 
     /// Adds pieces of prompts. A prompt that begins like one on its way waits until that beginning is computed, and then finds it in the cache.
-    private func prefill(_ rows: inout [Row], _ outputs: inout [(JobID, Output)]) {
-        var left = Engine.prefillRows
+    private func prefill(_ room: Int, _ rows: inout [Row], _ outputs: inout [(JobID, Output)]) {
         var begun: [(prompt: [Token], prefilled: Int)] = []
-        for job in jobs where job.decoder == nil {
-            guard left > 0 else { break }
+        var ready: [(job: Job, table: PageTable)] = []
+        for job in jobs.filter({ $0.decoder == nil }).sorted(by: { ($1.priority, $0.id) < ($0.priority, $1.id) }) {
             let prompt = fullPrompt(job)
             if job.table == nil {
                 let isWorthWaitingFor = begun.contains { other in
@@ -1675,8 +1690,13 @@ public final class Engine {
                 begin(job, &outputs)
             }
             begun.append((prompt, job.prefilled))
-            guard let table = job.table, job.decoder == nil else { continue }
-            let end = min(job.prompt.count, job.prefilled + left)
+            if let table = job.table, job.decoder == nil { ready.append((job, table)) }
+        }
+        // The room is shared evenly, what one prompt leaves of its share going to those behind it: a long one does not hold up short ones.
+        var left = room
+        for (i, (job, table)) in ready.enumerated() where left > 0 {
+            let share = min(left, max(PagePool.positions, left / (ready.count - i)))
+            let end = min(job.prompt.count, job.prefilled + share)
             let piece = (job.prefilled..<end).map { p in
                 Row(
                     table: table, position: p, token: job.prompt[p], want: p + 1 == job.prompt.count ? firstWant(job) : .nothing,

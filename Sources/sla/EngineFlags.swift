@@ -18,7 +18,7 @@ let engineFlags = [
 ]
 
 /// The engine that the flags ask for.
-func makeEngine(_ arguments: Arguments) throws -> Engine {
+func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine {
     let reward = arguments.string("--reward")
     let type = arguments.string("--cache-type") ?? "f16"
     guard let cacheType = CacheType(rawValue: type) else { throw UsageError("--cache-type is \(type); f16 and f32 are possible") }
@@ -26,5 +26,5 @@ func makeEngine(_ arguments: Arguments) throws -> Engine {
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
     let model = try arguments.string("--model").map { try Model(path: $0, reward: reward) } ?? Model.builtIn(reward: reward)
-    return Engine(model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType)
+    return Engine(model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs)
 }

@@ -11,6 +11,10 @@ enum Serve {
     static let flags =
         engineFlags + [
             Flag("--no-timing", nil, "leave `timing` out of `done` events, so that two runs can be compared byte by byte"),
+            Flag("--record", "FILE", "append every request and event to this file, which `sla replay` reads (it is made readable for you only)"),
+            Flag("--max-active", "N", "requests that run at once (default: 64)"),
+            Flag("--max-queued", "N", "requests that may wait; one more is refused as `overloaded` (default: no more lines are read meanwhile)"),
+            Flag("--log-level", "LEVEL", "what standard error tells: error, info or debug (default: error)"),
             Flag("--help", nil, "this text"),
         ]
 
@@ -24,17 +28,27 @@ enum Serve {
         """
         Protocol.md describes every message. End of input: running requests finish, then sla exits with 0. SIGINT and SIGTERM cancel
         them, each with its `done`, and sla exits with 0; so it does when its reader goes away. Exit code 1: the model could not be loaded,
-        or events could not be written; 2: a mistake on the command line.
+        or events or the record could not be written; 2: a mistake on the command line.
         """)
 
     static func run(_ arguments: Arguments) throws -> Int32 {
         guard arguments.operands.isEmpty else { throw UsageError("serve takes no operands, only flags") }
-        let service = Service(try makeEngine(arguments), withTiming: !arguments.has("--no-timing"))
+        let level = arguments.string("--log-level") ?? "error"
+        guard let level = Service.LogLevel(rawValue: level) else { throw UsageError("--log-level is \(level); error, info and debug are possible") }
+        let withTiming = !arguments.has("--no-timing")
+        let recorder = try arguments.string("--record").map { try Recorder(path: $0, withTiming: withTiming) }
+        let engine = try makeEngine(arguments, maximumJobs: arguments.integer("--max-active", in: 1...4096) ?? 64)
+        let service = Service(
+            engine, withTiming: withTiming, maximumQueued: try arguments.integer("--max-queued", in: 0...1 << 30), recorder: recorder,
+            log: { if $0 <= level { complain($1) } })
         let sources = onSignals(service.interrupter)
         defer { for source in sources { source.cancel() } }
-        guard let failure = service.run(), failure != EPIPE else { return 0 }
-        complain("cannot write events: \(String(cString: strerror(failure)))")
-        return 1
+        let failure = service.run()
+        if let failure, failure != EPIPE {
+            complain("cannot write events: \(String(cString: strerror(failure)))")
+            return 1
+        }
+        return recorder?.failure == nil ? 0 : 1
     }
 }
 

@@ -16,6 +16,7 @@ let usage = """
       serve         answer JSON Lines requests from standard input (the default)
       run PROMPT    answer one prompt, for people
       inspect FILE  tell what a GGUF file holds
+      replay FILE   send a recorded session again, and compare
 
     `sla COMMAND --help` describes a command's flags. `sla --version` prints the version.
 
@@ -50,9 +51,10 @@ func start() -> Int32 {
         "serve": (Serve.flags, Serve.helpText, Serve.run),
         "run": (Run.flags, Run.helpText, Run.run),
         "inspect": (Inspect.flags, Inspect.helpText, Inspect.run),
+        "replay": (Replaying.flags, Replaying.helpText, Replaying.run),
     ]
     guard let chosen = commands[command] else {
-        complain("there is no command \(command); serve, run and inspect are (sla --help)")
+        complain("there is no command \(command); serve, run, inspect and replay are (sla --help)")
         return 2
     }
     do {

@@ -23,7 +23,7 @@ import Testing
     /// What the engine says of each piece of work, all of them at once.
     func run(_ work: [Work], cacheType: CacheType = .f16) throws -> [Output] {
         let engine = Engine(try Model.builtIn(), threads: 2, cacheType: cacheType)
-        let jobs = try work.map(engine.submit)
+        let jobs = try work.map { try engine.submit($0) }
         var last: [Engine.JobID: Output] = [:]
         var texts: [Engine.JobID: String] = [:]
         while !engine.isIdle {

@@ -21,7 +21,7 @@ final class Scoring: Decoder {
     }
 
     func rows(limit: Int) -> [Row] {
-        (position..<min(tokens.count, position + max(1, limit))).map { p in
+        (position..<min(tokens.count, position + max(0, limit))).map { p in
             let next = p + 1
             return Row(
                 table: table, position: p, token: tokens[p],

@@ -41,7 +41,7 @@ public final class MappedBytes: @unchecked Sendable {
 
     /// A copy of `bytes`, for tests and for files made in memory.
     public init(_ bytes: [UInt8]) {
-        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 64)
+        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: Swift.max(1, bytes.count), alignment: 64)
         copy.copyBytes(from: bytes)
         buffer = UnsafeRawBufferPointer(rebasing: copy[..<bytes.count])
         isMapped = false
@@ -54,4 +54,10 @@ public final class MappedBytes: @unchecked Sendable {
         if isMapped { munmap(UnsafeMutableRawPointer(mutating: buffer.baseAddress), buffer.count) }
         copied?.deallocate()
     }
+}
+
+extension MappedBytes: RandomAccessCollection {
+    public var startIndex: Int { 0 }
+    public var endIndex: Int { buffer.count }
+    public subscript(position: Int) -> UInt8 { buffer[position] }
 }

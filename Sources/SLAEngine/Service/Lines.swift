@@ -33,9 +33,16 @@ final class LineSource: Sendable {
     private let news: DispatchSemaphore
 
     /// Starts reading; `news` is signalled whenever there is something to take.
+    ///
+    /// The thread reads from a descriptor of its own: it may still be reading when the caller closes the given one and its number is taken
+    /// by something else.
     init(descriptor: Int32, news: DispatchSemaphore) {
         self.news = news
-        DispatchQueue(label: "sla.lines").async { self.read(descriptor) }
+        let own = dup(descriptor)
+        DispatchQueue(label: "sla.lines").async {
+            self.read(own)
+            close(own)
+        }
     }
 
     /// What has come since the last call, and whether nothing more will.
@@ -117,34 +124,91 @@ final class LineSource: Sendable {
 
 private func systemRead(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int) -> Int { read(descriptor, buffer, count) }
 
-/// Where events go: whole lines, written before the call returns.
-final class LineSink {
-    private let descriptor: Int32
-    /// Set once the reader has gone away or the file cannot take more; nothing is written any more.
-    private(set) var failure: Int32?
+/// Where events go: whole lines, in order, written by a thread of their own so that a slow reader never keeps requests from being read.
+///
+/// Memory is bounded by whoever writes: above ``congestion`` it should make nothing more until ``waitingBytes`` falls.
+final class LineSink: Sendable {
+    /// Bytes that may wait before the engine pauses.
+    static let congestion = 1 << 20
 
-    init(descriptor: Int32) { self.descriptor = descriptor }
+    private struct State {
+        var waiting = ""
+        /// Bytes that are handed over and not written yet.
+        var bytes = 0
+        /// The errno of a write that failed; nothing is written any more.
+        var failure: Int32?
+        var isFinished = false
+    }
 
-    /// Writes `text` at once. A reader that is slow is waited for.
+    private let state = Mutex(State())
+    private let work = DispatchSemaphore(value: 0)
+    private let written = DispatchSemaphore(value: 0)
+    private let news: DispatchSemaphore
+
+    /// `news` is signalled whenever something has been written or cannot be.
+    init(descriptor: Int32, news: DispatchSemaphore) {
+        self.news = news
+        let own = dup(descriptor)
+        DispatchQueue(label: "sla.events").async {
+            self.drain(own)
+            close(own)
+        }
+    }
+
+    var failure: Int32? { state.withLock { $0.failure } }
+    var waitingBytes: Int { state.withLock { $0.bytes } }
+
+    /// Hands over text to be written.
     func write(_ text: String) {
-        guard failure == nil, !text.isEmpty else { return }
-        var text = text
-        text.withUTF8 { bytes in
-            var start = 0
-            while start < bytes.count {
-                let count = systemWrite(descriptor, bytes.baseAddress.map { UnsafeRawPointer($0 + start) }, bytes.count - start)
-                if count >= 0 {
-                    start += count
-                } else if errno == EAGAIN {
-                    var wait = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-                    _ = poll(&wait, 1, -1)
-                } else if errno != EINTR {
-                    failure = errno
-                    return
-                }
+        guard !text.isEmpty else { return }
+        state.withLock { state in
+            guard state.failure == nil else { return }
+            state.waiting += text
+            state.bytes += text.utf8.count
+        }
+        work.signal()
+    }
+
+    /// Waits until everything is written, cannot be, or the time is up. Nothing may be written after it.
+    func finish(by deadline: DispatchTime) {
+        while state.withLock({ $0.bytes > 0 && $0.failure == nil }), written.wait(timeout: deadline) == .success {}
+        state.withLock { $0.isFinished = true }
+        work.signal()
+    }
+
+    private func drain(_ descriptor: Int32) {
+        while true {
+            work.wait()
+            var text = state.withLock { state in
+                defer { state.waiting = "" }
+                return state.waiting
             }
+            let failure = text.withUTF8 { writeAll($0, to: descriptor) }
+            let isFinished = state.withLock { state in
+                state.bytes -= text.utf8.count
+                state.failure = failure ?? state.failure
+                return state.isFinished
+            }
+            written.signal()
+            news.signal()
+            if failure != nil || isFinished { return }
         }
     }
 }
 
-private func systemWrite(_ descriptor: Int32, _ buffer: UnsafeRawPointer?, _ count: Int) -> Int { write(descriptor, buffer, count) }
+/// Writes all the bytes, waiting for a slow reader; returns the errno of a failure.
+func writeAll(_ bytes: UnsafeBufferPointer<UInt8>, to descriptor: Int32) -> Int32? {
+    var start = 0
+    while start < bytes.count {
+        let count = write(descriptor, bytes.baseAddress.map { $0 + start }, bytes.count - start)
+        if count >= 0 {
+            start += count
+        } else if errno == EAGAIN {
+            var wait = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+            _ = poll(&wait, 1, -1)
+        } else if errno != EINTR {
+            return errno
+        }
+    }
+    return nil
+}

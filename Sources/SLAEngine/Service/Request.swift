@@ -70,7 +70,7 @@ enum Text: Decodable {
 /// A request line, understood.
 enum Request {
     case generate(GenerateRequest)
-    case score(prompt: Text, completions: [Text])
+    case score(prompt: Text, completions: [Text], priority: Int)
     case tokenize(text: String, addSpecial: Bool)
     case detokenize([Token])
     case cancel(RequestID)
@@ -88,6 +88,7 @@ enum Request {
         var ignoreEOS: Bool
         var deadline: Int?
         var include: [String]
+        var priority: Int
     }
 
     /// Reads a line. The id is found, if it can be, even when the rest is refused.
@@ -136,7 +137,7 @@ private struct Fields {
     let container: KeyedDecodingContainer<Key>
 
     /// Fields of the protocol that belong to decoders and prompts which are not there yet.
-    static let reserved = ["messages", "suffix", "chunk_at", "alpha", "temperature", "top_k", "top_p", "seed", "n", "priority"]
+    static let reserved = ["messages", "suffix", "chunk_at", "alpha", "temperature", "top_k", "top_p", "seed", "n"]
 
     func id() throws -> RequestID? {
         let key = Key("id")
@@ -151,7 +152,7 @@ private struct Fields {
         switch type {
         case "generate": return .generate(try generate())
         case "score":
-            try allow("prompt", "completion", "completions")
+            try allow("prompt", "completion", "completions", "priority")
             let one = try optional("completion", Text.self, "a string or an array of token ids")
             let many = try optional("completions", [Text].self, "an array of strings or of arrays of token ids")
             guard (one == nil) != (many == nil) else {
@@ -159,8 +160,8 @@ private struct Fields {
             }
             guard many?.isEmpty != true else { throw RequestError(.invalidRequest, "completions is empty", field: "completions") }
             return .score(
-                prompt: try required("prompt", Text.self, "a string or an array of token ids"), completions: many ?? [one].compactMap { $0 }
-            )
+                prompt: try required("prompt", Text.self, "a string or an array of token ids"),
+                completions: many ?? [one].compactMap { $0 }, priority: try priority())
         case "tokenize":
             try allow("text", "add_special")
             return .tokenize(
@@ -196,7 +197,7 @@ private struct Fields {
         }
         try allow(
             "prompt", "decoder", "width", "chunk", "depth", "min_p", "score", "expand", "max_tokens", "stop", "ignore_eos", "deadline_ms",
-            "include")
+            "include", "priority")
         let decoder = try optional("decoder", String.self, "a string")
         if let decoder, decoder != "greedy", decoder != "sla" {
             let known = ["sample", "beam", "best_of", "mcts"].contains(decoder)
@@ -235,8 +236,11 @@ private struct Fields {
             width: try optional("width", Int.self, "an integer"), chunk: try optional("chunk", Int.self, "an integer"),
             depth: try optional("depth", Int.self, "an integer"), minP: try optional("min_p", Double.self, "a number"), score: score,
             maxTokens: try optional("max_tokens", Int.self, "an integer") ?? 256, stop: try stop(),
-            ignoreEOS: try optional("ignore_eos", Bool.self, "true or false") ?? false, deadline: deadline, include: include)
+            ignoreEOS: try optional("ignore_eos", Bool.self, "true or false") ?? false, deadline: deadline, include: include,
+            priority: try priority())
     }
+
+    private func priority() throws -> Int { try optional("priority", Int.self, "an integer") ?? 0 }
 
     private func stop() throws -> [String] {
         let stop: [String]

@@ -17,11 +17,21 @@ public final class Service {
     private let sink: LineSink
     private let news: DispatchSemaphore
     private let withTiming: Bool
+    private let maximumQueued: Int?
+    private let recorder: Recorder?
+    private let log: (LogLevel, String) -> Void
     private let clock = ContinuousClock()
     private let isInterrupted: Interrupt
 
     /// Requests that are held back while this many wait in the engine, so that a long file of them does not fill the memory.
     private static let maximumWaiting = 1024
+
+    /// How much people are told.
+    public enum LogLevel: String, Comparable, Sendable {
+        case error, info, debug
+        public static func < (a: LogLevel, b: LogLevel) -> Bool { a.rank < b.rank }
+        private var rank: Int { self == .error ? 0 : self == .info ? 1 : 2 }
+    }
 
     /// A flag that another thread, such as a signal's, may set.
     private final class Interrupt: Sendable { let flag = Atomic(false) }
@@ -58,19 +68,30 @@ public final class Service {
     private var shutdown: RequestID?
     private var requests = 0
     private var generated = 0
+    private var promptTokens = 0
+    private var cachedTokens = 0
     private let started: ContinuousClock.Instant
 
     /// - Parameters:
     ///   - input, output: the descriptors that lines are read from and events written to.
     ///   - withTiming: whether `done` events tell what depends on circumstances.
-    public init(_ engine: Engine, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true) {
+    ///   - maximumQueued: requests that may wait; one more is refused as `overloaded`. Without it no more lines are taken while many wait.
+    ///   - recorder: what the session is recorded with.
+    ///   - log: what people are told with.
+    public init(
+        _ engine: Engine, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true, maximumQueued: Int? = nil, recorder: Recorder? = nil,
+        log: @escaping (LogLevel, String) -> Void = { _, _ in }
+    ) {
         self.engine = engine
+        self.log = log
+        self.maximumQueued = maximumQueued
+        self.recorder = recorder
         self.withTiming = withTiming
         started = clock.now
         let news = DispatchSemaphore(value: 0)
         self.news = news
         isInterrupted = Interrupt()
-        sink = LineSink(descriptor: output)
+        sink = LineSink(descriptor: output, news: news)
         source = LineSource(descriptor: input, news: news)
     }
 
@@ -87,35 +108,60 @@ public final class Service {
     /// write, or nil.
     public func run() -> Int32? {
         say(ready)
+        log(.info, "ready: \(engine.model.name), \(engine.context) tokens of context")
+        defer { log(.info, "\(requests) requests, \(generated) tokens generated") }
         while sink.failure == nil {
-            let (items, isAtEnd) = shutdown == nil ? source.take() : ([], true)
-            pending += items
-            handlePending()
+            // While the reader is slow nothing is computed, but requests are read, so that a `cancel` gets through.
+            let isCongested = sink.waitingBytes > LineSink.congestion
+            let isFull = sink.waitingBytes > 8 * LineSink.congestion
+            var isAtEnd = shutdown != nil
+            if shutdown == nil, !isFull {
+                let taken = source.take()
+                pending += taken.items
+                isAtEnd = taken.isAtEnd
+                handlePending()
+            }
             if isInterrupted.flag.load(ordering: .relaxed) {
                 cancelAll()
                 flush()
-                break
+                // A reader that takes nothing must not keep the process from ending.
+                sink.finish(by: .now() + .seconds(1))
+                return sink.failure
             }
             cancelOverdue()
-            if !engine.isIdle {
+            if !engine.isIdle, !isCongested {
                 for (job, output) in engine.step() { tell(job, output) }
-            } else if pending.isEmpty, isAtEnd {
+            } else if engine.isIdle, pending.isEmpty, isAtEnd {
                 if let shutdown { say(event("shutdown", shutdown)) }
-                flush()
                 break
             }
             flush()
-            if engine.isIdle, pending.isEmpty, !isAtEnd { news.wait() }
+            if isCongested {
+                _ = news.wait(timeout: .now() + .milliseconds(20))
+            } else if engine.isIdle, pending.isEmpty, !isAtEnd {
+                news.wait()
+            }
         }
+        flush()
+        sink.finish(by: .distantFuture)
+        cancelAll()
         return sink.failure
     }
 
     private func flush() {
+        let wasRecording = recorder?.failure == nil
+        recorder?.flush()
+        if wasRecording, let failure = recorder?.failure {
+            log(.error, "cannot write the record: \(String(cString: strerror(failure))); going on without it")
+        }
         sink.write(output)
         output = ""
     }
 
-    private func say(_ event: JSONObject) { output += event.line }
+    private func say(_ event: JSONObject) {
+        recorder?.event(event)
+        output += event.line
+    }
 
     private func event(_ type: String, _ id: RequestID?, _ build: (inout JSONObject) -> Void = { _ in }) -> JSONObject {
         JSONObject {
@@ -128,13 +174,15 @@ public final class Service {
     // MARK: - Requests
 
     private func handlePending() {
-        while shutdown == nil, engine.waitingJobs < Service.maximumWaiting, let item = pending.popFirst() {
+        while shutdown == nil, maximumQueued != nil || engine.waitingJobs < Service.maximumWaiting, let item = pending.popFirst() {
             switch item {
             case .tooLong(let number):
+                recorder?.tooLongRequest(number: number)
                 refuse(
                     nil, number,
                     RequestError(.invalidRequest, "the line is longer than \(LineSource.maximumLine >> 20) MiB; send less in one request"))
             case .line(let line, let number):
+                recorder?.request(line, number: number)
                 requests += 1
                 let (id, request) = Request.parse(line)
                 do {
@@ -165,18 +213,27 @@ public final class Service {
             throw RequestError(.duplicateID, "a request with this id is still running; ids must differ while they run", field: "id")
         }
         switch request {
+        case .generate, .score:
+            if let maximumQueued, engine.waitingJobs >= maximumQueued {
+                throw RequestError(
+                    .overloaded, "\(engine.waitingJobs) requests wait already; send this one again when one of yours is done")
+            }
+        default: break
+        }
+        switch request {
         case .generate(let request):
-            let job = try engine.submit(.generate(generation(request)))
+            let job = try engine.submit(.generate(generation(request)), priority: request.priority)
             let live = Live(id: id, line: line, received: clock.now)
             live.deadline = request.deadline.map { live.received + .milliseconds($0) }
             self.live[job] = live
-        case .score(let prompt, let completions):
+        case .score(let prompt, let completions, let priority):
             let scores = Scores(count: completions.count)
             let prompt = tokens(prompt)
             var jobs: [Engine.JobID] = []
             do {
                 for completion in completions {
-                    jobs.append(try engine.submit(.score(prompt: prompt, completion: tokens(completion, continues: true))))
+                    jobs.append(
+                        try engine.submit(.score(prompt: prompt, completion: tokens(completion, continues: true)), priority: priority))
                 }
             } catch {
                 for job in jobs { _ = engine.cancel(job) }
@@ -327,6 +384,9 @@ public final class Service {
         case .draft(let text): say(event("draft", request.id) { $0.add("text", text) })
         case .done(let reason, let summary):
             live[job] = nil
+            log(.debug, "line \(request.line): \(reason.rawValue) after \(summary.completionTokens) tokens")
+            promptTokens += summary.promptTokens
+            cachedTokens += summary.cachedTokens
             endSiblings(request)
             say(
                 event("done", request.id) {
@@ -402,14 +462,33 @@ public final class Service {
             $0.add("waiting", engine.waitingJobs)
             $0.add("requests", requests)
             $0.add("generated_tokens", generated)
+            $0.add("prompt_tokens", promptTokens)
+            $0.add("cached_tokens", cachedTokens)
             $0.add(
                 "cache",
                 JSONObject {
                     $0.add("used_bytes", pages.used * pages.bytesPerPage)
                     $0.add("budget_bytes", pages.capacity * pages.bytesPerPage)
+                    $0.add("page_bytes", pages.bytesPerPage)
+                    $0.add("shared_pages", pages.shared)
                     $0.add("evictions", engine.evictions)
                 })
-            if withTiming { $0.add("uptime_ms", Int((clock.now - started) / .milliseconds(1))) }
+            if withTiming {
+                let seconds = (clock.now - started) / .seconds(1)
+                $0.add("tokens_per_second", (Double(generated) / max(seconds, 1e-3) * 10).rounded() / 10)
+                $0.add("resident_bytes", residentBytes())
+                $0.add("uptime_ms", Int(seconds * 1000))
+            }
         }
     }
+}
+
+/// Memory of this process that is in RAM, where the system tells.
+private func residentBytes() -> Int? {
+    guard let statm = fopen("/proc/self/statm", "r") else { return nil }
+    defer { fclose(statm) }
+    var line = [CChar](repeating: 0, count: 128)
+    guard fgets(&line, 128, statm) != nil else { return nil }
+    let fields = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(separator: " ")
+    return fields.count > 1 ? Int(fields[1]).map { $0 * Int(sysconf(Int32(_SC_PAGESIZE))) } : nil
 }

@@ -1,0 +1,48 @@
+import SLAEngine
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+enum Replaying {
+    static let flags =
+        engineFlags + [
+            Flag("--pauses", nil, "send requests no sooner than they came when they were recorded"),
+            Flag("--update", nil, "write what the engine says now into the file"),
+            Flag("--help", nil, "this text"),
+        ]
+
+    static let helpText = help(
+        """
+        Usage: sla replay [flags] FILE
+
+        Sends the requests of a session that `sla serve --record FILE` wrote to a fresh engine, and compares the events, all but timing,
+        the engine's version and `stats`. Give the same --model and --reward. How events of different requests interleave may differ.
+        """, flags, "Exit code 0: they are the same; 1: they differ, and the first difference is shown, or the file could not be read; 2: a mistake on the command line.")
+
+    static func run(_ arguments: Arguments) throws -> Int32 {
+        guard let path = arguments.operands.first, arguments.operands.count == 1 else { throw UsageError("replay takes one operand: a record") }
+        guard let text = String(validating: try MappedBytes(path: path), as: UTF8.self) else { throw ModelError("\(path) is not UTF-8") }
+        let (sessions, complaints) = RecordedSession.read(text)
+        for complaint in complaints { complain("\(path): \(complaint)") }
+        guard !sessions.isEmpty else { throw ModelError("\(path) holds no session; `sla serve --record FILE` writes one") }
+
+        let isUpdating = arguments.has("--update")
+        let fresh = path + ".new"
+        if isUpdating { remove(fresh) }
+        for (i, session) in sessions.enumerated() {
+            let recorder = isUpdating ? try Recorder(path: fresh, withTiming: false) : nil
+            let difference = try Replay(session, engine: makeEngine(arguments)).run(pauses: arguments.has("--pauses"), recorder: recorder)
+            if let failure = recorder?.failure { throw ModelError("cannot write \(fresh): \(String(cString: strerror(failure)))") }
+            if let difference, !isUpdating {
+                print("session \(i + 1) of \(sessions.count), \(difference)")
+                return 1
+            }
+        }
+        if isUpdating, rename(fresh, path) != 0 { throw ModelError("cannot replace \(path): \(String(cString: strerror(errno)))") }
+        print("\(sessions.count) session\(sessions.count == 1 ? "" : "s"), \(isUpdating ? "written anew" : "the same")")
+        return 0
+    }
+}
