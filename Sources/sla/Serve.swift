@@ -33,6 +33,13 @@ enum Serve {
 
     static func run(_ arguments: Arguments) throws -> Int32 {
         guard arguments.operands.isEmpty else { throw UsageError("serve takes no operands, only flags") }
+        // A core file would hold whatever text was being worked on.
+        var none = rlimit(rlim_cur: 0, rlim_max: 0)
+        #if canImport(Glibc)
+            setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
+        #else
+            setrlimit(RLIMIT_CORE, &none)
+        #endif
         let level = arguments.string("--log-level") ?? "error"
         guard let level = Service.LogLevel(rawValue: level) else { throw UsageError("--log-level is \(level); error, info and debug are possible") }
         let withTiming = !arguments.has("--no-timing")

@@ -32,7 +32,7 @@ import Testing
     }
 
     @Test func helpIsThereForEveryCommand() throws {
-        for arguments in [["--help"], ["serve", "--help"], ["run", "--help"], ["inspect", "--help"]] {
+        for arguments in [["--help"], ["serve", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"]] {
             let result = try CommandTests.run(arguments)
             #expect(result.status == 0)
             #expect(result.output.hasPrefix("Usage: sla"))
@@ -41,8 +41,10 @@ import Testing
     }
 
     @Test(arguments: [
-        ["dance"], ["--modle", "x"], ["--model"], ["--threads", "0"], ["--threads", "many"], ["--cache-type", "f64"], ["serve", "now"], ["run"],
-        ["run", "a", "b"], ["run", "--decoder", "mcts", "a"], ["run", "--colour", "sometimes", "a"], ["inspect"], ["--no-timing=yes"],
+        ["dance"], ["--modle", "x"], ["--model"], ["--threads", "0"], ["--threads", "many"], ["--cache-type", "f64"], ["serve", "now"],
+        ["run"],
+        ["run", "a", "b"], ["run", "--decoder", "mcts", "a"], ["run", "--colour", "sometimes", "a"], ["inspect"], ["replay"],
+        ["--no-timing=yes"], ["--log-level", "loud"],
     ]) func aMistakeOnTheCommandLineExitsWithTwo(_ arguments: [String]) throws {
         let result = try CommandTests.run(arguments)
         #expect(result.status == 2)
@@ -68,7 +70,10 @@ import Testing
             (["--model", try file("half.gguf", whole.prefix(whole.count / 2))], "cut short"),
             (["--model", Fixtures.path("tokenizer-gpt2.gguf")], "the architecture gpt2 is not supported; llama, qwen2, qwen3 are"),
             (["--reward", Fixtures.path("reward-llama.gguf")], "the reward channel is for 2 layers of width 32, but the policy has"),
-            (["--model", Fixtures.path("parity-llama.gguf"), "--reward", Fixtures.path("reward-qwen2.gguf")], "is for a qwen2, but the policy is a llama"),
+            (
+                ["--model", Fixtures.path("parity-llama.gguf"), "--reward", Fixtures.path("reward-qwen2.gguf")],
+                "is for a qwen2, but the policy is a llama"
+            ),
             (["--model", Fixtures.path("reward-llama.gguf")], "adapter"),
         ]
         for (arguments, message) in cases {
@@ -122,12 +127,65 @@ import Testing
         #expect(rest.contains(#""finish_reason":"cancelled""#))
     }
 
+    @Test func aRecordOfAKilledEngineReplays() throws {
+        let record = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).jsonl")
+        defer { try? FileManager.default.removeItem(at: record) }
+        let model = ["--model", Fixtures.path("parity-llama.gguf"), "--reward", Fixtures.path("reward-llama.gguf")]
+        let process = Process()
+        process.executableURL = CommandTests.binary
+        process.arguments = model + ["--record", record.path]
+        let (stdin, stdout) = (Pipe(), Pipe())
+        process.standardInput = stdin
+        process.standardOutput = stdout
+        try process.run()
+        let lines = (1...100).map { "{\"id\":\($0),\"prompt\":[5,\($0)],\"ignore_eos\":true,\"max_tokens\":100}\n" }.joined()
+        try stdin.fileHandleForWriting.write(contentsOf: Data(lines.utf8))
+        var begun = Data()
+        while !String(decoding: begun, as: UTF8.self).contains(#""type":"token""#) {
+            let more = stdout.fileHandleForReading.availableData
+            guard !more.isEmpty else { break }
+            begun += more
+        }
+        kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+        let result = try CommandTests.run(["replay"] + model + [record.path])
+        #expect(result.status == 0, "\(result.output)")
+        #expect(result.output == "1 session, the same\n")
+    }
+
+    @Test func aWriterThatIsKilledLetsRunningRequestsFinish() throws {
+        let shell = Process()
+        shell.executableURL = URL(fileURLWithPath: "/bin/sh")
+        let model = Fixtures.path("parity-llama.gguf")
+        let writer = "sh -c 'echo \"{\\\"prompt\\\":[5,6],\\\"ignore_eos\\\":true,\\\"max_tokens\\\":50}\"; kill -9 $$'"
+        shell.arguments = ["-c", "\(writer) | '\(CommandTests.binary.path)' --model '\(model)'"]
+        let stdout = Pipe()
+        shell.standardOutput = stdout
+        try shell.run()
+        let said = String(decoding: try stdout.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+        shell.waitUntilExit()
+        #expect(shell.terminationStatus == 0)
+        #expect(said.contains(#""completion_tokens":50"#))
+    }
+
+    @Test func aFullDiskUnderTheRecordIsTold() throws {
+        let result = try CommandTests.run(["--record", "/dev/full"], input: "{\"prompt\":\"3 5 7 2>24\\n\"}\n")
+        #expect(result.status == 1)
+        #expect(result.errors.contains("cannot write the record: No space left on device"))
+        #expect(result.output.contains(#"{"type":"done","id":1"#))
+        let unwritable = try CommandTests.run(["--record", "/nonexistent/session.jsonl"])
+        #expect(unwritable.status == 1)
+        #expect(unwritable.errors.contains("cannot record to /nonexistent/session.jsonl"))
+    }
+
     @Test func aReaderThatStopsReadingEndsTheProcess() throws {
         let shell = Process()
         shell.executableURL = URL(fileURLWithPath: "/bin/sh")
         let request = #"{"prompt":[5,6],"ignore_eos":true,"max_tokens":500}"#
         let model = Fixtures.path("parity-llama.gguf")
-        shell.arguments = ["-c", "(echo '\(request)'; sleep 30) | ('\(CommandTests.binary.path)' --model '\(model)'; echo $? >&2) | head -n 1"]
+        shell.arguments = [
+            "-c", "(echo '\(request)'; sleep 30) | ('\(CommandTests.binary.path)' --model '\(model)'; echo $? >&2) | head -n 1",
+        ]
         let (stdout, stderr) = (Pipe(), Pipe())
         shell.standardOutput = stdout
         shell.standardError = stderr

@@ -5,7 +5,8 @@ import Testing
 
 /// The examples of Protocol.md, replayed. With SLA_UPDATE=1 in the environment the document is rewritten instead.
 @Suite struct ProtocolTests {
-    static let document = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+    static let document = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent()
         .appendingPathComponent("Protocol.md")
 
     @Test func everyExampleIsWhatTheEngineSays() throws {

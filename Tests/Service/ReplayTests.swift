@@ -7,7 +7,8 @@ import Testing
     static let conversations = Fixtures.folder.deletingLastPathComponent().appendingPathComponent("Conversations")
 
     /// Every record under Tests/Conversations; a `.model` in the name says which fixture it was made with, otherwise the built-in model.
-    static let records = (try? FileManager.default.contentsOfDirectory(atPath: conversations.path))?.filter { $0.hasSuffix(".jsonl") }.sorted() ?? []
+    static let records =
+        (try? FileManager.default.contentsOfDirectory(atPath: conversations.path))?.filter { $0.hasSuffix(".jsonl") }.sorted() ?? []
 
     static func model(for record: String) throws -> Model {
         guard record.contains("llama") else { return try Model.builtIn() }
@@ -33,7 +34,8 @@ import Testing
     func record(_ lines: [String], into path: String, withTiming: Bool = true) throws -> [String] {
         let recorder = try Recorder(path: path, withTiming: withTiming)
         let model = try Fixtures.model("parity-llama.gguf", reward: "reward-llama.gguf")
-        return Conversation.events(lines.map { $0 + "\n" }.joined().utf8, engine: Engine(model), withTiming: withTiming, recorder: recorder).lines
+        return Conversation.events(lines.map { $0 + "\n" }.joined().utf8, engine: Engine(model), withTiming: withTiming, recorder: recorder)
+            .lines
     }
 
     func withFile<T>(_ body: (String) throws -> T) throws -> T {
@@ -131,7 +133,8 @@ import Testing
 
     @Test func aRequestCutOffByCancelHasToBeginTheSame() throws {
         try withFile { path in
-            _ = try record([#"{"id":"a","prompt":[5],"ignore_eos":true,"max_tokens":400}"#, #"{"type":"cancel","target":"a"}"#], into: path)
+            _ = try record(
+                [#"{"id":"a","prompt":[5],"ignore_eos":true,"max_tokens":400}"#, #"{"type":"cancel","target":"a"}"#], into: path)
             let text = try String(contentsOfFile: path, encoding: .utf8)
             #expect(text.contains("\"finish_reason\":\"cancelled\""))
             #expect(try replay(text).difference == nil)

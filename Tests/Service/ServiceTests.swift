@@ -34,56 +34,58 @@ import Testing
         #expect(decoded.last?.type == "done", "the engine goes on", sourceLocation: location)
     }
 
-    @Test(arguments: [
-        ("not JSON", "invalid_json", nil),
-        ("[1,2]", "invalid_json", nil),
-        ("{\"prompt\":\"a\"", "invalid_json", nil),
-        ("{\"prompt\":\"a\",\"min_p\":NaN}", "invalid_json", nil),
-        (String(repeating: "[", count: 100_000), "invalid_json", nil),
-        ("{}", "invalid_request", "prompt"),
-        ("{\"prompt\":7}", "invalid_request", "prompt"),
-        ("{\"prompt\":[1.5]}", "invalid_request", "prompt"),
-        ("{\"prompt\":[]}", "invalid_request", "prompt"),
-        ("{\"prompt\":[99999]}", "invalid_request", "prompt"),
-        ("{\"prompt\":[-1]}", "invalid_request", "prompt"),
-        ("{\"prompt\":[99999999999]}", "invalid_request", "prompt"),
-        ("{\"prompt\":\"a\",\"widht\":2}", "invalid_request", "widht"),
-        ("{\"prompt\":\"a\",\"width\":0}", "invalid_request", "width"),
-        ("{\"prompt\":\"a\",\"width\":\"2\"}", "invalid_request", "width"),
-        ("{\"prompt\":\"a\",\"width\":1e99}", "invalid_request", "width"),
-        ("{\"prompt\":\"a\",\"chunk\":0}", "invalid_request", "chunk"),
-        ("{\"prompt\":\"a\",\"depth\":-1}", "invalid_request", "depth"),
-        ("{\"prompt\":\"a\",\"width\":8,\"depth\":9}", "invalid_request", "depth"),
-        ("{\"prompt\":\"a\",\"min_p\":1.5}", "invalid_request", "min_p"),
-        ("{\"prompt\":\"a\",\"min_p\":1e999}", "invalid_request", "min_p"),
-        ("{\"prompt\":\"a\",\"score\":\"best\"}", "invalid_request", "score"),
-        ("{\"prompt\":\"a\",\"score\":\"progress\"}", "invalid_request", "score"),
-        ("{\"prompt\":\"a\",\"max_tokens\":0}", "invalid_request", "max_tokens"),
-        ("{\"prompt\":\"a\",\"stop\":[\"\"]}", "invalid_request", "stop"),
-        ("{\"prompt\":\"a\",\"stop\":5}", "invalid_request", "stop"),
-        ("{\"prompt\":\"a\",\"ignore_eos\":1}", "invalid_request", "ignore_eos"),
-        ("{\"prompt\":\"a\",\"deadline_ms\":-5}", "invalid_request", "deadline_ms"),
-        ("{\"prompt\":\"a\",\"include\":[\"everything\"]}", "invalid_request", "include"),
-        ("{\"prompt\":\"a\",\"include\":[\"top_logprobs\"]}", "invalid_request", "include"),
-        ("{\"prompt\":\"a\",\"expand\":\"sample\"}", "invalid_request", "expand"),
-        ("{\"prompt\":\"a\",\"decoder\":\"mcts\"}", "invalid_request", "decoder"),
-        ("{\"prompt\":\"a\",\"decoder\":\"magic\"}", "invalid_request", "decoder"),
-        ("{\"messages\":[]}", "invalid_request", "messages"),
-        ("{\"prompt\":\"a\",\"suffix\":\"b\"}", "invalid_request", "suffix"),
-        ("{\"prompt\":\"a\",\"temperature\":0.5}", "invalid_request", "temperature"),
-        ("{\"prompt\":\"a\",\"id\":1.5}", "invalid_request", "id"),
-        ("{\"prompt\":\"a\",\"id\":{}}", "invalid_request", "id"),
-        ("{\"type\":5}", "invalid_request", "type"),
-        ("{\"type\":\"sing\"}", "unknown_type", "type"),
-        ("{\"type\":\"score\",\"prompt\":\"a\"}", "invalid_request", "completion"),
-        ("{\"type\":\"score\",\"prompt\":\"a\",\"completions\":[]}", "invalid_request", "completions"),
-        ("{\"type\":\"score\",\"prompt\":\"a\",\"completion\":[]}", "invalid_request", "completion"),
-        ("{\"type\":\"score\",\"prompt\":\"a\",\"completions\":[\"b\",[-3]]}", "invalid_request", "completion"),
-        ("{\"type\":\"tokenize\"}", "invalid_request", "text"),
-        ("{\"type\":\"detokenize\",\"tokens\":[99999]}", "invalid_request", "tokens"),
-        ("{\"type\":\"cancel\",\"target\":\"x\"}", "unknown_id", "target"),
-        ("{\"type\":\"stats\",\"verbose\":true}", "invalid_request", "verbose"),
-    ] as [(String, String, String?)]) func refusesByName(_ line: String, _ code: String, _ field: String?) throws {
+    @Test(
+        arguments: [
+            ("not JSON", "invalid_json", nil),
+            ("[1,2]", "invalid_json", nil),
+            ("{\"prompt\":\"a\"", "invalid_json", nil),
+            ("{\"prompt\":\"a\",\"min_p\":NaN}", "invalid_json", nil),
+            (String(repeating: "[", count: 100_000), "invalid_json", nil),
+            ("{}", "invalid_request", "prompt"),
+            ("{\"prompt\":7}", "invalid_request", "prompt"),
+            ("{\"prompt\":[1.5]}", "invalid_request", "prompt"),
+            ("{\"prompt\":[]}", "invalid_request", "prompt"),
+            ("{\"prompt\":[99999]}", "invalid_request", "prompt"),
+            ("{\"prompt\":[-1]}", "invalid_request", "prompt"),
+            ("{\"prompt\":[99999999999]}", "invalid_request", "prompt"),
+            ("{\"prompt\":\"a\",\"widht\":2}", "invalid_request", "widht"),
+            ("{\"prompt\":\"a\",\"width\":0}", "invalid_request", "width"),
+            ("{\"prompt\":\"a\",\"width\":\"2\"}", "invalid_request", "width"),
+            ("{\"prompt\":\"a\",\"width\":1e99}", "invalid_request", "width"),
+            ("{\"prompt\":\"a\",\"chunk\":0}", "invalid_request", "chunk"),
+            ("{\"prompt\":\"a\",\"depth\":-1}", "invalid_request", "depth"),
+            ("{\"prompt\":\"a\",\"width\":8,\"depth\":9}", "invalid_request", "depth"),
+            ("{\"prompt\":\"a\",\"min_p\":1.5}", "invalid_request", "min_p"),
+            ("{\"prompt\":\"a\",\"min_p\":1e999}", "invalid_request", "min_p"),
+            ("{\"prompt\":\"a\",\"score\":\"best\"}", "invalid_request", "score"),
+            ("{\"prompt\":\"a\",\"score\":\"progress\"}", "invalid_request", "score"),
+            ("{\"prompt\":\"a\",\"max_tokens\":0}", "invalid_request", "max_tokens"),
+            ("{\"prompt\":\"a\",\"stop\":[\"\"]}", "invalid_request", "stop"),
+            ("{\"prompt\":\"a\",\"stop\":5}", "invalid_request", "stop"),
+            ("{\"prompt\":\"a\",\"ignore_eos\":1}", "invalid_request", "ignore_eos"),
+            ("{\"prompt\":\"a\",\"deadline_ms\":-5}", "invalid_request", "deadline_ms"),
+            ("{\"prompt\":\"a\",\"include\":[\"everything\"]}", "invalid_request", "include"),
+            ("{\"prompt\":\"a\",\"include\":[\"top_logprobs\"]}", "invalid_request", "include"),
+            ("{\"prompt\":\"a\",\"expand\":\"sample\"}", "invalid_request", "expand"),
+            ("{\"prompt\":\"a\",\"decoder\":\"mcts\"}", "invalid_request", "decoder"),
+            ("{\"prompt\":\"a\",\"decoder\":\"magic\"}", "invalid_request", "decoder"),
+            ("{\"messages\":[]}", "invalid_request", "messages"),
+            ("{\"prompt\":\"a\",\"suffix\":\"b\"}", "invalid_request", "suffix"),
+            ("{\"prompt\":\"a\",\"temperature\":0.5}", "invalid_request", "temperature"),
+            ("{\"prompt\":\"a\",\"id\":1.5}", "invalid_request", "id"),
+            ("{\"prompt\":\"a\",\"id\":{}}", "invalid_request", "id"),
+            ("{\"type\":5}", "invalid_request", "type"),
+            ("{\"type\":\"sing\"}", "unknown_type", "type"),
+            ("{\"type\":\"score\",\"prompt\":\"a\"}", "invalid_request", "completion"),
+            ("{\"type\":\"score\",\"prompt\":\"a\",\"completions\":[]}", "invalid_request", "completions"),
+            ("{\"type\":\"score\",\"prompt\":\"a\",\"completion\":[]}", "invalid_request", "completion"),
+            ("{\"type\":\"score\",\"prompt\":\"a\",\"completions\":[\"b\",[-3]]}", "invalid_request", "completion"),
+            ("{\"type\":\"tokenize\"}", "invalid_request", "text"),
+            ("{\"type\":\"detokenize\",\"tokens\":[99999]}", "invalid_request", "tokens"),
+            ("{\"type\":\"cancel\",\"target\":\"x\"}", "unknown_id", "target"),
+            ("{\"type\":\"stats\",\"verbose\":true}", "invalid_request", "verbose"),
+        ] as [(String, String, String?)]) func refusesByName(_ line: String, _ code: String, _ field: String?) throws
+    {
         try expectRefusal(Array(line.utf8), code: code, field: field)
     }
 
@@ -113,7 +115,8 @@ import Testing
     }
 
     @Test func finishesWhatIsRunningAtTheEndOfInput() throws {
-        let lines = try events(#"{"prompt":[5],"max_tokens":20,"ignore_eos":true}"#, "", "  ", #"{"prompt":[7],"max_tokens":9,"ignore_eos":true}"#)
+        let lines = try events(
+            #"{"prompt":[5],"max_tokens":20,"ignore_eos":true}"#, "", "  ", #"{"prompt":[7],"max_tokens":9,"ignore_eos":true}"#)
         let byID = try Conversation.byID(lines)
         #expect(byID["1"]?.last?.contains(#""completion_tokens":20"#) == true)
         #expect(byID["4"]?.last?.contains(#""completion_tokens":9"#) == true, "blank lines count as lines, and are skipped")
@@ -134,7 +137,8 @@ import Testing
     @Test func aCancelledRequestStillEndsWithDone() throws {
         let lines = try events(
             #"{"id":"a","prompt":[5],"ignore_eos":true}"#, #"{"id":"s","type":"score","prompt":[5],"completions":[[6,7],[8]]}"#,
-            #"{"id":"b","prompt":[6],"max_tokens":4,"ignore_eos":true}"#, #"{"type":"cancel","target":"a"}"#, #"{"type":"cancel","target":"s"}"#)
+            #"{"id":"b","prompt":[6],"max_tokens":4,"ignore_eos":true}"#, #"{"type":"cancel","target":"a"}"#,
+            #"{"type":"cancel","target":"s"}"#)
         let byID = try Conversation.byID(lines)
         #expect(byID["a"]?.count == 1)
         #expect(byID["a"]?.last?.contains(#""finish_reason":"cancelled""#) == true)
@@ -185,6 +189,53 @@ import Testing
             #expect(tokens.compactMap(\.index) == Array(0..<tokens.count), "seed \(seed)")
             #expect(tokens.compactMap(\.text).joined() == decoded.last?.text, "seed \(seed)")
         }
+    }
+
+    @Test func aReaderThatStopsHoldsUpTheEngineAndACancelStillGetsThrough() throws {
+        let requests = Pipe()
+        let events = Pipe()
+        let running = try engine()
+        nonisolated(unsafe) let service = Service(
+            running, input: requests.fileHandleForReading.fileDescriptor, output: events.fileHandleForWriting.fileDescriptor,
+            withTiming: false)
+        let served = DispatchSemaphore(value: 0)
+        DispatchQueue(label: "service").async {
+            _ = service.run()
+            try? events.fileHandleForWriting.close()
+            served.signal()
+        }
+        // Some 15 MB of events, if they were made; nobody reads.
+        let count = 300
+        let lines = (1...count).map { #"{"id":\#($0),"prompt":[5,6],"ignore_eos":true,"max_tokens":500}"# + "\n" }.joined()
+        try requests.fileHandleForWriting.write(contentsOf: Data(lines.utf8))
+        var before = -1
+        while service.waitingOutput != before || before < LineSink.congestion {
+            before = service.waitingOutput
+            usleep(100_000)
+        }
+        #expect(before < 3 * LineSink.congestion, "what waits is bounded")
+        let cancels = (1...count).map { #"{"id":"c\#($0)","type":"cancel","target":\#($0)}"# + "\n" }.joined()
+        try requests.fileHandleForWriting.write(contentsOf: Data(cancels.utf8))
+        try requests.fileHandleForWriting.close()
+        usleep(200_000)
+        #expect(service.waitingOutput < 3 * LineSink.congestion)
+        let said = String(decoding: try events.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self).split(separator: "\n").map(
+            String.init)
+        served.wait()
+        let byID = try Conversation.byID(said)
+        for id in 1...count {
+            #expect(byID["\(id)"]?.filter { $0.hasPrefix(#"{"type":"done""#) }.count == 1)
+            #expect(byID["c\(id)"]?.count == 1)
+        }
+        #expect(said.filter { $0.contains(#""finish_reason":"cancelled""#) }.count > count / 2, "cancelled before they were computed")
+    }
+
+    @Test func aQueueThatIsFullRefusesMore() throws {
+        let engine = Engine(try ServiceTests.model.get(), maximumJobs: 1)
+        let lines = (1...6).map { #"{"prompt":[\#($0)],"max_tokens":2}"# + "\n" }.joined()
+        let said = Conversation.events(lines.utf8, engine: engine, maximumQueued: 3).lines
+        #expect(said.filter { $0.contains(#""code":"overloaded""#) }.count == 3)
+        #expect(said.filter { $0.hasPrefix(#"{"type":"done""#) }.count == 3)
     }
 
     static let log = """

@@ -109,8 +109,12 @@ public final class Replay {
     }
 
     private static func isCutOff(_ events: [Event]) -> Bool {
-        events.last?.isTerminal == false && events.last?.type != "ready"
-            || events.contains { $0.finishReason == "cancelled" || $0.finishReason == "deadline" }
+        events.contains { $0.finishReason == "cancelled" || $0.finishReason == "deadline" }
+    }
+
+    /// Whether a crash kept a request's end from the record.
+    private static func isUnfinished(_ recorded: [Event]) -> Bool {
+        recorded.last.map { !$0.isTerminal && $0.type != "ready" } ?? true
     }
 
     private static func difference(_ recorded: [Event], _ replayed: [Event]) -> Difference? {
@@ -119,7 +123,7 @@ public final class Replay {
         var seen: Set<RequestID?> = []
         for id in (recorded + replayed).map(\.id) where seen.insert(id).inserted {
             let (old, new) = (before[id] ?? [], again[id] ?? [])
-            if isCutOff(old) || isCutOff(new) {
+            if isUnfinished(old) || isCutOff(old) || isCutOff(new) {
                 let (a, b) = (old.filter { !$0.isTerminal }, new.filter { !$0.isTerminal })
                 for (x, y) in zip(a, b) where x.comparable != y.comparable { return Difference(id: id, recorded: x.text, replayed: y.text) }
                 continue

@@ -104,6 +104,9 @@ public final class Service {
         }
     }
 
+    /// Bytes of events that the reader has not taken yet.
+    var waitingOutput: Int { sink.waitingBytes }
+
     /// Serves until the input ends, a `shutdown` request is done, the reader goes away or it is interrupted. Returns the errno of a failed
     /// write, or nil.
     public func run() -> Int32? {
