@@ -204,7 +204,7 @@ extension UnsafePointer<Float> {
     }
 }
 
-/// Running sums of one or of four columns, kept in registers: four share each weight that is read. Every column is summed as if it were alone.
+/// Running sums of one, four or eight columns, kept in registers: they share each weight that is read. Every column is summed as if it were alone.
 protocol Tile {
     static var columns: Int { get }
     init(_ start: (_ column: Int) -> Vector)
@@ -232,6 +232,17 @@ struct Four: Tile {
         b = simd_fma(w, x(1), b)
         c = simd_fma(w, x(2), c)
         d = simd_fma(w, x(3), d)
+    }
+}
+
+struct Eight: Tile {
+    static let columns = 8
+    private var low, high: Four
+    @inline(__always) init(_ start: (Int) -> Vector) { (low, high) = (Four(start), Four { start($0 + 4) }) }
+    @inline(__always) subscript(_ column: Int) -> Vector { column < 4 ? low[column] : high[column - 4] }
+    @inline(__always) mutating func add(_ w: Vector, _ x: (Int) -> Vector) {
+        low.add(w, x)
+        high.add(w) { x($0 + 4) }
     }
 }
 
@@ -275,6 +286,11 @@ extension Matrix {
         team.share(rows, cost: rows * columns * input.rows) { range in
             self.inBlocks(
                 range, input.rows,
+                // Two sums for each of eight inputs would not fit the registers.
+                eight: { row, i in
+                    self.dot(Four.self, Format.self, row: row, input, i, output)
+                    self.dot(Four.self, Format.self, row: row, input, i + 4, output)
+                },
                 four: { self.dot(Four.self, Format.self, row: $0, input, $1, output) },
                 one: { self.dot(One.self, Format.self, row: $0, input, $1, output) })
         }
@@ -285,19 +301,32 @@ extension Matrix {
         team.share(rows, cost: rows * columns * input.rows / 4) { range in
             self.inBlocks(
                 range, input.rows,
+                eight: { self.dot(Eight.self, Format.self, row: $0, input, $1, output) },
                 four: { self.dot(Four.self, Format.self, row: $0, input, $1, output) },
                 one: { self.dot(One.self, Format.self, row: $0, input, $1, output) })
         }
     }
 
-    /// Visits every row with every input, four inputs at a time as far as they go, so that a block of weights stays in the cache.
+    /// Visits every row with every input, eight or four inputs at a time as far as they go, so that a block of weights stays in the cache.
     @inline(__always) private func inBlocks(
-        _ range: Range<Int>, _ inputs: Int, four: (_ row: Int, _ input: Int) -> Void, one: (_ row: Int, _ input: Int) -> Void
+        _ range: Range<Int>, _ inputs: Int, eight: (_ row: Int, _ input: Int) -> Void, four: (_ row: Int, _ input: Int) -> Void,
+        one: (_ row: Int, _ input: Int) -> Void
     ) {
         for block in Swift.stride(from: range.lowerBound, to: range.upperBound, by: 16) {
             let rows = block..<min(block + 16, range.upperBound)
-            for i in Swift.stride(from: 0, to: inputs - inputs % 4, by: 4) { for row in rows { four(row, i) } }
-            for i in inputs - inputs % 4..<inputs { for row in rows { one(row, i) } }
+            var i = 0
+            while i + 8 <= inputs {
+                for row in rows { eight(row, i) }
+                i += 8
+            }
+            if i + 4 <= inputs {
+                for row in rows { four(row, i) }
+                i += 4
+            }
+            while i < inputs {
+                for row in rows { one(row, i) }
+                i += 1
+            }
         }
     }
 
@@ -1518,7 +1547,8 @@ public final class Engine {
     ///   - cacheBytes: the budget of keys and values.
     ///   - maximumJobs: how many requests run at once; others wait.
     public init(
-        _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16, maximumJobs: Int = 64
+        _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
+        maximumJobs: Int = 64
     ) {
         self.model = model
         self.maximumJobs = max(1, maximumJobs)

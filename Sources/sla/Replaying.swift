@@ -20,10 +20,14 @@ enum Replaying {
 
         Sends the requests of a session that `sla serve --record FILE` wrote to a fresh engine, and compares the events, all but timing,
         the engine's version and `stats`. Give the same --model and --reward. How events of different requests interleave may differ.
-        """, flags, "Exit code 0: they are the same; 1: they differ, and the first difference is shown, or the file could not be read; 2: a mistake on the command line.")
+        """, flags,
+        "Exit code 0: they are the same; 1: they differ, and the first difference is shown, or the file could not be read; 2: a mistake on the command line."
+    )
 
     static func run(_ arguments: Arguments) throws -> Int32 {
-        guard let path = arguments.operands.first, arguments.operands.count == 1 else { throw UsageError("replay takes one operand: a record") }
+        guard let path = arguments.operands.first, arguments.operands.count == 1 else {
+            throw UsageError("replay takes one operand: a record")
+        }
         guard let text = String(validating: try MappedBytes(path: path), as: UTF8.self) else { throw ModelError("\(path) is not UTF-8") }
         let (sessions, complaints) = RecordedSession.read(text)
         for complaint in complaints { complain("\(path): \(complaint)") }

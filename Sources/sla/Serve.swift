@@ -11,9 +11,13 @@ enum Serve {
     static let flags =
         engineFlags + [
             Flag("--no-timing", nil, "leave `timing` out of `done` events, so that two runs can be compared byte by byte"),
-            Flag("--record", "FILE", "append every request and event to this file, which `sla replay` reads (it is made readable for you only)"),
+            Flag(
+                "--record", "FILE",
+                "append every request and event to this file, which `sla replay` reads (it is made readable for you only)"),
             Flag("--max-active", "N", "requests that run at once (default: 64)"),
-            Flag("--max-queued", "N", "requests that may wait; one more is refused as `overloaded` (default: no more lines are read meanwhile)"),
+            Flag(
+                "--max-queued", "N",
+                "requests that may wait; one more is refused as `overloaded` (default: no more lines are read meanwhile)"),
             Flag("--log-level", "LEVEL", "what standard error tells: error, info or debug (default: error)"),
             Flag("--help", nil, "this text"),
         ]
@@ -41,7 +45,9 @@ enum Serve {
             setrlimit(RLIMIT_CORE, &none)
         #endif
         let level = arguments.string("--log-level") ?? "error"
-        guard let level = Service.LogLevel(rawValue: level) else { throw UsageError("--log-level is \(level); error, info and debug are possible") }
+        guard let level = Service.LogLevel(rawValue: level) else {
+            throw UsageError("--log-level is \(level); error, info and debug are possible")
+        }
         let withTiming = !arguments.has("--no-timing")
         let recorder = try arguments.string("--record").map { try Recorder(path: $0, withTiming: withTiming) }
         let engine = try makeEngine(arguments, maximumJobs: arguments.integer("--max-active", in: 1...4096) ?? 64)
