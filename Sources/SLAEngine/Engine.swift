@@ -2,7 +2,7 @@
 //
 //   1. Vectors and threads    what the arithmetic below is written in
 //   2. Matrix kernels         weights times activations
-//   3. The cache              pages of keys and values; sequences that share them; a radix tree of what was computed before
+//   3. The cache              pages of keys and values; page tables of branches; a radix tree of what was computed before
 //   4. Attention              one pass over the pages with online softmax
 //   5. The transformer        the forward pass of a batch of rows, the reward channel beside it
 //   6. Decoders               greedy and streaming look-ahead: state machines that ask for rows
@@ -204,7 +204,8 @@ extension UnsafePointer<Float> {
     }
 }
 
-/// Running sums of one, four or eight columns, kept in registers: they share each weight that is read. Every column is summed as if it were alone.
+/// Running sums of one, four or eight columns, kept in registers: they share each weight that is read. Every column is summed as if it were
+/// alone.
 protocol Tile {
     static var columns: Int { get }
     init(_ start: (_ column: Int) -> Vector)
@@ -330,7 +331,8 @@ extension Matrix {
         }
     }
 
-    /// One row of plain numbers by one or four inputs from `first` on. Even vectors of 16 are added to one sum, odd ones to another, then both.
+    /// One row of plain numbers by one or four inputs from `first` on. Even vectors of 16 are added to one sum, odd ones to another, then
+    /// both.
     @inline(__always) private func dot<Columns: Tile, Format: NumberFormat>(
         _: Columns.Type, _: Format.Type, row: Int, _ input: Activations, _ first: Int, _ output: Floats
     ) {
@@ -364,7 +366,7 @@ extension Matrix {
         }
     }
 
-    /// One row of blocks by one or four inputs from `first` on, strip after strip.
+    /// One row of blocks by one, four or eight inputs from `first` on, strip after strip.
     @inline(__always) private func dot<Columns: Tile, Format: BlockFormat>(
         _: Columns.Type, _: Format.Type, row: Int, _ input: Activations, _ first: Int, _ output: Floats
     ) {

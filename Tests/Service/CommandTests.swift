@@ -101,15 +101,15 @@ import Testing
         #expect(result.output.contains("a model that sla can run"))
     }
 
-    @Test(arguments: [SIGINT, SIGTERM]) func aSignalCancelsAndExitsCleanly(_ number: Int32) throws {
+    /// Starts the program, keeps its input open, kills it once it is in the middle of its work, and gives what it still said.
+    static func kill(with number: Int32, _ arguments: [String]) throws -> (process: Process, rest: String) {
         let process = Process()
-        process.executableURL = CommandTests.binary
-        process.arguments = ["--model", Fixtures.path("parity-llama.gguf"), "--no-timing"]
+        process.executableURL = binary
+        process.arguments = ["--model", Fixtures.path("parity-llama.gguf")] + arguments
         let (stdin, stdout) = (Pipe(), Pipe())
         process.standardInput = stdin
         process.standardOutput = stdout
         try process.run()
-        // Enough work to be interrupted in the middle; input stays open.
         let lines = (1...500).map { "{\"id\":\($0),\"prompt\":[5,6],\"ignore_eos\":true,\"max_tokens\":500}\n" }.joined()
         try stdin.fileHandleForWriting.write(contentsOf: Data(lines.utf8))
         var begun = Data()
@@ -118,9 +118,18 @@ import Testing
             guard !more.isEmpty else { break }
             begun += more
         }
-        kill(process.processIdentifier, number)
+        #if canImport(Glibc)
+            Glibc.kill(process.processIdentifier, number)
+        #else
+            Darwin.kill(process.processIdentifier, number)
+        #endif
         let rest = String(decoding: try stdout.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
         process.waitUntilExit()
+        return (process, rest)
+    }
+
+    @Test(arguments: [SIGINT, SIGTERM]) func aSignalCancelsAndExitsCleanly(_ number: Int32) throws {
+        let (process, rest) = try CommandTests.kill(with: number, ["--no-timing"])
         #expect(process.terminationReason == .exit)
         #expect(process.terminationStatus == 0)
         #expect(rest.hasSuffix("}\n"), "the last event is whole")
@@ -130,25 +139,9 @@ import Testing
     @Test func aRecordOfAKilledEngineReplays() throws {
         let record = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).jsonl")
         defer { try? FileManager.default.removeItem(at: record) }
-        let model = ["--model", Fixtures.path("parity-llama.gguf"), "--reward", Fixtures.path("reward-llama.gguf")]
-        let process = Process()
-        process.executableURL = CommandTests.binary
-        process.arguments = model + ["--record", record.path]
-        let (stdin, stdout) = (Pipe(), Pipe())
-        process.standardInput = stdin
-        process.standardOutput = stdout
-        try process.run()
-        let lines = (1...100).map { "{\"id\":\($0),\"prompt\":[5,\($0)],\"ignore_eos\":true,\"max_tokens\":100}\n" }.joined()
-        try stdin.fileHandleForWriting.write(contentsOf: Data(lines.utf8))
-        var begun = Data()
-        while !String(decoding: begun, as: UTF8.self).contains(#""type":"token""#) {
-            let more = stdout.fileHandleForReading.availableData
-            guard !more.isEmpty else { break }
-            begun += more
-        }
-        kill(process.processIdentifier, SIGKILL)
-        process.waitUntilExit()
-        let result = try CommandTests.run(["replay"] + model + [record.path])
+        let (process, _) = try CommandTests.kill(with: SIGKILL, ["--record", record.path])
+        #expect(process.terminationReason == .uncaughtSignal)
+        let result = try CommandTests.run(["replay", "--model", Fixtures.path("parity-llama.gguf"), record.path])
         #expect(result.status == 0, "\(result.output)")
         #expect(result.output == "1 session, the same\n")
     }
