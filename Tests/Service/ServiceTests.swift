@@ -62,6 +62,12 @@ import Testing
             ("{\"prompt\":\"a\",\"max_tokens\":0}", "invalid_request", "max_tokens"),
             ("{\"prompt\":\"a\",\"stop\":[\"\"]}", "invalid_request", "stop"),
             ("{\"prompt\":\"a\",\"stop\":5}", "invalid_request", "stop"),
+            ("{\"prompt\":\"a\",\"stop\":\"\(String(repeating: "s", count: 1025))\"}", "invalid_request", "stop"),
+            ("{\"prompt\":\"a\",\"id\":\"\(String(repeating: "i", count: 257))\"}", "invalid_request", "id"),
+            (
+                "{\"type\":\"score\",\"prompt\":\"a\",\"completions\":[\(Array(repeating: "[5]", count: 257).joined(separator: ","))]}",
+                "invalid_request", "completions"
+            ),
             ("{\"prompt\":\"a\",\"ignore_eos\":1}", "invalid_request", "ignore_eos"),
             ("{\"prompt\":\"a\",\"deadline_ms\":-5}", "invalid_request", "deadline_ms"),
             ("{\"prompt\":\"a\",\"include\":[\"everything\"]}", "invalid_request", "include"),

@@ -13,11 +13,12 @@ import Synchronization
 /// wait to be handled.
 final class LineSource: Sendable {
     /// The longest line, in bytes.
-    static let maximumLine = 8 << 20
+    static let maximumLine = 4 << 20
     static let maximumQueue = 16 << 20
 
-    enum Item {
-        case line([UInt8], number: Int)
+    enum Item: Sendable {
+        /// A line and what it asks for: understood here, so that a large one does not hold up the engine.
+        case line([UInt8], number: Int, id: RequestID?, request: Result<Request, RequestError>)
         case tooLong(number: Int)
     }
 
@@ -83,7 +84,8 @@ final class LineSource: Sendable {
             if isTooLong {
                 items.append(.tooLong(number: number))
             } else if !line.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0d }) {
-                items.append(.line(line, number: number))
+                let (id, request) = Request.parse(line)
+                items.append(.line(line, number: number, id: id, request: request))
             }
             line = []
             isTooLong = false

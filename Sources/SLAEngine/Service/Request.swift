@@ -18,7 +18,7 @@ public enum RequestID: Hashable, Sendable, JSONWritable {
 }
 
 /// Why a line was refused; the `error` event's contents.
-public struct RequestError: Error, Equatable {
+public struct RequestError: Error, Equatable, Sendable {
     public enum Code: String, Sendable {
         case invalidJSON = "invalid_json"
         case invalidRequest = "invalid_request"
@@ -51,7 +51,7 @@ public struct RequestError: Error, Equatable {
 }
 
 /// Text as it was given: characters, or the tokens themselves.
-enum Text: Decodable {
+enum Text: Decodable, Sendable {
     case string(String)
     case tokens([Token])
 
@@ -68,7 +68,7 @@ enum Text: Decodable {
 }
 
 /// A request line, understood.
-enum Request {
+enum Request: Sendable {
     case generate(GenerateRequest)
     case score(prompt: Text, completions: [Text], priority: Int)
     case tokenize(text: String, addSpecial: Bool)
@@ -77,7 +77,7 @@ enum Request {
     case stats, clearCache, shutdown
 
     /// A `generate` request; what is nil is the service's to choose.
-    struct GenerateRequest {
+    struct GenerateRequest: Sendable {
         var prompt: Text
         var decoder: String?
         var width, chunk, depth: Int?
@@ -139,12 +139,19 @@ private struct Fields {
     /// Fields of the protocol that belong to decoders and prompts which are not there yet.
     static let reserved = ["messages", "suffix", "chunk_at", "alpha", "temperature", "top_k", "top_p", "seed", "n"]
 
+    /// Bytes; an id comes back in every event.
+    static let longestID = 256
+    /// Bytes; every branch keeps its own place in each stop string.
+    static let longestStop = 1024
+    /// Completions of one `score` request.
+    static let mostCompletions = 256
+
     func id() throws -> RequestID? {
         let key = Key("id")
         guard container.contains(key), try !container.decodeNil(forKey: key) else { return nil }
         if let number = try? container.decode(Int.self, forKey: key) { return .integer(number) }
-        if let text = try? container.decode(String.self, forKey: key) { return .string(text) }
-        throw wrong("id", "a string or an integer")
+        if let text = try? container.decode(String.self, forKey: key), text.utf8.count <= Fields.longestID { return .string(text) }
+        throw wrong("id", "a string of up to \(Fields.longestID) bytes or an integer")
     }
 
     func request() throws -> Request {
@@ -158,7 +165,9 @@ private struct Fields {
             guard (one == nil) != (many == nil) else {
                 throw RequestError(.invalidRequest, "give either completion or completions", field: "completion")
             }
-            guard many?.isEmpty != true else { throw RequestError(.invalidRequest, "completions is empty", field: "completions") }
+            guard (1...Fields.mostCompletions).contains(many?.count ?? 1) else {
+                throw RequestError(.invalidRequest, "completions may hold 1 to \(Fields.mostCompletions)", field: "completions")
+            }
             return .score(
                 prompt: try required("prompt", Text.self, "a string or an array of token ids"),
                 completions: many ?? [one].compactMap { $0 }, priority: try priority())
@@ -249,8 +258,8 @@ private struct Fields {
         } else {
             stop = try optional("stop", [String].self, "a string or an array of strings") ?? []
         }
-        guard stop.count <= 64, !stop.contains("") else {
-            throw RequestError(.invalidRequest, "stop may hold up to 64 strings, none of them empty", field: "stop")
+        guard stop.count <= 64, stop.allSatisfy({ (1...Fields.longestStop).contains($0.utf8.count) }) else {
+            throw RequestError(.invalidRequest, "stop may hold up to 64 strings of 1 to \(Fields.longestStop) bytes", field: "stop")
         }
         return stop
     }

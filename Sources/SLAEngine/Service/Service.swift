@@ -59,7 +59,12 @@ public final class Service {
     /// The results of a `score` request, one for each completion.
     private final class Scores {
         var results: [([GeneratedToken], Output.Summary)?]
-        init(count: Int) { results = Array(repeating: nil, count: count) }
+        /// Completions whose result is not there yet.
+        var open: Int
+        init(count: Int) {
+            results = Array(repeating: nil, count: count)
+            open = count
+        }
     }
 
     private var live: [Engine.JobID: Live] = [:]
@@ -79,7 +84,8 @@ public final class Service {
     ///   - recorder: what the session is recorded with.
     ///   - log: what people are told with.
     public init(
-        _ engine: Engine, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true, maximumQueued: Int? = nil, recorder: Recorder? = nil,
+        _ engine: Engine, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true, maximumQueued: Int? = nil,
+        recorder: Recorder? = nil,
         log: @escaping (LogLevel, String) -> Void = { _, _ in }
     ) {
         self.engine = engine
@@ -184,10 +190,9 @@ public final class Service {
                 refuse(
                     nil, number,
                     RequestError(.invalidRequest, "the line is longer than \(LineSource.maximumLine >> 20) MiB; send less in one request"))
-            case .line(let line, let number):
+            case .line(let line, let number, let id, let request):
                 recorder?.request(line, number: number)
                 requests += 1
-                let (id, request) = Request.parse(line)
                 do {
                     try handle(id ?? .integer(number), number, request.get())
                 } catch let error as RequestError {
@@ -409,8 +414,8 @@ public final class Service {
             live[job] = nil
             guard let scores = request.scores else { return }
             scores.results[request.place] = (tokens, summary)
-            let results = scores.results.compactMap { $0 }
-            if results.count == scores.results.count { say(score(request.id, results)) }
+            scores.open -= 1
+            if scores.open == 0 { say(score(request.id, scores.results.compactMap { $0 })) }
         case .failed(let failure):
             live[job] = nil
             endSiblings(request)
