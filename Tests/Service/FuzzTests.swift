@@ -159,7 +159,7 @@ import Testing
     }
 
     @Test func everyLineIsAnsweredOnce() throws {
-        let cases = FuzzCases(inSuite: 4000)
+        let cases = FuzzCases(inSuite: 3000)
         let start = ContinuousClock.now
         var (lines, events, services, cancels, slowest, slowestSeed) = (0, 0, 0, 0, 0.0, UInt64(0))
         var codes: [String: Int] = [:]

@@ -48,6 +48,9 @@ public final class GGUF: Sendable {
         public var count: Int { shape.reduce(1, *) }
     }
 
+    /// Bytes of a key, of a tensor's name, or of a value that is asked for as a string.
+    public static let longestName = 1024
+
     public let bytes: MappedBytes
     public let version: UInt32
     /// Metadata in the file's order.
@@ -74,7 +77,7 @@ public final class GGUF: Sendable {
         var metadata: [(key: String, value: Value)] = []
         var keyIndex: [String: Int] = [:]
         for _ in 0..<keyCount {
-            let key = try reader.string()
+            let key = try reader.name()
             guard keyIndex.updateValue(metadata.count, forKey: key) == nil else { throw ModelError("metadata key \(key) appears twice") }
             metadata.append((key, try reader.value(key: key)))
         }
@@ -90,7 +93,7 @@ public final class GGUF: Sendable {
         var headers: [(name: String, type: TensorType, shape: [Int], byteCount: Int, offset: UInt64)] = []
         var tensorIndex: [String: Int] = [:]
         for _ in 0..<tensorCount {
-            let name = try reader.string()
+            let name = try reader.name()
             guard tensorIndex.updateValue(headers.count, forKey: name) == nil else { throw ModelError("tensor \(name) appears twice") }
             let dimensions = try reader.integer(UInt32.self)
             guard (1...4).contains(dimensions) else { throw ModelError("tensor \(name) has \(dimensions) dimensions; 1 to 4 are possible") }
@@ -198,8 +201,8 @@ public final class GGUF: Sendable {
     public func stringIfPresent(_ key: String) throws -> String? {
         switch value(key) {
         case nil: return nil
-        case .string(let text)?: return text
-        default: throw wrongType(key, "a string")
+        case .string(let text)? where text.utf8.count <= GGUF.longestName: return text
+        default: throw wrongType(key, "a string of up to \(GGUF.longestName) bytes")
         }
     }
 
@@ -300,6 +303,14 @@ private struct ByteReader {
     }
 
     mutating func lengthAndBytes() throws -> Slice<UnsafeRawBufferPointer> { try take(count(minimumSize: 1, of: "bytes in a string")) }
+
+    /// A string that is hashed and compared. Swift brings those into a normal form first, which for a long run of combining marks takes time
+    /// as the square of its length, so a name must be short.
+    mutating func name() throws -> String {
+        let name = try string()
+        guard name.utf8.count <= GGUF.longestName else { throw ModelError("a name is longer than \(GGUF.longestName) bytes") }
+        return name
+    }
 
     mutating func string() throws -> String {
         guard let text = String(validating: try lengthAndBytes(), as: UTF8.self) else { throw ModelError("a name or string is not UTF-8") }

@@ -96,6 +96,9 @@ enum Request: Sendable {
         guard String(validating: line, as: UTF8.self) != nil else {
             return (nil, .failure(RequestError(.invalidJSON, "the line is not UTF-8")))
         }
+        guard hasShortNames(line) else {
+            return (nil, .failure(RequestError(.invalidRequest, "a field name is longer than \(Fields.longestWord) bytes")))
+        }
         do {
             let parsed = try JSONDecoder().decode(ParsedLine.self, from: Data(line))
             return (parsed.id, parsed.request)
@@ -114,6 +117,33 @@ private struct Key: CodingKey {
     init(_ name: String) { stringValue = name }
     init?(stringValue: String) { self.stringValue = stringValue }
     init?(intValue: Int) { nil }
+}
+
+/// Whether no string before a colon is longer than a word.
+///
+/// Strings that are hashed or compared must be short: Swift brings them into a normal form first, and for a long run of combining marks
+/// that takes time as the square of its length.
+private func hasShortNames(_ line: [UInt8]) -> Bool {
+    var start: Int?  // of the string that the scan is in
+    var isEscaped = false
+    var isLong = false  // whether the last string was
+    for (i, byte) in line.enumerated() {
+        if let from = start {
+            if isEscaped {
+                isEscaped = false
+            } else if byte == UInt8(ascii: "\\") {
+                isEscaped = true
+            } else if byte == UInt8(ascii: "\"") {
+                isLong = i - from > Fields.longestWord
+                start = nil
+            }
+        } else if byte == UInt8(ascii: "\"") {
+            start = i + 1
+        } else if byte == UInt8(ascii: ":"), isLong {
+            return false
+        }
+    }
+    return true
 }
 
 /// Decodes a line, keeping the id when the rest turns out to be wrong.
@@ -139,6 +169,8 @@ private struct Fields {
     /// Fields of the protocol that belong to decoders and prompts which are not there yet.
     static let reserved = ["messages", "suffix", "chunk_at", "alpha", "temperature", "top_k", "top_p", "seed", "n"]
 
+    /// Bytes of a field's name, or of a value that is one of a few words.
+    static let longestWord = 64
     /// Bytes; an id comes back in every event.
     static let longestID = 256
     /// Bytes; every branch keeps its own place in each stop string.
@@ -155,7 +187,7 @@ private struct Fields {
     }
 
     func request() throws -> Request {
-        let type = try optional("type", String.self, "a string") ?? "generate"
+        let type = try word("type") ?? "generate"
         switch type {
         case "generate": return .generate(try generate())
         case "score":
@@ -182,7 +214,9 @@ private struct Fields {
         case "cancel":
             try allow("target")
             if let number = try? container.decode(Int.self, forKey: Key("target")) { return .cancel(.integer(number)) }
-            return .cancel(.string(try required("target", String.self, "the id of a running request")))
+            let target = try required("target", String.self, "the id of a running request")
+            guard target.utf8.count <= Fields.longestID else { throw wrong("target", "the id of a running request") }
+            return .cancel(.string(target))
         case "stats":
             try allow()
             return .stats
@@ -207,7 +241,7 @@ private struct Fields {
         try allow(
             "prompt", "decoder", "width", "chunk", "depth", "min_p", "score", "expand", "max_tokens", "stop", "ignore_eos", "deadline_ms",
             "include", "priority")
-        let decoder = try optional("decoder", String.self, "a string")
+        let decoder = try word("decoder")
         if let decoder, decoder != "greedy", decoder != "sla" {
             let known = ["sample", "beam", "best_of", "mcts"].contains(decoder)
             throw RequestError(
@@ -217,7 +251,7 @@ private struct Fields {
                     : "there is no decoder \(decoder); greedy and sla are",
                 field: "decoder")
         }
-        let score = try optional("score", String.self, "a string").map { name in
+        let score = try word("score").map { name in
             guard let score = Search.Score(rawValue: name) else {
                 throw RequestError(
                     .invalidRequest,
@@ -226,13 +260,14 @@ private struct Fields {
             }
             return score
         }
-        if let expand = try optional("expand", String.self, "a string"), expand != "top" {
+        if let expand = try word("expand"), expand != "top" {
             throw RequestError(
                 .invalidRequest, expand == "sample" ? "expand sample is not supported yet; top is" : "expand must be top", field: "expand")
         }
         let deadline = try optional("deadline_ms", Int.self, "an integer")
         guard deadline ?? 0 >= 0 else { throw RequestError(.invalidRequest, "deadline_ms must not be negative", field: "deadline_ms") }
         let include = try optional("include", [String].self, "an array of strings") ?? []
+        guard include.allSatisfy({ $0.utf8.count <= Fields.longestWord }) else { throw wrong("include", "an array of short strings") }
         if let wrong = include.first(where: { $0 != "branches" && $0 != "draft" }) {
             let known = ["top_logprobs", "prompt_tokens"].contains(wrong)
             throw RequestError(
@@ -247,6 +282,13 @@ private struct Fields {
             maxTokens: try optional("max_tokens", Int.self, "an integer") ?? 256, stop: try stop(),
             ignoreEOS: try optional("ignore_eos", Bool.self, "true or false") ?? false, deadline: deadline, include: include,
             priority: try priority())
+    }
+
+    /// A short string.
+    private func word(_ name: String) throws -> String? {
+        guard let word = try optional(name, String.self, "a string") else { return nil }
+        guard word.utf8.count <= Fields.longestWord else { throw wrong(name, "a short string") }
+        return word
     }
 
     private func priority() throws -> Int { try optional("priority", Int.self, "an integer") ?? 0 }
