@@ -113,7 +113,8 @@ class ClientTests(unittest.IsolatedAsyncioTestCase):
         for task in tasks:
             self.assertEqual((await asyncio.wait_for(task, 5))["finish_reason"], "cancelled")
         async with Engine() as engine:
-            score = asyncio.create_task(engine.score(PROMPT, *["7*3=21;21+5=26;26-2=24"] * 1000))
+            answers = [f"{number};" + "7*3=21;21+5=26;26-2=24;" * 5 for number in range(256)]
+            score = asyncio.create_task(engine.score(PROMPT, *answers))
             await asyncio.sleep(0.01)
         with self.assertRaises(EngineError) as caught:
             await asyncio.wait_for(score, 5)
