@@ -461,7 +461,6 @@ final class PagePool {
 
     func address(_ page: Page) -> UnsafeMutableRawPointer { memory[Int(page)] }
     func isShared(_ page: Page) -> Bool { references[Int(page)] > 1 }
-    func isOnlyReference(_ page: Page) -> Bool { references[Int(page)] == 1 }
     func retain(_ page: Page) { references[Int(page)] += 1 }
     func release(_ page: Page) {
         references[Int(page)] -= 1
@@ -539,7 +538,6 @@ final class PrefixCache {
             self.marks = marks
             self.parent = parent
         }
-        var end: Int { start + tokens.count }
         var firstPage: Int { start / PagePool.positions }
     }
 
@@ -552,7 +550,6 @@ final class PrefixCache {
     let pool: PagePool
     private let root: Node
     private var clock = 0
-    private var nodes = 0
     private(set) var evictions = 0
 
     init(pool: PagePool) {
@@ -596,7 +593,6 @@ final class PrefixCache {
                 let leaf = Node(tokens: Array(tokens[count...]), start: count, pages: pages, marks: Array(marks[count...]), parent: node)
                 leaf.lastUse = clock
                 node.children[tokens[count]] = leaf
-                nodes += 1
                 return
             }
             let common = zip(child.tokens, tokens[count...]).prefix { $0 == $1 }.count
@@ -632,7 +628,6 @@ final class PrefixCache {
         upper.lastUse = node.lastUse
         upper.children[lower.tokens[0]] = lower
         parent.children[upper.tokens[0]] = upper
-        nodes += 1
     }
 
     /// A page, at the cost of the least recently used leaves if need be. Throws only when running requests hold every page, which their
@@ -659,7 +654,6 @@ final class PrefixCache {
         guard let oldest, let parent = oldest.parent else { return false }
         for page in oldest.pages { pool.release(page) }
         parent.children[oldest.tokens[0]] = nil
-        nodes -= 1
         evictions += 1
         return true
     }
@@ -673,7 +667,6 @@ final class PrefixCache {
             stack += node.children.values
             node.children = [:]  // a long path must not be freed by recursion
         }
-        nodes = 0
     }
 }
 

