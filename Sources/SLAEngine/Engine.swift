@@ -13,6 +13,7 @@
 
 internal import CSimd
 import Dispatch
+import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -34,6 +35,11 @@ extension UnsafePointer<Float> {
         var vector = Vector.zero
         for lane in 0..<count { vector[lane] = self[index + lane] }
         return vector
+    }
+
+    /// 16 values from `index` on, with zeros from `end` on.
+    @inline(__always) func clampedVector(_ index: Int, _ end: Int) -> Vector {
+        index + 16 <= end ? vector(index) : partialVector(index, max(0, end - index))
     }
 }
 
@@ -102,22 +108,107 @@ final class FloatBuffer {
     deinit { base.deallocate() }
 }
 
-/// Splits work over threads. How it is split never changes a result: every output is computed by one thread in one order.
-struct Team: Sendable {
+/// Threads that share the work of one caller. How it is split never changes a result: every output is computed by one thread in one order.
+///
+/// Work is cut in pieces that whoever is free takes next, the caller too: a thread that the machine does not run at the moment delays nobody
+/// but the piece it holds. Between two calls the threads look for work for some microseconds, then sleep.
+final class Team: Sendable {
     let threads: Int
+    private let board = Board()
 
-    /// Calls `body` with ranges that cover `0..<count`, one to a thread; on the caller's thread alone when `cost` (multiply-adds of the
-    /// whole) is less than waking another thread is worth.
+    init(threads: Int) { self.threads = max(1, threads) }
+
+    deinit { board.dismiss() }
+
+    /// Calls `body` with ranges that cover `0..<count`; on the caller's thread alone when `cost` (multiply-adds of the whole) is less than
+    /// waking another thread is worth. One caller at a time.
     func share(_ count: Int, cost: Int, _ body: (Range<Int>) -> Void) {
-        let parts = min(threads, count)
-        guard parts > 1, cost > 1 << 17 else {
+        // Several pieces a thread, so that none waits long for the slowest.
+        let pieces = min(count, threads * (cost > 1 << 21 ? 8 : 2))
+        guard threads > 1, pieces > 1, cost > 1 << 15 else {
             if count > 0 { body(0..<count) }
             return
         }
         withoutActuallyEscaping(body) { body in
-            nonisolated(unsafe) let body = body
-            DispatchQueue.concurrentPerform(iterations: parts) { part in
-                body(part * count / parts..<(part + 1) * count / parts)
+            board.post(pieces: pieces, helpers: threads - 1) { piece in body(piece * count / pieces..<(piece + 1) * count / pieces) }
+        }
+    }
+
+    /// Where work is posted, and what the threads keep of the team.
+    private final class Board: @unchecked Sendable {
+        /// Pieces that nobody has taken, and the number of the post above them: a late thread cannot take a piece of an older post.
+        private let open = Atomic<UInt64>(0)
+        /// Pieces that are not done.
+        private let unfinished = Atomic<Int>(0)
+        private let sleepers = Atomic<Int>(0)
+        private let isDismissed = Atomic<Bool>(false)
+        private let alarm = DispatchSemaphore(value: 0)
+        /// Written before a post, read by those who have taken a piece of it, so never both at once.
+        private var work: ((Int) -> Void)?
+        private var helpers = 0
+
+        func post(pieces: Int, helpers wanted: Int, _ work: @escaping (Int) -> Void) {
+            while helpers < wanted {
+                helpers += 1
+                DispatchQueue(label: "sla.team", qos: .userInitiated).async { self.help() }
+            }
+            self.work = work
+            unfinished.store(pieces, ordering: .relaxed)
+            let number = (open.load(ordering: .relaxed) >> 32) &+ 1
+            open.store(number << 32 | UInt64(pieces), ordering: .sequentiallyConsistent)
+            wake()
+            while takePiece() {}
+            var looks = 0
+            while unfinished.load(ordering: .acquiring) > 0 {
+                looks += 1
+                if looks > 1 << 14 { sched_yield() } else { simd_pause() }
+            }
+            self.work = nil
+        }
+
+        func dismiss() {
+            isDismissed.store(true, ordering: .sequentiallyConsistent)
+            wake()
+        }
+
+        private func wake() {
+            guard sleepers.load(ordering: .sequentiallyConsistent) > 0 else { return }
+            for _ in 0..<sleepers.exchange(0, ordering: .sequentiallyConsistent) { alarm.signal() }
+        }
+
+        /// Does one piece, if there is one.
+        private func takePiece() -> Bool {
+            var seen = open.load(ordering: .sequentiallyConsistent)
+            while true {
+                let left = seen & 0xffff_ffff
+                guard left > 0 else { return false }
+                let (isMine, now) = open.compareExchange(expected: seen, desired: seen - 1, ordering: .acquiringAndReleasing)
+                if isMine {
+                    work?(Int(left) - 1)
+                    unfinished.subtract(1, ordering: .releasing)
+                    return true
+                }
+                seen = now
+            }
+        }
+
+        private func help() {
+            var looks = 0
+            while !isDismissed.load(ordering: .sequentiallyConsistent) {
+                if takePiece() {
+                    looks = 0
+                } else if looks < 1 << 12 {
+                    looks += 1
+                    simd_pause()
+                } else {
+                    // Who posts after this count sees it; what was posted before it is seen here.
+                    sleepers.add(1, ordering: .sequentiallyConsistent)
+                    looks = 0
+                    if open.load(ordering: .sequentiallyConsistent) & 0xffff_ffff == 0, !isDismissed.load(ordering: .sequentiallyConsistent)
+                    {
+                        alarm.wait()
+                    }
+                }
             }
         }
     }
@@ -125,125 +216,158 @@ struct Team: Sendable {
 
 // MARK: - 2. Matrix kernels
 
-/// The inputs of a matrix product: `[rows, columns]` floats, and for quantized weights the same rounded to 8 bits.
+/// Sums of one, four or eight inputs, kept in registers: they share each weight that is read. Every input is summed as if it were alone.
+protocol Tile<Element> {
+    associatedtype Element
+    static var inputs: Int { get }
+    init(_ start: (_ input: Int) -> Element)
+    subscript(_ input: Int) -> Element { get }
+    mutating func update(_ change: (_ input: Int, inout Element) -> Void)
+}
+
+struct One<Element>: Tile {
+    static var inputs: Int { 1 }
+    private var a: Element
+    @inline(__always) init(_ start: (Int) -> Element) { a = start(0) }
+    @inline(__always) subscript(_ input: Int) -> Element { a }
+    @inline(__always) mutating func update(_ change: (Int, inout Element) -> Void) { change(0, &a) }
+}
+
+struct Four<Element>: Tile {
+    static var inputs: Int { 4 }
+    private var a, b, c, d: Element
+    @inline(__always) init(_ start: (Int) -> Element) { (a, b, c, d) = (start(0), start(1), start(2), start(3)) }
+    @inline(__always) subscript(_ input: Int) -> Element { input == 0 ? a : input == 1 ? b : input == 2 ? c : d }
+    @inline(__always) mutating func update(_ change: (Int, inout Element) -> Void) {
+        change(0, &a)
+        change(1, &b)
+        change(2, &c)
+        change(3, &d)
+    }
+}
+
+struct Eight<Element>: Tile {
+    static var inputs: Int { 8 }
+    private var low, high: Four<Element>
+    @inline(__always) init(_ start: (Int) -> Element) { (low, high) = (Four(start), Four { start($0 + 4) }) }
+    @inline(__always) subscript(_ input: Int) -> Element { input < 4 ? low[input] : high[input - 4] }
+    @inline(__always) mutating func update(_ change: (Int, inout Element) -> Void) {
+        low.update(change)
+        high.update { change($0 + 4, &$1) }
+    }
+}
+
+extension Tile<Vector> {
+    @inline(__always) init() { self.init { _ in Vector.zero } }
+    /// self[i] += w · x(i), rounded once.
+    @inline(__always) mutating func add(_ w: Vector, _ x: (_ input: Int) -> Vector) { update { i, sum in sum = simd_fma(w, x(i), sum) } }
+}
+
+/// The inputs of matrix products, `[rows, columns]` floats, as the kernels read them: in panels of eight, four or one, in which the inputs of a
+/// panel lie beside each other.
 ///
-/// Every 32 values share a scale, max |x| / 127. They are kept in strips of 64 values, each as the kernel reads it: 64 signed codes, 16
-/// sums of 4 codes (what a weight code's offset is multiplied with), 16 scales (lane i for the codes 4i…4i+3).
+/// For plain weights a panel of n is `[columns, n]` floats. For quantized weights every 32 values of an input are rounded to 8 bits with one scale,
+/// max |x| / 127, and the panel is one record for every such run: codes `[n, 32]`, scales `[n]`, and less the sums of the codes of the run, of its
+/// first half and of its second, `[n]` each: what a weight code's offset is multiplied with.
 final class Activations {
-    static let stripBytes = 192
-    private(set) var floats: UnsafePointer<Float>
+    /// Bytes of an input's share in a record.
+    static let runBytes = 48
+
     private(set) var rows = 0
     private(set) var columns = 0
-    private var strips: UnsafeMutableRawPointer
-    private var capacity: Int
+    private var source: UnsafePointer<Float>
+    private var plain = FloatBuffer(1)
+    private var quantized = FloatBuffer(1)
+    private var plainCapacity = 1
+    private var quantizedCapacity = 1
+    private var isPlain = false
     private var isQuantized = false
 
-    init() {
-        capacity = 0
-        strips = .allocate(byteCount: 64, alignment: 64)
-        floats = UnsafePointer(strips.assumingMemoryBound(to: Float.self))
-    }
+    init() { source = UnsafePointer(plain.base) }
 
-    deinit { strips.deallocate() }
-
-    /// Points at `rows` rows of `columns` floats, one after another.
-    func set(_ floats: Floats, rows: Int, columns: Int) {
-        self.floats = UnsafePointer(floats)
+    /// Takes `rows` rows of `columns` floats, one after another, which must stay until the products are done.
+    func set(_ source: Floats, rows: Int, columns: Int) {
+        self.source = UnsafePointer(source)
         self.rows = rows
         self.columns = columns
+        isPlain = false
         isQuantized = false
     }
 
-    var stripsPerRow: Int { (columns + 63) / 64 }
+    /// The panels: eights, then a four, then ones.
+    var panels: Int { rows / 8 + rows % 8 / 4 + rows % 4 }
+    /// The first input of a panel, and how many it has.
+    @inline(__always) func panel(_ index: Int) -> (first: Int, inputs: Int) {
+        let eights = rows / 8
+        if index < eights { return (8 * index, 8) }
+        if rows % 8 >= 4 { return index == eights ? (8 * eights, 4) : (8 * eights + 3 + index - eights, 1) }
+        return (8 * eights + index - eights, 1)
+    }
 
-    func quantizedRow(_ row: Int) -> UnsafeRawPointer { UnsafeRawPointer(strips + row * stripsPerRow * Activations.stripBytes) }
+    func plainPanel(_ first: Int, _ inputs: Int) -> UnsafePointer<Float> {
+        inputs == 1 ? source + first * columns : UnsafePointer(plain.base + first * columns)
+    }
+    func quantizedPanel(_ first: Int) -> UnsafeRawPointer {
+        UnsafeRawPointer(quantized.base) + first * (columns / 32) * Activations.runBytes
+    }
+
+    /// Lays out the panels of floats, once for all the matrices that read them.
+    func interleave(_ team: Team) {
+        guard !isPlain else { return }
+        isPlain = true
+        if rows * columns > plainCapacity {
+            plainCapacity = rows * columns
+            plain = FloatBuffer(plainCapacity)
+        }
+        team.share(panels, cost: 2 * rows * columns) { range in
+            for index in range {
+                let (first, inputs) = panel(index)
+                guard inputs > 1 else { continue }
+                let target = plain.base + first * columns
+                for i in 0..<inputs {
+                    let row = source + (first + i) * columns
+                    for c in 0..<columns { target[c * inputs + i] = row[c] }
+                }
+            }
+        }
+    }
 
     /// Rounds the rows to 8 bits, once for all the matrices that read them.
     func quantize(_ team: Team) {
         guard !isQuantized else { return }
         isQuantized = true
-        let needed = rows * stripsPerRow * Activations.stripBytes
-        if needed > capacity {
-            strips.deallocate()
-            strips = .allocate(byteCount: needed, alignment: 64)
-            capacity = needed
+        let needed = rows * (columns / 32) * Activations.runBytes / 4
+        if needed > quantizedCapacity {
+            quantizedCapacity = needed
+            quantized = FloatBuffer(needed)
         }
-        team.share(rows, cost: 4 * rows * columns) { range in
-            for row in range { self.quantize(row: row) }
-        }
-    }
-
-    private func quantize(row: Int) {
-        let source = floats + row * columns
-        for strip in 0..<stripsPerRow {
-            let target = strips + (row * stripsPerRow + strip) * Activations.stripBytes
-            let codes = target.assumingMemoryBound(to: Int8.self)
-            let scales = (target + 128).assumingMemoryBound(to: Float.self)
-            for half in 0..<2 {
-                let start = 64 * strip + 32 * half
-                let low = source.clampedVector(start, columns)
-                let high = source.clampedVector(start + 16, columns)
-                let largest = simd_max(simd_max(low, -low), simd_max(high, -high)).largest
-                // Nothing is added but to what is no number: that must not get lost in the rounding.
-                let scale = largest / 127 + ((low + high) * 0).total
-                let inverse = largest > 0x1p-100 && largest.isFinite ? 127 / largest : 0
-                simd_store_i8(codes + 32 * half, low * inverse)
-                simd_store_i8(codes + 32 * half + 16, high * inverse)
-                for lane in 0..<8 { scales[8 * half + lane] = scale }
+        team.share(panels, cost: 4 * rows * columns) { range in
+            for index in range {
+                let (first, inputs) = panel(index)
+                for i in 0..<inputs { quantize(first + i, i, of: inputs, UnsafeMutableRawPointer(mutating: quantizedPanel(first))) }
             }
-            let sums = simd_dot4(SIMD64(repeating: 1), target.load(as: SIMD64<Int8>.self))
-            (target + 64).storeBytes(of: sums, as: SIMD16<Int32>.self)
         }
     }
-}
 
-extension UnsafePointer<Float> {
-    /// 16 values from `index` on, with zeros from `end` on.
-    @inline(__always) func clampedVector(_ index: Int, _ end: Int) -> Vector {
-        index + 16 <= end ? vector(index) : partialVector(index, max(0, end - index))
-    }
-}
-
-/// Running sums of one, four or eight columns, kept in registers: they share each weight that is read. Every column is summed as if it were
-/// alone.
-protocol Tile {
-    static var columns: Int { get }
-    init(_ start: (_ column: Int) -> Vector)
-    subscript(_ column: Int) -> Vector { get }
-    /// self[i] += w · x(i), rounded once.
-    mutating func add(_ w: Vector, _ x: (_ column: Int) -> Vector)
-}
-extension Tile {
-    @inline(__always) init() { self.init { _ in Vector.zero } }
-}
-struct One: Tile {
-    static let columns = 1
-    private var a: Vector
-    @inline(__always) init(_ start: (Int) -> Vector) { a = start(0) }
-    @inline(__always) subscript(_ column: Int) -> Vector { a }
-    @inline(__always) mutating func add(_ w: Vector, _ x: (Int) -> Vector) { a = simd_fma(w, x(0), a) }
-}
-struct Four: Tile {
-    static let columns = 4
-    private var a, b, c, d: Vector
-    @inline(__always) init(_ start: (Int) -> Vector) { (a, b, c, d) = (start(0), start(1), start(2), start(3)) }
-    @inline(__always) subscript(_ column: Int) -> Vector { column == 0 ? a : column == 1 ? b : column == 2 ? c : d }
-    @inline(__always) mutating func add(_ w: Vector, _ x: (Int) -> Vector) {
-        a = simd_fma(w, x(0), a)
-        b = simd_fma(w, x(1), b)
-        c = simd_fma(w, x(2), c)
-        d = simd_fma(w, x(3), d)
-    }
-}
-
-struct Eight: Tile {
-    static let columns = 8
-    private var low, high: Four
-    @inline(__always) init(_ start: (Int) -> Vector) { (low, high) = (Four(start), Four { start($0 + 4) }) }
-    @inline(__always) subscript(_ column: Int) -> Vector { column < 4 ? low[column] : high[column - 4] }
-    @inline(__always) mutating func add(_ w: Vector, _ x: (Int) -> Vector) {
-        low.add(w, x)
-        high.add(w) { x($0 + 4) }
+    private func quantize(_ row: Int, _ i: Int, of inputs: Int, _ panel: UnsafeMutableRawPointer) {
+        for run in 0..<columns / 32 {
+            let record = panel + run * inputs * Activations.runBytes
+            let low = source.vector(row * columns + 32 * run)
+            let high = source.vector(row * columns + 32 * run + 16)
+            let largest = simd_max(simd_max(low, -low), simd_max(high, -high)).largest
+            // Nothing is added but to what is no number: that must not get lost in the rounding.
+            let scale = largest / 127 + ((low + high) * 0).total
+            let inverse = largest > 0x1p-100 && largest.isFinite ? 127 / largest : 0
+            let codes = record + 32 * i
+            let first = simd_store_i8(codes, low * inverse)
+            let second = simd_store_i8(codes + 16, high * inverse)
+            let scales = (record + 32 * inputs + 4 * i).assumingMemoryBound(to: Float.self)
+            let sums = (record + 36 * inputs + 4 * i).assumingMemoryBound(to: Int32.self)
+            scales[0] = scale
+            sums[0] = -first - second
+            sums[inputs] = -first
+            sums[2 * inputs] = -second
+        }
     }
 }
 
@@ -265,128 +389,134 @@ enum BF16: NumberFormat {
     @inline(__always) static func vector(_ address: UnsafeRawPointer) -> Vector { simd_load_bf16(address) }
 }
 
-extension Matrix {
+extension PackedMatrix {
     /// output[i, o] = Σ_c self[o, c] · input[i, c], for all rows i of `input` and o of the matrix; `output` is `[input.rows, rows]`.
+    func multiply(_ input: Activations, into output: Floats, _ team: Team) { PackedMatrix.multiply(input, [(self, output)], team) }
+
+    /// Several products of the same inputs, shared over the threads together.
     ///
-    /// Plain numbers are multiplied as they are, in 32 bits. Quantized weights meet activations of 8 bits: the products of four
-    /// neighbours are added as whole numbers, then scaled and added lane by lane.
-    func multiply(_ input: Activations, into output: Floats, _ team: Team) {
-        precondition(input.columns == columns)
-        switch format {
-        case .f32: multiply(F32.self, input, output, team)
-        case .f16: multiply(F16.self, input, output, team)
-        case .bf16: multiply(BF16.self, input, output, team)
-        case .q8_0: multiply(Q8_0.self, input, output, team)
-        case .q4_0: multiply(Q4_0.self, input, output, team)
-        case .q4_K: multiply(Q4_K.self, input, output, team)
-        case .q6_K: multiply(Q6_K.self, input, output, team)
+    /// Plain numbers are multiplied as they are, in 32 bits, and added up 256 columns at a time. Quantized weights meet activations of 8 bits:
+    /// the products of a run of columns that share their scales are added as whole numbers, then scaled and added to the runs before.
+    static func multiply(_ input: Activations, _ products: [(matrix: PackedMatrix, output: Floats)], _ team: Team) {
+        for (matrix, _) in products {
+            precondition(input.columns == matrix.columns)
+            if matrix.format.isPlain { input.interleave(team) } else { input.quantize(team) }
+        }
+        let cost = products.reduce(0) { $0 + $1.matrix.rows * input.columns * input.rows / ($1.matrix.format.isPlain ? 1 : 4) }
+        team.share(products.reduce(0) { $0 + $1.matrix.tiles }, cost: cost) { range in
+            var start = 0
+            for (matrix, output) in products {
+                matrix.multiply(input, output, tiles: range.clamped(to: start..<start + matrix.tiles), from: start)
+                start += matrix.tiles
+            }
         }
     }
 
-    private func multiply<Format: NumberFormat>(_: Format.Type, _ input: Activations, _ output: Floats, _ team: Team) {
-        team.share(rows, cost: rows * columns * input.rows) { range in
-            self.inBlocks(
-                range, input.rows,
-                // Two sums for each of eight inputs would not fit the registers.
-                eight: { row, i in
-                    self.dot(Four.self, Format.self, row: row, input, i, output)
-                    self.dot(Four.self, Format.self, row: row, input, i + 4, output)
-                },
-                four: { self.dot(Four.self, Format.self, row: $0, input, $1, output) },
-                one: { self.dot(One.self, Format.self, row: $0, input, $1, output) })
+    private func multiply(_ input: Activations, _ output: Floats, tiles range: Range<Int>, from start: Int) {
+        for tile in range where tile >= start {
+            switch format {
+            case .f32: multiply(F32.self, input, tile - start, output)
+            case .f16: multiply(F16.self, input, tile - start, output)
+            case .bf16: multiply(BF16.self, input, tile - start, output)
+            case .q8_0: multiply(Q8_0.self, input, tile - start, output)
+            case .q4_0: multiply(Q4_0.self, input, tile - start, output)
+            case .q4_1: multiply(Q4_1.self, input, tile - start, output)
+            case .q5_0: multiply(Q5_0.self, input, tile - start, output)
+            case .q5_1: multiply(Q5_1.self, input, tile - start, output)
+            case .q2_K: multiply(Q2_K.self, input, tile - start, output)
+            case .q3_K: multiply(Q3_K.self, input, tile - start, output)
+            case .q4_K: multiply(Q4_K.self, input, tile - start, output)
+            case .q5_K: multiply(Q5_K.self, input, tile - start, output)
+            case .q6_K: multiply(Q6_K.self, input, tile - start, output)
+            case .iq4_nl: multiply(IQ4_NL.self, input, tile - start, output)
+            case .iq4_xs: multiply(IQ4_XS.self, input, tile - start, output)
+            }
         }
     }
 
-    private func multiply<Format: BlockFormat>(_: Format.Type, _ input: Activations, _ output: Floats, _ team: Team) {
-        input.quantize(team)
-        team.share(rows, cost: rows * columns * input.rows / 4) { range in
-            self.inBlocks(
-                range, input.rows,
-                eight: { self.dot(Eight.self, Format.self, row: $0, input, $1, output) },
-                four: { self.dot(Four.self, Format.self, row: $0, input, $1, output) },
-                one: { self.dot(One.self, Format.self, row: $0, input, $1, output) })
+    private func multiply<Format: NumberFormat>(_: Format.Type, _ input: Activations, _ tile: Int, _ output: Floats) {
+        for panel in 0..<input.panels {
+            let (first, inputs) = input.panel(panel)
+            let x = input.plainPanel(first, inputs)
+            switch inputs {
+            case 8: sum(Eight<Vector>.self, Format.self, tile, x, first, output)
+            case 4: sum(Four<Vector>.self, Format.self, tile, x, first, output)
+            default: sum(One<Vector>.self, Format.self, tile, x, first, output)
+            }
         }
     }
 
-    /// Visits every row with every input, eight or four inputs at a time as far as they go, so that a block of weights stays in the cache.
-    @inline(__always) private func inBlocks(
-        _ range: Range<Int>, _ inputs: Int, eight: (_ row: Int, _ input: Int) -> Void, four: (_ row: Int, _ input: Int) -> Void,
-        one: (_ row: Int, _ input: Int) -> Void
+    private func multiply<Format: BlockFormat>(_: Format.Type, _ input: Activations, _ tile: Int, _ output: Floats) {
+        for panel in 0..<input.panels {
+            let (first, inputs) = input.panel(panel)
+            let x = input.quantizedPanel(first)
+            switch inputs {
+            case 8: sum(Eight<Vector>.self, Eight<SIMD16<Int32>>.self, Format.self, tile, x, first, output)
+            case 4: sum(Four<Vector>.self, Four<SIMD16<Int32>>.self, Format.self, tile, x, first, output)
+            default: sum(One<Vector>.self, One<SIMD16<Int32>>.self, Format.self, tile, x, first, output)
+            }
+        }
+    }
+
+    /// 16 rows of plain numbers by a panel.
+    @inline(__always) private func sum<Sums: Tile<Vector>, Format: NumberFormat>(
+        _: Sums.Type, _: Format.Type, _ tile: Int, _ x: UnsafePointer<Float>, _ first: Int, _ output: Floats
     ) {
-        for block in Swift.stride(from: range.lowerBound, to: range.upperBound, by: 16) {
-            let rows = block..<min(block + 16, range.upperBound)
-            var i = 0
-            while i + 8 <= inputs {
-                for row in rows { eight(row, i) }
-                i += 8
+        let weights = address(tile)
+        let n = Sums.inputs
+        var sum = Sums()
+        for start in stride(from: 0, to: columns, by: 256) {
+            var part = Sums()
+            for c in start..<min(start + 256, columns) {
+                part.add(Format.vector(weights + 16 * Format.bytes * c)) { Vector(repeating: x[c * n + $0]) }
             }
-            if i + 4 <= inputs {
-                for row in rows { four(row, i) }
-                i += 4
-            }
-            while i < inputs {
-                for row in rows { one(row, i) }
-                i += 1
-            }
+            sum.update { i, sum in sum += part[i] }
         }
+        store(sum, tile, first, output)
     }
 
-    /// One row of plain numbers by one or four inputs from `first` on. Even vectors of 16 are added to one sum, odd ones to another, then
-    /// both.
-    @inline(__always) private func dot<Columns: Tile, Format: NumberFormat>(
-        _: Columns.Type, _: Format.Type, row: Int, _ input: Activations, _ first: Int, _ output: Floats
+    /// 16 rows of blocks by a panel.
+    @inline(__always) private func sum<Sums: Tile<Vector>, Dots: Tile<SIMD16<Int32>>, Format: BlockFormat>(
+        _: Sums.Type, _: Dots.Type, _: Format.Type, _ tile: Int, _ x: UnsafeRawPointer, _ first: Int, _ output: Floats
     ) {
-        let weights = base + row * stride
-        let x = input.floats + first * columns
-        let columns = self.columns
-        var even = Columns()
-        var odd = Columns()
-        var c = 0
-        while c + 32 <= columns {
-            even.add(Format.vector(weights + c * Format.bytes)) { x.vector($0 * columns + c) }
-            odd.add(Format.vector(weights + (c + 16) * Format.bytes)) { x.vector($0 * columns + c + 16) }
-            c += 32
-        }
-        if c + 16 <= columns {
-            even.add(Format.vector(weights + c * Format.bytes)) { x.vector($0 * columns + c) }
-            c += 16
-            if c < columns { odd.add(tail(Format.self, weights, c)) { x.partialVector($0 * columns + c, columns - c) } }
-        } else if c < columns {
-            even.add(tail(Format.self, weights, c)) { x.partialVector($0 * columns + c, columns - c) }
-        }
-        for i in 0..<Columns.columns { output[(first + i) * rows + row] = (even[i] + odd[i]).total }
-    }
-
-    /// The last values of a row from column `c` on, then zeros: the kernel never reads behind the matrix.
-    private func tail<Format: NumberFormat>(_: Format.Type, _ weights: UnsafeRawPointer, _ c: Int) -> Vector {
-        var room = SIMD64<UInt8>.zero
-        return withUnsafeMutableBytes(of: &room) { room in
-            room.copyMemory(from: UnsafeRawBufferPointer(start: weights + c * Format.bytes, count: (columns - c) * Format.bytes))
-            return Format.vector(UnsafeRawPointer(room.baseAddress.unsafelyUnwrapped))
-        }
-    }
-
-    /// One row of blocks by one, four or eight inputs from `first` on, strip after strip.
-    @inline(__always) private func dot<Columns: Tile, Format: BlockFormat>(
-        _: Columns.Type, _: Format.Type, row: Int, _ input: Activations, _ first: Int, _ output: Floats
-    ) {
-        let weights = base + row * stride
-        let x = input.quantizedRow(first)
-        let strips = input.stripsPerRow
-        let rowBytes = strips * Activations.stripBytes
-        var sum = Columns()
-        for s in 0..<strips {
-            let strip = Format.strip(weights, s, half: s == strips - 1 && columns % 64 != 0)
-            let y = x + s * Activations.stripBytes
-            @inline(__always) func sums(_ i: Int) -> SIMD16<Int32> { (y + i * rowBytes).load(fromByteOffset: 64, as: SIMD16<Int32>.self) }
-            @inline(__always) func scale(_ i: Int) -> Vector { (y + i * rowBytes).load(fromByteOffset: 128, as: Vector.self) }
-            sum.add(strip.scale) { i in
-                let codes = (y + i * rowBytes).load(as: SIMD64<Int8>.self)
-                return simd_float(simd_dot4(strip.codes, codes) &- sums(i) &* Format.offset) * scale(i)
+        let codes = address(tile)
+        let scales = codes + columns / 32 * Format.runBytes
+        let n = Sums.inputs
+        let group = Format.group ?? 32
+        var sum = Sums()
+        for run in 0..<columns / 32 {
+            let weights = codes + run * Format.runBytes
+            let record = x + run * n * Activations.runBytes
+            for part in 0..<32 / group {
+                // Less the sums of the activations' codes that meet the group, whole or by halves.
+                let sums = record + (group == 32 ? 36 : 40 + 4 * part) * n
+                var dots = Dots { i in
+                    if Format.offset == 0 { return SIMD16<Int32>.zero }
+                    return SIMD16(repeating: sums.load(fromByteOffset: 4 * i, as: Int32.self)) &* Format.offset
+                }
+                for quad in part * group / 4..<(part + 1) * group / 4 {
+                    let w = Format.quad(weights, quad)
+                    dots.update { i, dot in dot = simd_add_dot4(dot, w, simd_four_bytes(record + 32 * i + 4 * quad)) }
+                }
+                let (scale, minimum) = Format.factors(scales, run, part)
+                sum.update { i, sum in
+                    let unit = (record + 32 * n).load(fromByteOffset: 4 * i, as: Float.self)
+                    sum = simd_fma(simd_float(dots[i]), scale * unit, sum)
+                    if Format.hasMinimum {
+                        sum = simd_fma(minimum, Vector(repeating: Float(sums.load(fromByteOffset: 4 * i, as: Int32.self)) * unit), sum)
+                    }
+                }
             }
-            if Format.hasMinimum { sum.add(-strip.minimum) { i in simd_float(sums(i)) * scale(i) } }
         }
-        for i in 0..<Columns.columns { output[(first + i) * rows + row] = sum[i].total }
+        store(sum, tile, first, output)
+    }
+
+    @inline(__always) private func store<Sums: Tile<Vector>>(_ sum: Sums, _ tile: Int, _ first: Int, _ output: Floats) {
+        let row = 16 * tile
+        for i in 0..<Sums.inputs {
+            let target = output + (first + i) * rows + row
+            if row + 16 <= rows { target.store(sum[i], 0) } else { for lane in 0..<rows - row { target[lane] = sum[i][lane] } }
+        }
     }
 }
 
@@ -682,10 +812,15 @@ extension F32: CacheFormat {
     @inline(__always) static func store(_ x: Float, _ address: UnsafeMutableRawPointer) { address.storeBytes(of: x, as: Float.self) }
 }
 extension F16: CacheFormat {
-    // Numbers beyond the range of half precision become its largest, so that one of them cannot turn a whole head into NaN.
+    // Numbers beyond the range of half precision become its largest, so that one of them cannot turn a whole head into NaN. What is infinite
+    // already stays so: it comes of a broken model, which must not pass for a sound one.
     @inline(__always) static func store(_ x: Vector, _ address: UnsafeMutableRawPointer) {
         let limit = Vector(repeating: 65504)
-        simd_store_f16(address, x.replacing(with: limit, where: x .> limit).replacing(with: -limit, where: x .< -limit))
+        let infinity = Vector(repeating: .infinity)
+        simd_store_f16(
+            address,
+            x.replacing(with: limit, where: (x .> limit) .& (x .< infinity)).replacing(
+                with: -limit, where: (x .< -limit) .& (x .> -infinity)))
     }
     @inline(__always) static func store(_ x: Float, _ address: UnsafeMutableRawPointer) {
         var room = (SIMD16<UInt16>.zero)
@@ -799,17 +934,17 @@ struct AttentionKernel<Format: CacheFormat> {
                         start(query), isFour ? start(query + 1) : 0, isFour ? start(query + 2) : 0, isFour ? start(query + 3) : 0)
                     let scores = weights + query * positions
                     if isFour {
-                        score(Four.self, queries, places, keyBlock, scores)
+                        score(Four<Vector>.self, queries, places, keyBlock, scores)
                     } else {
-                        score(One.self, queries, places, keyBlock, scores)
+                        score(One<Vector>.self, queries, places, keyBlock, scores)
                     }
                     for i in 0..<(isFour ? 4 : 1) {
                         weigh(query + i, seen, scale, maxima, sums, scores + i * positions, output + places[i])
                     }
                     if isFour {
-                        gather(Four.self, scores, seen, valueBlock, output, places)
+                        gather(Four<Vector>.self, scores, seen, valueBlock, output, places)
                     } else {
-                        gather(One.self, scores, seen, valueBlock, output, places)
+                        gather(One<Vector>.self, scores, seen, valueBlock, output, places)
                     }
                     query += isFour ? 4 : 1
                 }
@@ -831,7 +966,7 @@ struct AttentionKernel<Format: CacheFormat> {
     }
 
     /// scores = the dot products of queries with a page's 32 keys: each adds up along the head's width in order.
-    @inline(__always) private func score<Queries: Tile>(
+    @inline(__always) private func score<Queries: Tile<Vector>>(
         _: Queries.Type, _ queries: Floats, _ places: Places, _ keys: UnsafeRawPointer, _ scores: Floats
     ) {
         var low = Queries()
@@ -841,7 +976,7 @@ struct AttentionKernel<Format: CacheFormat> {
             low.add(Format.vector(key)) { Vector(repeating: queries[places[$0] + d]) }
             high.add(Format.vector(key + 16 * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
         }
-        for i in 0..<Queries.columns {
+        for i in 0..<Queries.inputs {
             scores.store(low[i], 32 * i)
             scores.store(high[i], 32 * i + 16)
         }
@@ -875,7 +1010,7 @@ struct AttentionKernel<Format: CacheFormat> {
     }
 
     /// output += Σ weight · value over the page's first `seen` tokens, in order.
-    @inline(__always) private func gather<Queries: Tile>(
+    @inline(__always) private func gather<Queries: Tile<Vector>>(
         _: Queries.Type, _ weights: Floats, _ seen: Int, _ values: UnsafeRawPointer, _ output: Floats, _ places: Places
     ) {
         for d in stride(from: 0, to: shape.headWidth, by: 16) {
@@ -885,7 +1020,7 @@ struct AttentionKernel<Format: CacheFormat> {
                 sum.add(Format.vector(value)) { Vector(repeating: weights[32 * $0 + t]) }
                 value += shape.headWidth * Format.bytes
             }
-            for i in 0..<Queries.columns { output.store(sum[i], places[i] + d) }
+            for i in 0..<Queries.inputs { output.store(sum[i], places[i] + d) }
         }
     }
 }
@@ -1012,9 +1147,7 @@ final class Transformer {
             // Attention: queries, keys and values of the normed stream, [n, heads or kvHeads, headWidth].
             normalize(x.base, layer.attentionNorm, rows: n, into: y.base)
             input.set(y.base, rows: n, columns: width)
-            layer.query.multiply(input, into: q.base, team)
-            layer.key.multiply(input, into: k.base, team)
-            layer.value.multiply(input, into: v.base, team)
+            PackedMatrix.multiply(input, [(layer.query, q.base), (layer.key, k.base), (layer.value, v.base)], team)
             addBias(layer.queryBias, to: q.base, rows: n)
             addBias(layer.keyBias, to: k.base, rows: n)
             addBias(layer.valueBias, to: v.base, rows: n)
@@ -1033,8 +1166,7 @@ final class Transformer {
             // Feed-forward: down(silu(gate) · up), [n, feedForward] inside.
             normalize(x.base, layer.feedForwardNorm, rows: n, into: y.base)
             input.set(y.base, rows: n, columns: width)
-            layer.gate.multiply(input, into: gate.base, team)
-            layer.up.multiply(input, into: up.base, team)
+            PackedMatrix.multiply(input, [(layer.gate, gate.base), (layer.up, up.base)], team)
             team.share(n, cost: 32 * n * shape.feedForward) { range in
                 for i in range {
                     silu(self.gate.base + i * shape.feedForward, times: self.up.base + i * shape.feedForward, count: shape.feedForward)

@@ -9,6 +9,8 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 #define SLA_WORD static inline __attribute__((always_inline, unused))
@@ -69,10 +71,10 @@ SLA_WORD sla_f32x16 simd_load_bf16(const void *from) {
     return (sla_f32x16)(__builtin_convertvector(bits, u32x16) << 16);
 }
 
-/// Lane i: the exact sum of w[4i…4i+3] · a[4i…4i+3]; unsigned weight codes by signed activations.
-SLA_WORD sla_i32x16 simd_dot4(sla_u8x64 w, sla_i8x64 a) {
+/// Lane i: sum[i] + the sum of w[4i…4i+3] · a[4i…4i+3], exactly; unsigned weight codes by signed activations.
+SLA_WORD sla_i32x16 simd_add_dot4(sla_i32x16 start, sla_u8x64 w, sla_i8x64 a) {
 #if defined(__AVX512VNNI__) && !defined(SLA_PLAIN)
-    return (sla_i32x16)_mm512_dpbusd_epi32(_mm512_setzero_si512(), (__m512i)w, (__m512i)a);
+    return (sla_i32x16)_mm512_dpbusd_epi32((__m512i)start, (__m512i)w, (__m512i)a);
 #elif defined(__AVX2__) && !defined(SLA_PLAIN)
     // maddubs would saturate, so widen to 16 bits first. Two 16-byte quarters give 8 lanes; hadd pairs them within 128-bit halves.
     sla_i32x16 sum;
@@ -87,13 +89,13 @@ SLA_WORD sla_i32x16 simd_dot4(sla_u8x64 w, sla_i8x64 a) {
         __m256i lanes = _mm256_permute4x64_epi64(_mm256_hadd_epi32(p0, p1), 0xd8);
         memcpy((char *)&sum + 32 * half, &lanes, 32);
     }
-    return sum;
+    return start + sum;
 #else
     sla_i32x16 sum;
     for (int i = 0; i < 16; i++)
         sum[i] = (int)w[4 * i] * a[4 * i] + (int)w[4 * i + 1] * a[4 * i + 1] + (int)w[4 * i + 2] * a[4 * i + 2]
                + (int)w[4 * i + 3] * a[4 * i + 3];
-    return sum;
+    return start + sum;
 #endif
 }
 
@@ -103,49 +105,90 @@ SLA_WORD sla_f32x16 simd_float(sla_i32x16 x) { return __builtin_convertvector(x,
 /// The larger of each pair; b where they are unordered or equal.
 SLA_WORD sla_f32x16 simd_max(sla_f32x16 a, sla_f32x16 b) { return a > b ? a : b; }
 
-/// Rounds 16 numbers of magnitude below 128 to the nearest whole number, ties to even, and stores them as bytes.
-SLA_WORD void simd_store_i8(int8_t *to, sla_f32x16 x) {
+/// Rounds 16 numbers of magnitude below 128 to the nearest whole number, ties to even, stores them as bytes, and returns their sum.
+SLA_WORD int32_t simd_store_i8(void *to, sla_f32x16 x) {
     typedef int8_t i8x16 __attribute__((ext_vector_type(16)));
     // Adding 1.5 · 2^23 leaves the rounded number in the low bits of the sum.
     sla_i32x16 bits = (sla_i32x16)(x + 12582912.0f) - 0x4b400000;
     i8x16 bytes = __builtin_convertvector(bits, i8x16);
     memcpy(to, &bytes, 16);
+    return __builtin_reduce_add(__builtin_convertvector(bytes, sla_i32x16));
+}
+
+/// Tells the processor that this is a loop that waits.
+SLA_WORD void simd_pause(void) {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
 }
 
 // Bytes. Swift's own operators on vectors of bytes compile to a loop over the lanes.
 
-/// 32 bytes after 32 bytes.
-SLA_WORD sla_u8x64 simd_join(sla_u8x32 low, sla_u8x32 high) {
-    sla_u8x64 both;
-    memcpy(&both, &low, 32);
-    memcpy((char *)&both + 32, &high, 32);
-    return both;
-}
-/// 16 bytes after 16 bytes.
-SLA_WORD sla_u8x32 simd_join16(sla_u8x16 low, sla_u8x16 high) {
+SLA_WORD sla_u8x32 simd_flip_signs(sla_u8x32 x) { return x ^ 0x80; }
+/// Bits `shift` … `shift` + `count` − 1 of every byte.
+SLA_WORD sla_u8x32 simd_bits(sla_u8x32 x, int shift, int count) { return (x >> (uint8_t)shift) & (uint8_t)((1 << count) - 1); }
+SLA_WORD sla_u8x64 simd_bits64(sla_u8x64 x, int shift, int count) { return (x >> (uint8_t)shift) & (uint8_t)((1 << count) - 1); }
+/// `low` with the bits of `high` above its lowest `count`.
+SLA_WORD sla_u8x32 simd_over(sla_u8x32 high, int count, sla_u8x32 low) { return low | (high << (uint8_t)count); }
+SLA_WORD sla_u8x64 simd_over64(sla_u8x64 high, int count, sla_u8x64 low) { return low | (high << (uint8_t)count); }
+/// The low halves of 16 bytes, then their high halves.
+SLA_WORD sla_u8x32 simd_nibbles(const void *from) {
+    sla_u8x16 x;
+    memcpy(&x, from, 16);
+    sla_u8x16 low = x & 15, high = x >> 4;
     sla_u8x32 both;
     memcpy(&both, &low, 16);
     memcpy((char *)&both + 16, &high, 16);
     return both;
 }
-SLA_WORD sla_u8x64 simd_flip_signs(sla_u8x64 x) { return x ^ 0x80; }
-/// Bits `shift` … `shift` + `count` − 1 of every byte.
-SLA_WORD sla_u8x32 simd_bits(sla_u8x32 x, int shift, int count) { return (x >> (uint8_t)shift) & (uint8_t)((1 << count) - 1); }
-/// `low` with the bits of `high` on top of its lowest four.
-SLA_WORD sla_u8x32 simd_over_nibble(sla_u8x32 high, sla_u8x32 low) { return low | (high << 4); }
-/// a in lanes 0…7, b in lanes 8…15.
-SLA_WORD sla_f32x16 simd_halves(float a, float b) {
-    return (sla_f32x16){a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b};
+/// 32 bits as bytes that are 1 or 0, the lowest first.
+SLA_WORD sla_u8x32 simd_spread(uint32_t bits) {
+    sla_u8x32 bytes;
+    for (int i = 0; i < 32; i++) bytes[i] = (bits >> i) & 1;
+    return bytes;
 }
-/// a, b, c, d in four lanes each.
-SLA_WORD sla_f32x16 simd_quarters(float a, float b, float c, float d) {
-    return (sla_f32x16){a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d};
+/// table[index] for 64 indices below 16.
+SLA_WORD sla_u8x64 simd_lookup64(sla_u8x16 table, sla_u8x64 index) {
+#if defined(__AVX512BW__) && !defined(SLA_PLAIN)
+    return (sla_u8x64)_mm512_shuffle_epi8(_mm512_broadcast_i32x4((__m128i)table), (__m512i)index);
+#elif defined(__AVX2__) && !defined(SLA_PLAIN)
+    __m256i half[2], both = _mm256_broadcastsi128_si256((__m128i)table);
+    memcpy(half, &index, 64);
+    half[0] = _mm256_shuffle_epi8(both, half[0]);
+    half[1] = _mm256_shuffle_epi8(both, half[1]);
+    memcpy(&index, half, 64);
+    return index;
+#elif defined(__ARM_NEON) && !defined(SLA_PLAIN)
+    uint8x16_t from, part[4];
+    memcpy(&from, &table, 16);
+    memcpy(part, &index, 64);
+    for (int i = 0; i < 4; i++) part[i] = vqtbl1q_u8(from, part[i]);
+    memcpy(&index, part, 64);
+    return index;
+#else
+    sla_u8x64 found;
+    for (int i = 0; i < 64; i++) found[i] = table[index[i]];
+    return found;
+#endif
+}
+/// 16 signed bytes as floats.
+SLA_WORD sla_f32x16 simd_load_i8(const void *from) {
+    typedef int8_t i8x16 __attribute__((ext_vector_type(16)));
+    i8x16 bytes;
+    memcpy(&bytes, from, 16);
+    return __builtin_convertvector(bytes, sla_f32x16);
+}
+/// The same four bytes, 16 times.
+SLA_WORD sla_i8x64 simd_four_bytes(const void *from) {
+    int32_t four;
+    memcpy(&four, from, 4);
+    return (sla_i8x64)(sla_i32x16)four;
 }
 
 /// One half-precision number, widened.
-SLA_WORD float simd_f16(const void *from) {
-    uint16_t bits;
-    memcpy(&bits, from, 2);
+SLA_WORD float simd_half(uint16_t bits) {
 #if defined(__F16C__) && !defined(SLA_PLAIN)
     return _cvtsh_ss(bits);
 #else
@@ -158,6 +201,12 @@ SLA_WORD float simd_f16(const void *from) {
     memcpy(&value, &magnitude, 4);
     return value;
 #endif
+}
+
+SLA_WORD float simd_f16(const void *from) {
+    uint16_t bits;
+    memcpy(&bits, from, 2);
+    return simd_half(bits);
 }
 
 /// The vector unit that code compiled with this header's macros uses.

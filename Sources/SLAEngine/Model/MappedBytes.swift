@@ -11,7 +11,7 @@
 
 /// Bytes that outlive everything that points into them: a file mapped read-only, or memory that lives as long as the process.
 ///
-/// The weights are used where they lie; nothing is copied. A file that is shortened by someone else while it is mapped ends
+/// A file that is shortened by someone else while it is mapped ends
 /// the process with SIGBUS, as with every program that maps files.
 public final class MappedBytes: @unchecked Sendable {
     /// All the bytes, readable for the lifetime of this object.
@@ -49,6 +49,15 @@ public final class MappedBytes: @unchecked Sendable {
     }
 
     private var copied: UnsafeMutableRawBufferPointer?
+
+    /// Gives back the memory of the whole pages in `range`; the file is read again when they are touched.
+    func forget(_ range: Range<Int>) {
+        guard isMapped, let base = buffer.baseAddress else { return }
+        let page = Int(getpagesize())
+        let first = (range.lowerBound + page - 1) / page * page
+        let end = range.upperBound / page * page
+        if first < end { madvise(UnsafeMutableRawPointer(mutating: base + first), end - first, MADV_DONTNEED) }
+    }
 
     deinit {
         if isMapped { munmap(UnsafeMutableRawPointer(mutating: buffer.baseAddress), buffer.count) }

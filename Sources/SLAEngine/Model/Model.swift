@@ -1,5 +1,11 @@
 internal import CBuiltin
 
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
 /// A policy ready to run: its shape, its weights, its tokenizer, and its reward channel if it has one.
 public final class Model: Sendable {
     /// The name from the file, or the architecture's.
@@ -17,7 +23,7 @@ public final class Model: Sendable {
     let embedding: Matrix
     let layers: [Layer]
     let outputNorm: [Float]
-    let output: Matrix
+    let output: PackedMatrix
 
     /// The numbers that give a transformer its form.
     public struct Shape: Sendable, Equatable {
@@ -42,11 +48,11 @@ public final class Model: Sendable {
     /// One layer's weights; matrices are `[outputs, inputs]`.
     struct Layer: Sendable {
         var attentionNorm: [Float]
-        var query, key, value, attentionOutput: Matrix
+        var query, key, value, attentionOutput: PackedMatrix
         var queryBias, keyBias, valueBias: [Float]?
         var queryNorm, keyNorm: [Float]?
         var feedForwardNorm: [Float]
-        var gate, up, down: Matrix
+        var gate, up, down: PackedMatrix
     }
 
     /// The architectures that can be run.
@@ -83,12 +89,14 @@ public final class Model: Sendable {
         embedding = try Matrix(file.tensor("token_embd.weight"), of: file)
         let shape = try Model.shape(of: file, architecture: architecture, vocabulary: embedding.rows)
         self.shape = shape
-        func matrix(_ name: String, _ rows: Int, _ columns: Int) throws -> Matrix {
+        // Packing is bound by memory: all processors share it, whatever is computed with later.
+        let team = Team(threads: ProcessInfo.processInfo.activeProcessorCount)
+        func matrix(_ name: String, _ rows: Int, _ columns: Int) throws -> PackedMatrix {
             let tensor = try file.tensor(name)
             guard tensor.columns == columns, tensor.rows == rows else {
                 throw ModelError("tensor \(name) is \(tensor.rows) × \(tensor.columns), but the metadata asks for \(rows) × \(columns)")
             }
-            return try Matrix(tensor, of: file)
+            return PackedMatrix(try Matrix(tensor, of: file), team)
         }
         func vector(_ name: String, _ count: Int) throws -> [Float] { try Model.vector(file, name, count) }
         func vectorIfPresent(_ name: String, _ count: Int) throws -> [Float]? {
@@ -101,7 +109,9 @@ public final class Model: Sendable {
             throw ModelError("token_embd.weight has \(embedding.columns) columns, but the metadata says \(shape.width)")
         }
         outputNorm = try vector("output_norm.weight", shape.width)
-        output = file.tensorIfPresent("output.weight") == nil ? embedding : try matrix("output.weight", shape.vocabulary, shape.width)
+        output =
+            file.tensorIfPresent("output.weight") == nil
+            ? PackedMatrix(embedding, team) : try matrix("output.weight", shape.vocabulary, shape.width)
 
         let queryWidth = shape.heads * shape.headWidth
         let kvWidth = shape.kvHeads * shape.headWidth
@@ -128,7 +138,7 @@ public final class Model: Sendable {
         }
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
-        rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture) }
+        rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture, team) }
 
         parameters = file.tensors.reduce(0) { $0 + ($1.name.hasPrefix("reward.") ? 0 : $1.count) }
         var bytes: [TensorType: Int] = [:]
@@ -239,12 +249,12 @@ public struct RewardChannel: Sendable {
     public let recommended: Search
 
     /// One matrix and the norm before it for each policy layer: `[r, d]`, then `[r, d + r]`.
-    let layers: [(norm: [Float], weight: Matrix)]
+    let layers: [(norm: [Float], weight: PackedMatrix)]
     /// Linear maps with silu between them, the first from d + r values, the last to `outputs`.
-    let head: [Matrix]
+    let head: [PackedMatrix]
 
     /// The channel in `file`, if it fits a policy of that shape.
-    init(_ file: GGUF, policy: Model.Shape, architecture: String) throws {
+    init(_ file: GGUF, policy: Model.Shape, architecture: String, _ team: Team) throws {
         if let kind = try file.stringIfPresent("adapter.type"), kind != "reward" {
             throw ModelError("this file is an adapter of the type \(kind), not a reward channel")
         }
@@ -266,14 +276,14 @@ public struct RewardChannel: Sendable {
         self.width = width
         self.outputs = outputs
         let both = policy.width + width
-        func matrix(_ name: String, rows: Int?, columns: Int) throws -> Matrix {
+        func matrix(_ name: String, rows: Int?, columns: Int) throws -> PackedMatrix {
             let tensor = try file.tensor(name)
             guard tensor.columns == columns, rows == nil || tensor.rows == rows else {
                 throw ModelError(
                     "tensor \(name) is \(tensor.rows) × \(tensor.columns), but \(rows.map(String.init) ?? "any") × \(columns) fits the policy"
                 )
             }
-            return try Matrix(tensor, of: file)
+            return PackedMatrix(try Matrix(tensor, of: file), team)
         }
         layers = try (0..<policy.layers).map { i in
             let columns = i == 0 ? policy.width : both
@@ -285,7 +295,7 @@ public struct RewardChannel: Sendable {
         if file.tensorIfPresent("reward.head.weight") != nil {
             head = [try matrix("reward.head.weight", rows: outputs, columns: both)]
         } else {
-            var head: [Matrix] = []
+            var head: [PackedMatrix] = []
             while file.tensorIfPresent("reward.head.\(2 * head.count).weight") != nil {
                 let name = "reward.head.\(2 * head.count).weight"
                 head.append(try matrix(name, rows: nil, columns: head.last?.rows ?? both))
