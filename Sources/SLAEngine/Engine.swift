@@ -278,8 +278,16 @@ extension Matrix {
         case .bf16: multiply(BF16.self, input, output, team)
         case .q8_0: multiply(Q8_0.self, input, output, team)
         case .q4_0: multiply(Q4_0.self, input, output, team)
+        case .q4_1: multiply(Q4_1.self, input, output, team)
+        case .q5_0: multiply(Q5_0.self, input, output, team)
+        case .q5_1: multiply(Q5_1.self, input, output, team)
+        case .q2_K: multiply(Q2_K.self, input, output, team)
+        case .q3_K: multiply(Q3_K.self, input, output, team)
         case .q4_K: multiply(Q4_K.self, input, output, team)
+        case .q5_K: multiply(Q5_K.self, input, output, team)
         case .q6_K: multiply(Q6_K.self, input, output, team)
+        case .iq4_nl: multiply(IQ4_NL.self, input, output, team)
+        case .iq4_xs: multiply(IQ4_XS.self, input, output, team)
         }
     }
 

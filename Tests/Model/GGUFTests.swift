@@ -279,7 +279,7 @@ import Testing
 
     @Test func modelsOfEveryArchitectureTypeAndTokenizerLoad() throws {
         for architecture in Model.architectures {
-            for type in [TensorType.f32, .f16, .bf16, .q8_0, .q4_0] {
+            for type in [TensorType.f32, .f16, .bf16, .q8_0, .q4_0, .q4_1, .q5_0, .q5_1, .iq4_nl] {
                 for tokenizer in ["gpt2", "llama"] {
                     var recipe = RandomModel(seed: 2)
                     (recipe.architecture, recipe.types, recipe.tokenizer) = (architecture, [type], tokenizer)
@@ -305,7 +305,7 @@ import Testing
         try GGUFTests.expectModelRefusal("bert", "gpt2", "llama") { $0["tokenizer.ggml.model"] = .string("bert") }
         try GGUFTests.expectModelRefusal("elvish", "llama-bpe", "qwen2") { $0["tokenizer.ggml.pre"] = .string("elvish") }
         try GGUFTests.expectModelRefusal("yarn", "linear") { $0["llama.rope.scaling.type"] = .string("yarn") }
-        try GGUFTests.expectModelRefusal("blk.0.attn_q.weight", "Q5_K", "Q4_K", "Q8_0", "F32") { file in
+        try GGUFTests.expectModelRefusal("blk.0.attn_q.weight", "IQ3_S", "IQ4_XS", "Q2_K", "Q8_0", "F32") { file in
             file["llama.embedding_length"] = .uint32(256)
             for i in file.tensors.indices where file.tensors[i].shape[0] == 32 {
                 file.tensors[i].shape[0] = 256
@@ -318,7 +318,7 @@ import Testing
                 tensor.data = [UInt8](repeating: 0, count: Int(tensor.shape[0]) * 256 * 4)
                 file[tensor: name] = tensor
             }
-            file[tensor: "blk.0.attn_q.weight"] = .init("blk.0.attn_q.weight", [256, 32], .q5_K, [UInt8](repeating: 0, count: 32 * 176))
+            file[tensor: "blk.0.attn_q.weight"] = .init("blk.0.attn_q.weight", [256, 32], .iq3_s, [UInt8](repeating: 0, count: 32 * 110))
         }
         try GGUFTests.expectModelRefusal("blk.0.ffn_gate_exps.weight") { $0.tensors.append(.init("blk.0.ffn_gate_exps.weight", [1], [1])) }
         try GGUFTests.expectModelRefusal("expert_count") { $0["llama.expert_count"] = .uint32(8) }

@@ -9,6 +9,8 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 #define SLA_WORD static inline __attribute__((always_inline, unused))
@@ -97,6 +99,15 @@ SLA_WORD sla_i32x16 simd_dot4(sla_u8x64 w, sla_i8x64 a) {
 #endif
 }
 
+/// sum + simd_dot4(w, a), in one instruction where there is one.
+SLA_WORD sla_i32x16 simd_dot4_add(sla_i32x16 sum, sla_u8x64 w, sla_i8x64 a) {
+#if defined(__AVX512VNNI__) && !defined(SLA_PLAIN)
+    return (sla_i32x16)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)a);
+#else
+    return sum + simd_dot4(w, a);
+#endif
+}
+
 /// Whole numbers as floats; exact below 2^24.
 SLA_WORD sla_f32x16 simd_float(sla_i32x16 x) { return __builtin_convertvector(x, sla_f32x16); }
 
@@ -128,11 +139,48 @@ SLA_WORD sla_u8x32 simd_join16(sla_u8x16 low, sla_u8x16 high) {
     memcpy((char *)&both + 16, &high, 16);
     return both;
 }
-SLA_WORD sla_u8x64 simd_flip_signs(sla_u8x64 x) { return x ^ 0x80; }
+SLA_WORD sla_u8x32 simd_flip_signs(sla_u8x32 x) { return x ^ 0x80; }
 /// Bits `shift` … `shift` + `count` − 1 of every byte.
 SLA_WORD sla_u8x32 simd_bits(sla_u8x32 x, int shift, int count) { return (x >> (uint8_t)shift) & (uint8_t)((1 << count) - 1); }
-/// `low` with the bits of `high` on top of its lowest four.
-SLA_WORD sla_u8x32 simd_over_nibble(sla_u8x32 high, sla_u8x32 low) { return low | (high << 4); }
+/// `low` with the bits of `high` above its lowest `count`.
+SLA_WORD sla_u8x32 simd_over(sla_u8x32 high, int count, sla_u8x32 low) { return low | (high << (uint8_t)count); }
+/// The low halves of 16 bytes, then their high halves.
+SLA_WORD sla_u8x32 simd_nibbles(const void *from) {
+    sla_u8x16 x;
+    memcpy(&x, from, 16);
+    return simd_join16(x & 15, x >> 4);
+}
+/// 32 bits as bytes that are 1 or 0, the lowest first.
+SLA_WORD sla_u8x32 simd_spread(uint32_t bits) {
+    typedef uint8_t u8x4 __attribute__((ext_vector_type(4)));
+    u8x4 x;
+    memcpy(&x, &bits, 4);
+    sla_u8x32 bytes = __builtin_shufflevector(x, x, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3,
+                                              3, 3);
+    const sla_u8x32 place = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128,
+                             1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    return (sla_u8x32)((bytes & place) != 0) & 1;
+}
+/// table[index] for 32 indices below 16.
+SLA_WORD sla_u8x32 simd_lookup(sla_u8x16 table, sla_u8x32 index) {
+#if defined(__AVX2__) && !defined(SLA_PLAIN)
+    return (sla_u8x32)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256((__m128i)table), (__m256i)index);
+#elif defined(__ARM_NEON) && !defined(SLA_PLAIN)
+    uint8x16_t from, low, high;
+    memcpy(&from, &table, 16);
+    memcpy(&low, &index, 16);
+    memcpy(&high, (const char *)&index + 16, 16);
+    low = vqtbl1q_u8(from, low);
+    high = vqtbl1q_u8(from, high);
+    memcpy(&index, &low, 16);
+    memcpy((char *)&index + 16, &high, 16);
+    return index;
+#else
+    sla_u8x32 found;
+    for (int i = 0; i < 32; i++) found[i] = table[index[i]];
+    return found;
+#endif
+}
 /// a in lanes 0…7, b in lanes 8…15.
 SLA_WORD sla_f32x16 simd_halves(float a, float b) {
     return (sla_f32x16){a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b};

@@ -6,9 +6,8 @@ internal import CSimd
     import Darwin
 #endif
 
-// The block formats of quantized tensors, each written once as a `strip`: 64 consecutive values of a row as unsigned codes with
-// the scale of every 4. The matrix kernel and dequantization both read rows through it.
-// Source of the layouts: ggml's `ggml-common.h`.
+// How quantized rows are read, by the matrix kernel and by dequantization alike: a `strip` is 64 consecutive values as unsigned codes
+// with the scale of every 4. Quantization+Blocks.swift has the formats.
 
 /// 64 consecutive values of a quantized row: value[i] = scale[i / 4] · (codes[i] − offset) − minimum[i / 4].
 struct Strip {
@@ -27,91 +26,14 @@ protocol BlockFormat {
     static func strip(_ row: UnsafeRawPointer, _ index: Int, half: Bool) -> Strip
 }
 
-/// Blocks of 32: an F16 scale, 32 signed bytes.
-enum Q8_0: BlockFormat {
-    static let offset: Int32 = 128
-    static let hasMinimum = false
-
-    @inline(__always) static func strip(_ row: UnsafeRawPointer, _ index: Int, half: Bool) -> Strip {
-        let block = row + index * 68
-        let low = (block + 2).loadUnaligned(as: SIMD32<UInt8>.self)
-        let high = half ? SIMD32(repeating: 128) : (block + 36).loadUnaligned(as: SIMD32<UInt8>.self)
-        return Strip(
-            codes: simd_flip_signs(simd_join(low, high)),
-            scale: simd_halves(simd_f16(block), half ? 0 : simd_f16(block + 34)))
-    }
-}
-
-/// Blocks of 32: an F16 scale, 16 bytes of which the low halves are the first 16 codes and the high halves the last; 8 stands for zero.
-enum Q4_0: BlockFormat {
-    static let offset: Int32 = 8
-    static let hasMinimum = false
-
-    @inline(__always) static func strip(_ row: UnsafeRawPointer, _ index: Int, half: Bool) -> Strip {
-        let block = row + index * 36
-        let low = (block + 2).loadUnaligned(as: SIMD16<UInt8>.self)
-        let high = half ? SIMD16(repeating: 0x88) : (block + 20).loadUnaligned(as: SIMD16<UInt8>.self)
-        let both = simd_join16(low, high)
-        let first = simd_bits(both, 0, 4)
-        let second = simd_bits(both, 4, 4)
-        return Strip(
-            codes: simd_join(simd_join16(first.lowHalf, second.lowHalf), simd_join16(first.highHalf, second.highHalf)),
-            scale: simd_halves(simd_f16(block), half ? 0 : simd_f16(block + 18)))
-    }
-}
-
-/// Blocks of 256: F16 scale and minimum, eight 6-bit scales and minima of 32 values each packed into 12 bytes, 128 bytes of 4-bit codes.
-enum Q4_K: BlockFormat {
-    static let offset: Int32 = 0
-    static let hasMinimum = true
-
-    @inline(__always) static func strip(_ row: UnsafeRawPointer, _ index: Int, half: Bool) -> Strip {
-        let block = row + (index / 4) * 144
-        let pair = index % 4
-        let d = simd_f16(block)
-        let dmin = simd_f16(block + 2)
-        @inline(__always) func packed(_ j: Int) -> UInt8 { block.load(fromByteOffset: 4 + j, as: UInt8.self) }
-        @inline(__always) func scale(_ j: Int) -> Float {
-            d * Float(j < 4 ? packed(j) & 63 : packed(j + 4) & 15 | (packed(j - 4) >> 6) << 4)
-        }
-        @inline(__always) func minimum(_ j: Int) -> Float {
-            dmin * Float(j < 4 ? packed(j + 4) & 63 : packed(j + 4) >> 4 | (packed(j) >> 6) << 4)
-        }
-        let nibbles = (block + 16 + 32 * pair).loadUnaligned(as: SIMD32<UInt8>.self)
-        return Strip(
-            codes: simd_join(simd_bits(nibbles, 0, 4), simd_bits(nibbles, 4, 4)),
-            scale: simd_halves(scale(2 * pair), scale(2 * pair + 1)),
-            minimum: simd_halves(minimum(2 * pair), minimum(2 * pair + 1)))
-    }
-}
-
-/// Blocks of 256: 128 bytes of low 4 bits, 64 bytes of high 2 bits, sixteen signed scales of 16 values each, an F16 scale; 32 stands for zero.
-enum Q6_K: BlockFormat {
-    static let offset: Int32 = 32
-    static let hasMinimum = false
-
-    @inline(__always) static func strip(_ row: UnsafeRawPointer, _ index: Int, half: Bool) -> Strip {
-        let block = row + (index / 4) * 210
-        let quarter = index % 4  // strips 0, 1 of the block's first 128 values, then of its last
-        let base = block + 64 * (quarter / 2)
-        let high = (block + 128 + 32 * (quarter / 2)).loadUnaligned(as: SIMD32<UInt8>.self)
-        let a = base.loadUnaligned(as: SIMD32<UInt8>.self)
-        let b = (base + 32).loadUnaligned(as: SIMD32<UInt8>.self)
-        let isFirst = quarter % 2 == 0
-        let first = simd_over_nibble(simd_bits(high, isFirst ? 0 : 4, 2), simd_bits(a, isFirst ? 0 : 4, 4))
-        let second = simd_over_nibble(simd_bits(high, isFirst ? 2 : 6, 2), simd_bits(b, isFirst ? 0 : 4, 4))
-        let d = simd_f16(block + 208)
-        func scale(_ j: Int) -> Float { d * Float(block.load(fromByteOffset: 192 + 4 * quarter + j, as: Int8.self)) }
-        return Strip(codes: simd_join(first, second), scale: simd_quarters(scale(0), scale(1), scale(2), scale(3)))
-    }
-}
-
 /// A weight matrix where it lies in its file: `[rows, columns]`, row after row.
 ///
 /// Made only by ``init(_:_:)``, which takes its bounds from a tensor that the reader has checked.
 struct Matrix: Sendable {
     /// The storage types that the engine computes with; named as in ``TensorType``.
-    enum Format: String, CaseIterable { case f32, f16, bf16, q8_0, q4_0, q4_K, q6_K }
+    enum Format: String, CaseIterable {
+        case f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q2_K, q3_K, q4_K, q5_K, q6_K, iq4_nl, iq4_xs
+    }
 
     let format: Format
     let rows: Int
@@ -151,8 +73,16 @@ struct Matrix: Sendable {
             }
         case .q8_0: dequantize(Q8_0.self, source, output)
         case .q4_0: dequantize(Q4_0.self, source, output)
+        case .q4_1: dequantize(Q4_1.self, source, output)
+        case .q5_0: dequantize(Q5_0.self, source, output)
+        case .q5_1: dequantize(Q5_1.self, source, output)
+        case .q2_K: dequantize(Q2_K.self, source, output)
+        case .q3_K: dequantize(Q3_K.self, source, output)
         case .q4_K: dequantize(Q4_K.self, source, output)
+        case .q5_K: dequantize(Q5_K.self, source, output)
         case .q6_K: dequantize(Q6_K.self, source, output)
+        case .iq4_nl: dequantize(IQ4_NL.self, source, output)
+        case .iq4_xs: dequantize(IQ4_XS.self, source, output)
         }
     }
 
