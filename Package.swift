@@ -29,8 +29,9 @@ let package = Package(
     products: [.executable(name: "sla", targets: ["sla"])],
     targets: [
         .target(name: "CSimd"),
+        .target(name: "CSystem"),
         .target(name: "CBuiltin", exclude: ["countdown.gguf"], cSettings: [.unsafeFlags(["-std=c23"])]),
-        .target(name: "SLAEngine", dependencies: ["CSimd", "CBuiltin"], swiftSettings: kernels),
+        .target(name: "SLAEngine", dependencies: ["CSimd", "CSystem", "CBuiltin"], swiftSettings: kernels),
         .executableTarget(name: "sla", dependencies: ["SLAEngine", "CSimd"]),
         .testTarget(
             name: "SLAEngineTests", dependencies: ["SLAEngine"], path: "Tests",

@@ -17,6 +17,7 @@ let usage = """
       run PROMPT    answer one prompt, for people
       inspect FILE  tell what a GGUF file holds
       replay FILE   send a recorded session again, and compare
+      bench         measure speed and memory on this machine
 
     `sla COMMAND --help` describes a command's flags. `sla --version` prints the version.
 
@@ -52,9 +53,10 @@ func start() -> Int32 {
         "run": (Run.flags, Run.helpText, Run.run),
         "inspect": (Inspect.flags, Inspect.helpText, Inspect.run),
         "replay": (Replaying.flags, Replaying.helpText, Replaying.run),
+        "bench": (Bench.flags, Bench.helpText, Bench.run),
     ]
     guard let chosen = commands[command] else {
-        complain("there is no command \(command); serve, run, inspect and replay are (sla --help)")
+        complain("there is no command \(command); serve, run, inspect, replay and bench are (sla --help)")
         return 2
     }
     do {

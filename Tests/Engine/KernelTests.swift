@@ -3,11 +3,6 @@ import Testing
 
 @testable import SLAEngine
 
-extension TensorType {
-    /// Those that a ``Matrix`` can have.
-    fileprivate static var computed: [TensorType] { [.f32, .f16, .bf16, .q8_0, .q4_0, .q4_K, .q6_K] }
-}
-
 /// The arithmetic against plain loops in 64 bits.
 @Suite struct KernelTests {
     static let plainTypes: [TensorType] = [.f32, .f16, .bf16]

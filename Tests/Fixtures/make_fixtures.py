@@ -136,7 +136,13 @@ def write_tokenizer(name, file, vocabulary):
 
 # -------------------------------------------------------------------------------------------------------------- blocks
 
-SCALES = {Type.Q8_0: (34, [0]), Type.Q4_0: (18, [0]), Type.Q4_K: (144, [0, 2]), Type.Q6_K: (210, [208])}  # bytes, f16 at
+SCALES = {  # bytes of a block, f16 at
+    Type.Q8_0: (34, [0]), Type.Q4_0: (18, [0]), Type.Q4_1: (20, [0, 2]), Type.Q5_0: (22, [0]), Type.Q5_1: (24, [0, 2]),
+    Type.IQ4_NL: (18, [0]), Type.Q2_K: (84, [80, 82]), Type.Q3_K: (110, [108]), Type.Q4_K: (144, [0, 2]),
+    Type.Q5_K: (176, [0, 2]), Type.Q6_K: (210, [208]), Type.IQ4_XS: (136, [0])}
+# Of random codes times scales: their deviation, and their mean where the second scale is subtracted.
+SPREAD = {Type.Q2_K: (13.9, 1.5), Type.Q3_K: (43, 0), Type.Q4_K: (256, 7.5), Type.Q5_K: (519, 15.5), Type.Q6_K: (1366, 0),
+          Type.IQ4_NL: (67, 0), Type.IQ4_XS: (1240, 0)}
 
 
 def random_blocks(type, rows, columns, rng, scales):
@@ -155,7 +161,8 @@ def write_quant():
     rng, rows, columns = np.random.default_rng(40), 4, 512
     w, values = GGUFWriter(OUT / "quant.gguf", "llama"), []
     edges = [0.0, -0.0, -0.5, 2.0**-24, -2.0**-24, 65504.0, -65504.0, 1.0]  # zero, least subnormal, greatest finite
-    order = [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_K, Type.Q6_K]
+    order = [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_K, Type.Q6_K, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q2_K,
+             Type.Q3_K, Type.Q5_K, Type.IQ4_NL, Type.IQ4_XS]
     for type in order:
         if type in SCALES:
             def scales(n, field):
@@ -221,9 +228,9 @@ def write_model(file, kind, vocabulary, seed, types={}, rope=None, heads=4, **sh
         rotary = {"q_proj": heads, "k_proj": heads // 2}.get(name.split(".")[-2]) if kind == "llama" else None
         if rotary: x = permute(x, rotary)
         type = types.get(stored_name, Type.F32)
-        if type in (Type.Q4_K, Type.Q6_K):  # gguf has no encoder for these; the scales give a deviation near 1/√width
-            unit = c.hidden_size**-0.5 / (256 if type == Type.Q4_K else 1366)
-            raw = random_blocks(type, *p.shape, rng, lambda n, field: unit * (7.5 if field else 1) * rng.uniform(0.7, 1.3, n))
+        if type in SPREAD:  # gguf has no encoder for these; the scales give a deviation near 1/√width
+            unit, zero = c.hidden_size**-0.5 / SPREAD[type][0], SPREAD[type][1]
+            raw = random_blocks(type, *p.shape, rng, lambda n, field: unit * (zero if field else 1) * rng.uniform(0.7, 1.3, n))
         else:
             raw = x if type == Type.F32 else quantize(x, type)
         w.add_tensor(stored_name, raw, raw_dtype=type)
@@ -301,10 +308,11 @@ def write_parity(name, kind, vocabulary, seed, channel=None, **options):
 
 
 def write_quantized(vocabulary):
-    F16, BF16, Q8, Q4, Q4K, Q6K = Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_K, Type.Q6_K
-    types = {"token_embd.weight": Q8}  # tied: the output too
+    types = {"token_embd.weight": Type.Q8_0}  # tied: the output too
     order = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
-    for i, row in enumerate([(Q4K, Q4, F16, Q4, Q4K, Q4, Q4K), (Q4, BF16, Q6K, Q4K, Q4, Q4K, Q4K)]):
+    rows = [(Type.Q4_K, Type.F16, Type.Q4_0, Type.Q4_1, Type.Q5_K, Type.Q5_0, Type.IQ4_XS),
+            (Type.IQ4_NL, Type.BF16, Type.Q6_K, Type.Q3_K, Type.Q5_1, Type.Q4_K, Type.Q2_K)]
+    for i, row in enumerate(rows):
         types |= {f"blk.{i}.{name}.weight": type for name, type in zip(order, row)}
     model = write_model("quantized-llama.gguf", "llama", vocabulary, 50, types, hidden_size=256, intermediate_size=256,
                         rms_norm_eps=1e-5, tie_word_embeddings=True)
@@ -322,7 +330,7 @@ def write_quantized(vocabulary):
         if isinstance(module, torch.nn.Linear):
             tied = name == "lm_head"
             stored_name = "token_embd.weight" if tied else names.get_name(name + ".weight", try_suffixes=(".weight",))
-            if types[stored_name] not in (F16, BF16): module.register_forward_pre_hook(round_input)
+            if types[stored_name] not in (Type.F32, Type.F16, Type.BF16): module.register_forward_pre_hook(round_input)
     logits8 = model(torch.tensor([prompt])).logits[0]
     write_json("quantized-llama.json", gguf="quantized-llama.gguf", prompt=prompt, positions=positions, logits=logits[positions],
                logProbs=logprobs, logits8=logits8[positions],

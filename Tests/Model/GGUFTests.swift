@@ -279,7 +279,7 @@ import Testing
 
     @Test func modelsOfEveryArchitectureTypeAndTokenizerLoad() throws {
         for architecture in Model.architectures {
-            for type in [TensorType.f32, .f16, .bf16, .q8_0, .q4_0] {
+            for type in [TensorType.f32, .f16, .bf16, .q8_0, .q4_0, .q4_1, .q5_0, .q5_1, .iq4_nl] {
                 for tokenizer in ["gpt2", "llama"] {
                     var recipe = RandomModel(seed: 2)
                     (recipe.architecture, recipe.types, recipe.tokenizer) = (architecture, [type], tokenizer)

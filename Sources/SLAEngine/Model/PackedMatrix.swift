@@ -21,6 +21,8 @@ final class PackedMatrix: Sendable {
     nonisolated(unsafe) private let memory: UnsafeMutableRawPointer
 
     var tiles: Int { (rows + 15) / 16 }
+    /// Bytes of all tiles.
+    var bytes: Int { tiles * stride }
 
     func address(_ tile: Int) -> UnsafeRawPointer { UnsafeRawPointer(memory + tile * stride) }
 
@@ -30,8 +32,8 @@ final class PackedMatrix: Sendable {
         rows = matrix.rows
         columns = matrix.columns
         stride = (format.tileBytes(columns) + 63) & ~63
-        let bytes = (rows + 15) / 16 * stride
         let hugePage = 1 << 21
+        let bytes = (rows + 15) / 16 * stride
         memory = .allocate(byteCount: max(64, bytes), alignment: bytes < hugePage ? 64 : hugePage)
         #if os(Linux)
             // Whole huge pages only, so that no memory is taken that the matrix doesn't fill.

@@ -95,14 +95,17 @@ struct ByteAlphabet {
     /// The byte of each character, or -1.
     private var bytes = [Int16](repeating: -1, count: 0x144)
 
-    init() {
-        var next = 0x100
-        for byte in 0...255 {
+    init() { for (byte, character) in ByteAlphabet.characters.enumerated() { bytes[Int(character.value)] = Int16(byte) } }
+
+    /// The character of each byte: its own where it can be seen, the others' from U+0100 on.
+    static var characters: [UnicodeScalar] {
+        var next: UInt8 = 0
+        return (UInt8.min...UInt8.max).map { byte in
             switch byte {
-            case 0x21...0x7e, 0xa1...0xac, 0xae...0xff: bytes[byte] = Int16(byte)
+            case 0x21...0x7e, 0xa1...0xac, 0xae...0xff: return UnicodeScalar(byte)
             default:
-                bytes[next] = Int16(byte)
-                next += 1
+                defer { next += 1 }
+                return UnicodeScalar(0x100 + UInt32(next)) ?? UnicodeScalar(next)
             }
         }
     }

@@ -1,0 +1,7 @@
+// What the C library has and Swift's picture of it lacks.
+#pragma once
+#if defined(__linux__)
+/// A descriptor of a file that is in memory only (Linux 3.17, glibc 2.27).
+int memfd_create(const char *name, unsigned int flags);
+enum { SYSTEM_MFD_CLOEXEC = 1 };
+#endif
