@@ -50,31 +50,14 @@ extension Floats {
     }
 }
 
-extension Vector {
-    /// The sum of the lanes, in the one order that everything uses: halves onto each other.
-    @inline(__always) var total: Float {
-        let eight = lowHalf + highHalf
-        let four = eight.lowHalf + eight.highHalf
-        let two = four.lowHalf + four.highHalf
-        return two[0] + two[1]
-    }
-
-    /// The largest lane.
-    @inline(__always) var largest: Float {
-        let eight = lowHalf.replacing(with: highHalf, where: highHalf .> lowHalf)
-        let four = eight.lowHalf.replacing(with: eight.highHalf, where: eight.highHalf .> eight.lowHalf)
-        let two = four.lowHalf.replacing(with: four.highHalf, where: four.highHalf .> four.lowHalf)
-        return two[1] > two[0] ? two[1] : two[0]
-    }
-}
-
 /// e^x in every lane; relative error below 2e-7; zero below −87.3 and infinite above 88.7.
 ///
 /// x = n · ln 2 + r, |r| ≤ 0.35: e^r by its Taylor polynomial of degree 7, 2^n by its bits. Adding 1.5 · 2^23 rounds to a whole number.
 @inline(__always) func exp(_ x: Vector) -> Vector {
     let shift = Vector(repeating: 12_582_912)
-    let clamped = x.replacing(with: Vector(repeating: 88.7), where: x .> Vector(repeating: 88.7))
-        .replacing(with: Vector(repeating: -87.3), where: x .< Vector(repeating: -87.3))
+    let most = Vector(repeating: 88.7)
+    let least = Vector(repeating: -87.3)
+    let clamped = simd_max(least, simd_min(most, x))
     let shifted = simd_fma(clamped, Vector(repeating: 1.44269504), shift)
     let n = shifted - shift
     var r = simd_fma(n, Vector(repeating: -0.693359375), clamped)
@@ -94,9 +77,8 @@ extension Vector {
     let bias = SIMD16<Int32>(repeating: 127)
     let scale1 = unsafeBitCast((first &+ bias) &<< 23, to: Vector.self)
     let scale2 = unsafeBitCast((second &+ bias) &<< 23, to: Vector.self)
-    return (e * scale1 * scale2)
-        .replacing(with: Vector(repeating: .infinity), where: x .> Vector(repeating: 88.7))
-        .replacing(with: Vector.zero, where: x .< Vector(repeating: -87.3))
+    return simd_where_greater(
+        x, most, Vector(repeating: .infinity), simd_where_greater(least, x, Vector.zero, e * scale1 * scale2))
 }
 
 /// Memory for a fixed number of floats; what it holds before it is written is not said.
@@ -354,9 +336,9 @@ final class Activations {
             let record = panel + run * inputs * Activations.runBytes
             let low = source.vector(row * columns + 32 * run)
             let high = source.vector(row * columns + 32 * run + 16)
-            let largest = simd_max(simd_max(low, -low), simd_max(high, -high)).largest
+            let largest = simd_largest(simd_max(simd_max(low, -low), simd_max(high, -high)))
             // Nothing is added but to what is no number: that must not get lost in the rounding.
-            let scale = largest / 127 + ((low + high) * 0).total
+            let scale = largest / 127 + simd_total((low + high) * 0)
             let inverse = largest > 0x1p-100 && largest.isFinite ? 127 / largest : 0
             let codes = record + 32 * i
             let first = simd_store_i8(codes, low * inverse)
@@ -530,7 +512,7 @@ func rmsNorm(_ x: UnsafePointer<Float>, _ weight: [Float], epsilon: Float, into 
             let v = x.clampedVector(c, count)
             squares = simd_fma(v, v, squares)
         }
-        let scale = 1 / (squares.total / Float(count) + epsilon).squareRoot()
+        let scale = 1 / (simd_total(squares) / Float(count) + epsilon).squareRoot()
         var c = 0
         while c + 16 <= count {
             y.store(x.vector(c) * scale * g.vector(c), c)
@@ -817,10 +799,8 @@ extension F16: CacheFormat {
     @inline(__always) static func store(_ x: Vector, _ address: UnsafeMutableRawPointer) {
         let limit = Vector(repeating: 65504)
         let infinity = Vector(repeating: .infinity)
-        simd_store_f16(
-            address,
-            x.replacing(with: limit, where: (x .> limit) .& (x .< infinity)).replacing(
-                with: -limit, where: (x .< -limit) .& (x .> -infinity)))
+        let low = simd_where_greater(-limit, x, simd_where_greater(x, -infinity, -limit, x), x)
+        simd_store_f16(address, simd_where_greater(x, limit, simd_where_greater(infinity, x, limit, x), low))
     }
     @inline(__always) static func store(_ x: Float, _ address: UnsafeMutableRawPointer) {
         var room = (SIMD16<UInt16>.zero)
@@ -876,8 +856,8 @@ struct AttentionKernel<Format: CacheFormat> {
         let tiles = (rows.count + tile - 1) / tile
         let cost = rows.reduce(0) { $0 + $1.position + 1 } * shape.heads * shape.headWidth * 2
         team.share(tiles * shape.kvHeads, cost: cost) { range in
-            // Running maximum, sum and the scores of one page, for each query of a tile.
-            let state = FloatBuffer(tile * self.group * (self.positions + 2))
+            // Running maximum and sum for each query of a tile; the scores of a page for eight of them.
+            let state = FloatBuffer(tile * self.group * 2 + 8 * self.positions)
             for item in range {
                 let first = item / self.shape.kvHeads * tile
                 self.attend(
@@ -895,7 +875,7 @@ struct AttentionKernel<Format: CacheFormat> {
         let count = tile.count * group
         let maxima = state
         let sums = state + count
-        let weights = state + 2 * count  // [queries, positions]
+        let weights = state + 2 * count
         func start(_ query: Int) -> Int { (tile.lowerBound + query / group) * rowWidth + (head * group + query % group) * width }
         for query in 0..<count {
             maxima[query] = -.infinity
@@ -909,6 +889,7 @@ struct AttentionKernel<Format: CacheFormat> {
             // Rows whose past ends before this page drop out; what is left is cut where neighbours' pages differ.
             live = tile.lowerBound..<(tile.last { rows[$0].position / positions >= pageIndex }.map { $0 + 1 } ?? tile.lowerBound)
             if live.isEmpty { break }
+            func visible(_ row: Int) -> Int { min(positions, rows[row].position + 1 - pageIndex * positions) }
             var row = live.lowerBound
             while row < live.upperBound {
                 guard rows[row].position / positions >= pageIndex else {
@@ -919,36 +900,35 @@ struct AttentionKernel<Format: CacheFormat> {
                 var end = row + 1
                 while end < live.upperBound, rows[end].position / positions >= pageIndex, rows[end].pages[pageIndex] == page { end += 1 }
                 let keyBlock = UnsafeRawPointer(keys(page, layer, head))
-                let valueBlock = keyBlock + blockBytes
-
-                // Every (row, head) of the run is one query; four at a time where they see the same number of tokens.
-                var query = (row - tile.lowerBound) * group
-                let lastQuery = (end - tile.lowerBound) * group
-                func visible(_ query: Int) -> Int {
-                    min(positions, rows[tile.lowerBound + query / group].position + 1 - pageIndex * positions)
+                // Every (row, head) of the run is one query; those that see the same number of tokens go together.
+                while row < end {
+                    let seen = visible(row)
+                    let first = (row - tile.lowerBound) * group
+                    while row < end, visible(row) == seen { row += 1 }
+                    let last = (row - tile.lowerBound) * group
+                    var query = first
+                    while query < last {
+                        let left = last - query
+                        // The last of a tile are repeated to fill it; what comes of the copies is not kept.
+                        func places(_ i: Int) -> Int { start(min(query + i, last - 1)) }
+                        if left > 4 {
+                            pass(Eight(places), Eight<Vector>.self, query, min(8, left))
+                        } else if left > 1 {
+                            pass(Four(places), Four<Vector>.self, query, left)
+                        } else {
+                            pass(One(places), One<Vector>.self, query, 1)
+                        }
+                        query += min(8, left)
+                    }
                 }
-                while query < lastQuery {
-                    let seen = visible(query)
-                    let isFour = query + 4 <= lastQuery && (1..<4).allSatisfy { visible(query + $0) == seen }
-                    let places = Places(
-                        start(query), isFour ? start(query + 1) : 0, isFour ? start(query + 2) : 0, isFour ? start(query + 3) : 0)
-                    let scores = weights + query * positions
-                    if isFour {
-                        score(Four<Vector>.self, queries, places, keyBlock, scores)
-                    } else {
-                        score(One<Vector>.self, queries, places, keyBlock, scores)
-                    }
-                    for i in 0..<(isFour ? 4 : 1) {
-                        weigh(query + i, seen, scale, maxima, sums, scores + i * positions, output + places[i])
-                    }
-                    if isFour {
-                        gather(Four<Vector>.self, scores, seen, valueBlock, output, places)
-                    } else {
-                        gather(One<Vector>.self, scores, seen, valueBlock, output, places)
-                    }
-                    query += isFour ? 4 : 1
+                @inline(__always) func pass<Places: Tile<Int>, Sums: Tile<Vector>>(
+                    _ places: Places, _: Sums.Type, _ query: Int, _ kept: Int
+                ) {
+                    let seen = visible(tile.lowerBound + query / group)
+                    score(Sums.self, queries, places, keyBlock, weights)
+                    for i in 0..<kept { weigh(query + i, seen, scale, maxima, sums, weights + i * positions, output + places[i]) }
+                    gather(Sums.self, weights, seen, keyBlock + blockBytes, output, places, kept)
                 }
-                row = end
             }
             pageIndex += 1
         }
@@ -958,25 +938,18 @@ struct AttentionKernel<Format: CacheFormat> {
         }
     }
 
-    /// Where four queries begin, and their outputs.
-    private struct Places {
-        let a, b, c, d: Int
-        init(_ a: Int, _ b: Int, _ c: Int, _ d: Int) { (self.a, self.b, self.c, self.d) = (a, b, c, d) }
-        @inline(__always) subscript(_ i: Int) -> Int { i == 0 ? a : i == 1 ? b : i == 2 ? c : d }
-    }
-
     /// scores = the dot products of queries with a page's 32 keys: each adds up along the head's width in order.
-    @inline(__always) private func score<Queries: Tile<Vector>>(
-        _: Queries.Type, _ queries: Floats, _ places: Places, _ keys: UnsafeRawPointer, _ scores: Floats
+    @inline(__always) private func score<Sums: Tile<Vector>>(
+        _: Sums.Type, _ queries: Floats, _ places: some Tile<Int>, _ keys: UnsafeRawPointer, _ scores: Floats
     ) {
-        var low = Queries()
-        var high = Queries()
+        var low = Sums()
+        var high = Sums()
         for d in 0..<shape.headWidth {
             let key = keys + d * 32 * Format.bytes
             low.add(Format.vector(key)) { Vector(repeating: queries[places[$0] + d]) }
             high.add(Format.vector(key + 16 * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
         }
-        for i in 0..<Queries.inputs {
+        for i in 0..<Sums.inputs {
             scores.store(low[i], 32 * i)
             scores.store(high[i], 32 * i + 16)
         }
@@ -986,14 +959,11 @@ struct AttentionKernel<Format: CacheFormat> {
     @inline(__always) private func weigh(
         _ query: Int, _ seen: Int, _ scale: Float, _ maxima: Floats, _ sums: Floats, _ scores: Floats, _ output: Floats
     ) {
-        var low = scores.vector(0) * scale
-        var high = scores.vector(16) * scale
         // Scores of tokens behind the row's own position count as −∞.
-        let lanes = SIMD16<Int32>(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
         let hidden = Vector(repeating: -.infinity)
-        low.replace(with: hidden, where: lanes .>= SIMD16(repeating: Int32(seen)))
-        high.replace(with: hidden, where: lanes .>= SIMD16(repeating: Int32(seen - 16)))
-        let maximum = simd_max(low, high).largest
+        var low = simd_first(Int32(seen), scores.vector(0) * scale, hidden)
+        var high = simd_first(Int32(seen - 16), scores.vector(16) * scale, hidden)
+        let maximum = simd_largest(simd_max(low, high))
         let old = maxima[query]
         let new = maximum > old ? maximum : old
         low = exp(low - new)
@@ -1006,22 +976,33 @@ struct AttentionKernel<Format: CacheFormat> {
             for d in stride(from: 0, to: shape.headWidth, by: 16) { output.store(output.vector(d) * shrink, d) }
             maxima[query] = new
         }
-        sums[query] += (low + high).total
+        sums[query] += simd_total(low + high)
     }
 
-    /// output += Σ weight · value over the page's first `seen` tokens, in order.
-    @inline(__always) private func gather<Queries: Tile<Vector>>(
-        _: Queries.Type, _ weights: Floats, _ seen: Int, _ values: UnsafeRawPointer, _ output: Floats, _ places: Places
+    /// output += Σ weight · value over the page's first `seen` tokens, in order, for the first `kept` queries.
+    @inline(__always) private func gather<Sums: Tile<Vector>>(
+        _: Sums.Type, _ weights: Floats, _ seen: Int, _ values: UnsafeRawPointer, _ output: Floats, _ places: some Tile<Int>, _ kept: Int
     ) {
-        for d in stride(from: 0, to: shape.headWidth, by: 16) {
-            var sum = Queries { output.vector(places[$0] + d) }
-            var value = values + d * Format.bytes
+        let width = shape.headWidth
+        for d in stride(from: 0, to: width - width % 32, by: 32) {
+            var low = Sums { output.vector(places[$0] + d) }
+            var high = Sums { output.vector(places[$0] + d + 16) }
             for t in 0..<seen {
-                sum.add(Format.vector(value)) { Vector(repeating: weights[32 * $0 + t]) }
-                value += shape.headWidth * Format.bytes
+                let value = values + (t * width + d) * Format.bytes
+                low.add(Format.vector(value)) { Vector(repeating: weights[32 * $0 + t]) }
+                high.add(Format.vector(value + 16 * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
             }
-            for i in 0..<Queries.inputs { output.store(sum[i], places[i] + d) }
+            for i in 0..<kept {
+                output.store(low[i], places[i] + d)
+                output.store(high[i], places[i] + d + 16)
+            }
         }
+        guard width % 32 != 0 else { return }
+        var sum = Sums { output.vector(places[$0] + width - 16) }
+        for t in 0..<seen {
+            sum.add(Format.vector(values + (t * width + width - 16) * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
+        }
+        for i in 0..<kept { output.store(sum[i], places[i] + width - 16) }
     }
 }
 
@@ -1303,7 +1284,7 @@ final class Transformer {
             for (i, row) in some.enumerated() {
                 let logits = UnsafeBufferPointer(start: self.logits.base + i * model.shape.vocabulary, count: model.shape.vocabulary)
                 observeLogits?(rows[row], logits)
-                if let candidates = read(logits, rows[row].want) {
+                if let candidates = read(logits, rows[row].want, team) {
                     answers[row].candidates = candidates
                 } else {
                     answers[row].isSound = false
@@ -1317,28 +1298,38 @@ final class Transformer {
 }
 
 /// The wanted candidates of one row of logits, or nil when they are not all numbers.
-func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want) -> [Candidate]? {
+func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want, _ team: Team) -> [Candidate]? {
     guard let base = logits.baseAddress else { return nil }
     let x = UnsafePointer(base)
-    var largest = -Float.infinity
-    for logit in logits where logit > largest { largest = logit }
-    guard largest.isFinite else { return nil }
-
-    // ln Σ e^logit, added in vectors over pieces of 1,024 logits and in 64 bits over the pieces.
-    var sum = 0.0
-    for piece in stride(from: 0, to: logits.count, by: 1024) {
-        var partial = Vector.zero
-        for c in stride(from: piece, to: min(piece + 1024, logits.count), by: 16) {
-            let count = logits.count - c
-            if count >= 16 {
-                partial += exp(x.vector(c) - largest)
-            } else {
-                let e = exp(x.partialVector(c, count) - largest)
-                for lane in 0..<count { partial[lane] += e[lane] }
+    let pieces = (logits.count + 1023) / 1024
+    /// Calls `body` with pieces of 1,024 logits, and with the vectors of each.
+    func forPieces(_ result: Floats, _ start: Vector, _ body: (inout Vector, Vector) -> Void, _ end: (Vector) -> Float) {
+        team.share(pieces, cost: 16 * logits.count) { range in
+            for piece in range {
+                var vector = start
+                let last = min(1024 * (piece + 1), logits.count)
+                for c in stride(from: 1024 * piece, to: last, by: 16) {
+                    if c + 16 <= last {
+                        body(&vector, x.vector(c))
+                    } else {
+                        // Lanes behind the end are −∞, which is no maximum and e^−∞ = 0.
+                        body(&vector, simd_first(Int32(last - c), x.partialVector(c, last - c), Vector(repeating: -.infinity)))
+                    }
+                }
+                result[piece] = end(vector)
             }
         }
-        sum += Double(partial.total)
     }
+    let largests = FloatBuffer(pieces)
+    forPieces(largests.base, Vector(repeating: -.infinity), { $0 = simd_max($1, $0) }, simd_largest)
+    var largest = -Float.infinity
+    for piece in 0..<pieces where largests.base[piece] > largest { largest = largests.base[piece] }
+    guard largest.isFinite else { return nil }
+
+    // ln Σ e^logit, added in vectors over pieces and in 64 bits over the pieces.
+    let sums = FloatBuffer(pieces)
+    forPieces(sums.base, Vector.zero, { $0 += exp($1 - largest) }, simd_total)
+    let sum = (0..<pieces).reduce(0.0) { $0 + Double(sums.base[$1]) }
     guard sum.isFinite, sum > 0 else { return nil }
     let normalizer = Double(largest) + exactLog(sum)
     func candidate(_ token: Int) -> Candidate {
@@ -1350,13 +1341,16 @@ func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want) -> [Candidate]? {
     case .token(let token): return logits.indices.contains(Int(token)) ? [candidate(Int(token))] : nil
     case .best(let count, let banned):
         var best: [Int] = []
-        for token in logits.indices {
-            let logit = logits[token]
-            if best.count == count, logit <= logits[best[count - 1]] { continue }
-            if banned.contains(Token(token)) { continue }
-            let place = best.lastIndex { logits[$0] >= logit }.map { $0 + 1 } ?? 0
-            best.insert(token, at: place)
-            if best.count > count { best.removeLast() }
+        for piece in 0..<pieces {
+            if best.count == count, largests.base[piece] <= logits[best[count - 1]] { continue }
+            for token in 1024 * piece..<min(1024 * (piece + 1), logits.count) {
+                let logit = logits[token]
+                if best.count == count, logit <= logits[best[count - 1]] { continue }
+                if banned.contains(Token(token)) { continue }
+                let place = best.lastIndex { logits[$0] >= logit }.map { $0 + 1 } ?? 0
+                best.insert(token, at: place)
+                if best.count > count { best.removeLast() }
+            }
         }
         return best.map(candidate)
     }

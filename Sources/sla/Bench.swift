@@ -13,7 +13,9 @@ import SLAEngine
 
 enum Bench {
     static let flags = [
-        Flag("--shape", "NAME", "a model of random weights: \(SyntheticModel.shapes.map(\.name).joined(separator: ", ")) (default: qwen2-0.5b)"),
+        Flag(
+            "--shape", "NAME",
+            "a model of random weights: \(SyntheticModel.shapes.map(\.name).joined(separator: ", ")) (default: qwen2-0.5b)"),
         Flag("--type", "TYPE", "its weights: f16, q8_0, q4_0, q4_k_m, … (default: q8_0)"),
         Flag("--model", "FILE", "a GGUF file instead"),
         Flag("--threads", "N", "threads that compute (default: the processor's cores)"),

@@ -102,8 +102,39 @@ SLA_WORD sla_i32x16 simd_add_dot4(sla_i32x16 start, sla_u8x64 w, sla_i8x64 a) {
 /// Whole numbers as floats; exact below 2^24.
 SLA_WORD sla_f32x16 simd_float(sla_i32x16 x) { return __builtin_convertvector(x, sla_f32x16); }
 
+// Comparisons. Swift's own masks compile to a loop over the lanes.
+
 /// The larger of each pair; b where they are unordered or equal.
 SLA_WORD sla_f32x16 simd_max(sla_f32x16 a, sla_f32x16 b) { return a > b ? a : b; }
+/// The smaller of each pair; b where they are unordered or equal.
+SLA_WORD sla_f32x16 simd_min(sla_f32x16 a, sla_f32x16 b) { return a < b ? a : b; }
+/// Where a > b: `then`, else `other`.
+SLA_WORD sla_f32x16 simd_where_greater(sla_f32x16 a, sla_f32x16 b, sla_f32x16 then, sla_f32x16 other) { return a > b ? then : other; }
+/// `then` in the first `count` lanes, `other` in the rest.
+SLA_WORD sla_f32x16 simd_first(int count, sla_f32x16 then, sla_f32x16 other) {
+    const sla_i32x16 lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return lanes < count ? then : other;
+}
+
+// Across the lanes, in the one order that everything uses: halves onto each other.
+
+/// The sum of the lanes.
+SLA_WORD float simd_total(sla_f32x16 x) {
+    typedef float f32x8 __attribute__((ext_vector_type(8)));
+    typedef float f32x4 __attribute__((ext_vector_type(4)));
+    f32x8 eight = x.lo + x.hi;
+    f32x4 four = eight.lo + eight.hi;
+    return (four[0] + four[2]) + (four[1] + four[3]);
+}
+/// The largest lane; of lanes that are no numbers nothing is promised.
+SLA_WORD float simd_largest(sla_f32x16 x) {
+    typedef float f32x8 __attribute__((ext_vector_type(8)));
+    typedef float f32x4 __attribute__((ext_vector_type(4)));
+    f32x8 eight = x.hi > x.lo ? x.hi : x.lo;
+    f32x4 four = eight.hi > eight.lo ? eight.hi : eight.lo;
+    float a = four[2] > four[0] ? four[2] : four[0], b = four[3] > four[1] ? four[3] : four[1];
+    return b > a ? b : a;
+}
 
 /// Rounds 16 numbers of magnitude below 128 to the nearest whole number, ties to even, stores them as bytes, and returns their sum.
 SLA_WORD int32_t simd_store_i8(void *to, sla_f32x16 x) {

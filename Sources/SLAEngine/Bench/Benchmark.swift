@@ -160,7 +160,8 @@ public struct Benchmark {
         for round in 0..<subject.rounds {
             say("look-ahead, round \(round + 1) of \(subject.rounds)")
             var random = SeededGenerator(seed: UInt64(round))
-            let prompt = (0..<min(512, engine.context - 160)).map { _ in Token.random(in: 0..<Token(model.shape.vocabulary), using: &random) }
+            let prompt = (0..<min(512, engine.context - 160)).map { _ in Token.random(in: 0..<Token(model.shape.vocabulary), using: &random)
+            }
             _ = try engine.race([.greedy(prompt, 2)])
             let greedy = try engine.race([.greedy(prompt, 33)])
             let perToken = (greedy.last - greedy.first) / 32
@@ -272,7 +273,9 @@ private final class ServiceProcess {
     init(_ executable: String, _ arguments: [String]) throws {
         var toChild: [Int32] = [0, 0]
         var fromChild: [Int32] = [0, 0]
-        guard pipe(&toChild) == 0, pipe(&fromChild) == 0 else { throw ModelError("cannot make a pipe: \(String(cString: strerror(errno)))") }
+        guard pipe(&toChild) == 0, pipe(&fromChild) == 0 else {
+            throw ModelError("cannot make a pipe: \(String(cString: strerror(errno)))")
+        }
         (input, output) = (toChild[1], fromChild[0])
         for descriptor in [input, output] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         #if canImport(Glibc)
