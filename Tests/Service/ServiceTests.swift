@@ -143,6 +143,17 @@ import Testing
         #expect(!lines.contains { $0.contains("late") })
     }
 
+    @Test func shutdownEndsAnIdleServiceWhoseInputStaysOpen() throws {
+        let client = ServiceClient(try engine())
+        _ = client.line(within: 60)
+        // Long enough for the service to have nothing left to wake up for.
+        usleep(100_000)
+        client.send(#"{"id":"end","type":"shutdown"}"#)
+        #expect(client.line(within: 60).map { String(decoding: $0, as: UTF8.self) } == #"{"type":"shutdown","id":"end"}"#)
+        #expect(client.line(within: 60) == nil && client.isAtEnd)
+        _ = client.finish()
+    }
+
     @Test func aCancelledRequestStillEndsWithDone() throws {
         let lines = try events(
             #"{"id":"a","prompt":[5],"ignore_eos":true}"#, #"{"id":"s","type":"score","prompt":[5],"completions":[[6,7],[8]]}"#,

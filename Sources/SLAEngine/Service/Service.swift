@@ -119,15 +119,15 @@ public final class Service {
         say(ready)
         log(.info, "ready: \(engine.model.name), \(engine.context) tokens of context")
         defer { log(.info, "\(requests) requests, \(generated) tokens generated") }
+        var inputIsAtEnd = false
         while sink.failure == nil {
             // While the reader is slow nothing is computed, but requests are read, so that a `cancel` gets through.
             let isCongested = sink.waitingBytes > LineSink.congestion
             let isFull = sink.waitingBytes > 8 * LineSink.congestion
-            var isAtEnd = shutdown != nil
             if shutdown == nil, !isFull {
                 let taken = source.take()
                 pending += taken.items
-                isAtEnd = taken.isAtEnd
+                inputIsAtEnd = taken.isAtEnd
                 handlePending()
             }
             if isInterrupted.flag.load(ordering: .relaxed) {
@@ -138,16 +138,18 @@ public final class Service {
                 return sink.failure
             }
             cancelOverdue()
-            if !engine.isIdle, !isCongested {
-                for (job, output) in engine.step() { tell(job, output) }
-            } else if engine.isIdle, pending.isEmpty, isAtEnd {
+            let isIdle = engine.isIdle && pending.isEmpty
+            if isIdle, inputIsAtEnd || shutdown != nil {
                 if let shutdown { say(event("shutdown", shutdown)) }
                 break
+            }
+            if !isCongested, !engine.isIdle {
+                for (job, output) in engine.step() { tell(job, output) }
             }
             flush()
             if isCongested {
                 _ = news.wait(timeout: .now() + .milliseconds(20))
-            } else if engine.isIdle, pending.isEmpty, !isAtEnd {
+            } else if isIdle {
                 news.wait()
             }
         }
