@@ -474,7 +474,7 @@ def run_soak(driver, arguments):
 def run_latency(driver, arguments):
     """How long a cancel takes, and what a long prompt does to running answers."""
     process, checker = driver.process, driver.checker
-    streams, last, gaps, quiet, busy, prompts = {}, {}, [], [], [], []
+    streams, last, gaps = {}, {}, []
     greedy = {"decoder": "greedy", "ignore_eos": True, "prompt": [5, 6, 7], "max_tokens": max(1, driver.context - 8)}
 
     def keep_streaming():
@@ -516,26 +516,43 @@ def run_latency(driver, arguments):
             cancel = driver.request("cancel", {"target": target}, 0)
             while cancel in checker.open and alive():
                 read()
-    # Long prompts, no two with a common beginning.
-    end = time.monotonic() + arguments.seconds / 2
     length = min(driver.context - 2, arguments.prompt)
-    while (time.monotonic() < end or not prompts) and alive():
-        keep_streaming()
-        for is_busy in (False, True):
+    waits = {"nothing new": ([], []), f"a new prompt of {length} tokens": ([], []), "a prompt of 4 MiB, refused": ([], [])}
+    waits |= {"4 MiB to tokenize": ([], []), "4 MiB to detokenize": ([], [])}
+
+    def begin(name):
+        """Asks for that, and returns what tells whether it goes on."""
+        if name == "nothing new":
+            end = time.monotonic() + 0.2
+            return lambda: time.monotonic() < end
+        if name.startswith("a new prompt"):
+            id = driver.request("generate", {"decoder": "greedy", "prompt": driver.tokens(length), "max_tokens": 1}, 0)
+        elif name.startswith("a prompt"):
+            number = process.send(json.dumps({"id": "large", "prompt": words}).encode())
+            checker.bad[number] = Answer("bad line", {"codes": ["context_overflow"], "id": "large"}, number, 0)
+            return lambda: number in checker.bad
+        elif name.endswith("to tokenize"):
+            id = driver.request("tokenize", {"text": words}, 0)
+        else:
+            id = driver.request("detokenize", {"tokens": numbers}, 0)
+        return lambda: id in checker.open
+
+    words = "".join(driver.random.choice(["the ", "a", " 12", "\n", "zx", "), ", " of"]) for _ in range(1 << 21))[: (4 << 20) - 100 - (1 << 18)]
+    numbers = driver.tokens((4 << 20) // 8)
+    end = time.monotonic() + arguments.seconds / 2
+    while (time.monotonic() < end or not waits["4 MiB to detokenize"][1]) and alive():
+        for name, (between, whole) in waits.items():
+            keep_streaming()
+            while len(last) < arguments.streams and alive():
+                read()
+                keep_streaming()
             gaps.clear()
-            begin = time.monotonic()
-            if is_busy:
-                long = driver.request("generate", {"decoder": "greedy", "prompt": driver.tokens(length), "max_tokens": 1}, 0)
-                while long in checker.open and alive():
-                    read()
-                    keep_streaming()
-                prompts.append(time.monotonic() - begin)
-                busy += gaps
-            else:
-                while time.monotonic() < begin + 0.2 or len(gaps) < 5 * arguments.streams and alive():
-                    read()
-                    keep_streaming()
-                quiet += gaps
+            start, goes_on = time.monotonic(), begin(name)
+            while (goes_on() or not gaps) and alive():
+                read()
+                keep_streaming()
+            whole.append(time.monotonic() - start)
+            between += gaps
     for id in list(streams):
         checker.open[id].cancelled_at = time.monotonic()
         driver.request("cancel", {"target": id}, 0)
@@ -544,9 +561,10 @@ def run_latency(driver, arguments):
     model = checker.ready["model"]
     print(f"{model['name']}, {model['parameters'] / 1e6:.1f} M parameters, {arguments.streams} running answers")
     print(f"cancel to done:                        {percentiles(latency)}")
-    print(f"between tokens, quiet:                 {percentiles(quiet)}")
-    print(f"between tokens, beside a long prompt:  {percentiles(busy)}")
-    print(f"the prompt of {length} tokens, to its end: {percentiles(prompts)}")
+    for name, (between, whole) in waits.items():
+        print(f"between tokens beside {name + ':':34} {percentiles(between)}")
+        if name != "nothing new":
+            print(f"    from line to end:                    {percentiles(whole)}")
     for violation in checker.violations[:20]:
         print("BROKEN:", violation)
     return 1 if checker.violations else 0

@@ -58,7 +58,7 @@ public final class Service {
 
     /// The results of a `score` request, one for each completion.
     private final class Scores {
-        var results: [([GeneratedToken], Output.Summary)?]
+        var results: [JSONText?]
         /// Completions whose result is not there yet.
         var open: Int
         init(count: Int) {
@@ -98,7 +98,7 @@ public final class Service {
         self.news = news
         isInterrupted = Interrupt()
         sink = LineSink(descriptor: output, news: news)
-        source = LineSource(descriptor: input, news: news)
+        source = LineSource(descriptor: input, tokenizer: engine.model.tokenizer, news: news)
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
@@ -192,11 +192,11 @@ public final class Service {
                 refuse(
                     nil, number,
                     RequestError(.invalidRequest, "the line is longer than \(LineSource.maximumLine >> 20) MiB; send less in one request"))
-            case .line(let line, let number, let id, let request):
+            case .line(let line, let number, let arrived, let id, let request):
                 recorder?.request(line, number: number)
                 requests += 1
                 do {
-                    try handle(id ?? .integer(number), number, request.get())
+                    try handle(id ?? .integer(number), number, arrived, request.get())
                 } catch let error as RequestError {
                     refuse(id ?? (error.code == .invalidJSON ? nil : .integer(number)), number, error)
                 } catch let failure as EngineFailure {
@@ -218,7 +218,7 @@ public final class Service {
             })
     }
 
-    private func handle(_ id: RequestID, _ line: Int, _ request: Request) throws {
+    private func handle(_ id: RequestID, _ line: Int, _ arrived: ContinuousClock.Instant, _ request: Request) throws {
         guard !live.values.contains(where: { $0.id == id }) else {
             throw RequestError(.duplicateID, "a request with this id is still running; ids must differ while they run", field: "id")
         }
@@ -233,34 +233,27 @@ public final class Service {
         switch request {
         case .generate(let request):
             let job = try engine.submit(.generate(generation(request)), priority: request.priority)
-            let live = Live(id: id, line: line, received: clock.now)
+            let live = Live(id: id, line: line, received: arrived)
             live.deadline = request.deadline.map { live.received + .milliseconds($0) }
             self.live[job] = live
         case .score(let prompt, let completions, let priority):
             let scores = Scores(count: completions.count)
-            let prompt = tokens(prompt)
+            let prompt = prompt.tokens(by: engine.model.tokenizer)
             var jobs: [Engine.JobID] = []
             do {
                 for completion in completions {
-                    jobs.append(
-                        try engine.submit(.score(prompt: prompt, completion: tokens(completion, continues: true)), priority: priority))
+                    let completion = completion.tokens(by: engine.model.tokenizer, continues: true)
+                    jobs.append(try engine.submit(.score(prompt: prompt, completion: completion), priority: priority))
                 }
             } catch {
                 for job in jobs { _ = engine.cancel(job) }
                 throw error
             }
             for (place, job) in jobs.enumerated() {
-                live[job] = Live(id: id, line: line, received: clock.now, scores: scores, place: place)
+                live[job] = Live(id: id, line: line, received: arrived, scores: scores, place: place)
             }
-        case .tokenize(let text, let addSpecial):
-            let tokens = engine.model.tokenizer.encode(text, addSpecial: addSpecial)
-            say(event("tokens", id) { $0.add("tokens", tokens) })
-        case .detokenize(let tokens):
-            if let wrong = tokens.first(where: { $0 < 0 || $0 >= engine.model.tokenizer.count }) {
-                throw RequestError(
-                    .invalidRequest, "token \(wrong) is not in the vocabulary of \(engine.model.tokenizer.count)", field: "tokens")
-            }
-            say(event("text", id) { $0.add("text", String(decoding: engine.model.tokenizer.decode(tokens), as: UTF8.self)) })
+        case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) })
+        case .tokenize, .detokenize: try handle(id, line, arrived, request.prepared(by: engine.model.tokenizer))
         case .cancel(let target):
             let jobs = live.filter { $0.value.id == target }.keys.sorted()
             guard !jobs.isEmpty else {
@@ -278,16 +271,8 @@ public final class Service {
         }
     }
 
-    /// A prompt gets the model's special tokens; a completion goes on where the prompt ends.
-    private func tokens(_ text: Text, continues: Bool = false) -> [Token] {
-        switch text {
-        case .tokens(let tokens): tokens
-        case .string(let string): engine.model.tokenizer.encode(string, addSpecial: !continues, continues: continues)
-        }
-    }
-
     private func generation(_ request: Request.GenerateRequest) throws -> Generation {
-        var generation = Generation(prompt: tokens(request.prompt))
+        var generation = Generation(prompt: request.prompt.tokens(by: engine.model.tokenizer))
         generation.maxTokens = request.maxTokens
         generation.stop = request.stop
         generation.ignoreEOS = request.ignoreEOS
@@ -320,8 +305,8 @@ public final class Service {
 
     private func cancelOverdue() {
         let now = clock.now
-        let overdue = live.filter { $0.value.deadline.map { $0 <= now } ?? false }
-        for job in overdue.keys.sorted() { cancel(job, .deadline) }
+        let overdue = live.compactMap { job, request in request.deadline.map { $0 <= now } == true ? job : nil }
+        for job in overdue.sorted() { cancel(job, .deadline) }
     }
 
     // MARK: - Events
@@ -415,9 +400,10 @@ public final class Service {
         case .scored(let tokens, let summary):
             live[job] = nil
             guard let scores = request.scores else { return }
-            scores.results[request.place] = (tokens, summary)
+            // Written now: to write hundreds of them in one step would hold up the others.
+            scores.results[request.place] = JSONText(completion(tokens, summary))
             scores.open -= 1
-            if scores.open == 0 { say(score(request.id, scores.results.compactMap { $0 })) }
+            if scores.open == 0 { say(event("score", request.id) { $0.add("completions", scores.results) }) }
         case .failed(let failure):
             live[job] = nil
             endSiblings(request)
@@ -441,17 +427,11 @@ public final class Service {
         event.add("reward", token.reward)
     }
 
-    private func score(_ id: RequestID, _ results: [([GeneratedToken], Output.Summary)]) -> JSONObject {
-        event("score", id) {
-            $0.add(
-                "completions",
-                results.map { tokens, summary in
-                    JSONObject {
-                        $0.add("tokens", tokens.map { token in JSONObject { add(token, to: &$0) } })
-                        $0.add("logprob", tokens.reduce(0.0) { $0 + Double($1.logprob) })
-                        $0.add("reward", summary.reward)
-                    }
-                })
+    private func completion(_ tokens: [GeneratedToken], _ summary: Output.Summary) -> JSONObject {
+        JSONObject {
+            $0.add("tokens", tokens.map { token in JSONObject { add(token, to: &$0) } })
+            $0.add("logprob", tokens.reduce(0.0) { $0 + Double($1.logprob) })
+            $0.add("reward", summary.reward)
         }
     }
 
