@@ -72,10 +72,13 @@ public final class Service {
     private var output = ""
     private var shutdown: RequestID?
     private var requests = 0
+    private var errors = 0
     private var generated = 0
     private var promptTokens = 0
     private var cachedTokens = 0
     private let started: ContinuousClock.Instant
+    /// When `stats` were last asked for, and the tokens generated until then.
+    private var lastStats: (at: ContinuousClock.Instant, generated: Int)
 
     /// - Parameters:
     ///   - input, output: the descriptors that lines are read from and events written to.
@@ -94,6 +97,8 @@ public final class Service {
         self.recorder = recorder
         self.withTiming = withTiming
         started = clock.now
+        lastStats = (started, 0)
+        lastTrim = started
         let news = DispatchSemaphore(value: 0)
         self.news = news
         isInterrupted = Interrupt()
@@ -147,9 +152,11 @@ public final class Service {
                 for (job, output) in engine.step() { tell(job, output) }
             }
             flush()
+            if clock.now - lastTrim > Service.trimInterval { trimMemory() }
             if isCongested {
                 _ = news.wait(timeout: .now() + .milliseconds(20))
-            } else if isIdle {
+            } else if isIdle, news.wait(timeout: .now() + .seconds(10)) == .timedOut {
+                trimMemory()
                 news.wait()
             }
         }
@@ -157,6 +164,17 @@ public final class Service {
         sink.finish(by: .distantFuture)
         cancelAll()
         return sink.failure
+    }
+
+    private static let trimInterval = Duration.seconds(10)
+    private var lastTrim: ContinuousClock.Instant
+
+    /// Gives the system back what bursts have needed: an allocator may keep it for ever (glibc's does once blocks of megabytes were freed),
+    /// and this process lives for days.
+    private func trimMemory() {
+        typealias Trim = @convention(c) (_ pad: Int) -> Int32
+        if let trim = dlsym(nil, "malloc_trim") { _ = unsafeBitCast(trim, to: Trim.self)(0) }
+        lastTrim = clock.now
     }
 
     private func flush() {
@@ -209,6 +227,7 @@ public final class Service {
     }
 
     private func refuse(_ id: RequestID?, _ line: Int, _ error: RequestError) {
+        errors += 1
         say(
             event("error", id) {
                 $0.add("code", error.code.rawValue)
@@ -226,7 +245,8 @@ public final class Service {
         case .generate, .score:
             if let maximumQueued, engine.waitingJobs >= maximumQueued {
                 throw RequestError(
-                    .overloaded, "\(engine.waitingJobs) requests wait already; send this one again when one of yours is done")
+                    .overloaded,
+                    "\(engine.activeJobs) requests run and \(engine.waitingJobs) wait, which is all that may; send this one again after the next done or score")
             }
         default: break
         }
@@ -451,6 +471,7 @@ public final class Service {
             $0.add("active", engine.activeJobs)
             $0.add("waiting", engine.waitingJobs)
             $0.add("requests", requests)
+            $0.add("errors", errors)
             $0.add("generated_tokens", generated)
             $0.add("prompt_tokens", promptTokens)
             $0.add("cached_tokens", cachedTokens)
@@ -464,10 +485,13 @@ public final class Service {
                     $0.add("evictions", engine.evictions)
                 })
             if withTiming {
-                let seconds = (clock.now - started) / .seconds(1)
-                $0.add("tokens_per_second", (Double(generated) / max(seconds, 1e-3) * 10).rounded() / 10)
+                let now = clock.now
+                let rate = Double(generated - lastStats.generated) / max((now - lastStats.at) / .seconds(1), 1e-3)
+                lastStats = (now, generated)
+                $0.add("tokens_per_second", (rate * 10).rounded() / 10)
+                $0.add("unread_bytes", sink.waitingBytes)
                 $0.add("resident_bytes", residentBytes())
-                $0.add("uptime_ms", Int(seconds * 1000))
+                $0.add("uptime_ms", Int((now - started) / .milliseconds(1)))
             }
         }
     }
