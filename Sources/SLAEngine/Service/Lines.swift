@@ -1,5 +1,4 @@
 import Dispatch
-import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -22,14 +21,14 @@ final class LineSource: Sendable {
         case tooLong(number: Int)
     }
 
-    private struct State {
+    private struct State: Sendable {
         var items: [Item] = []
         var bytes = 0
         var isAtEnd = false
         var isPaused = false
     }
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
     private let room = DispatchSemaphore(value: 0)
     private let news: DispatchSemaphore
 
@@ -135,7 +134,7 @@ final class LineSink: Sendable {
     /// Bytes that may wait before the engine pauses.
     static let congestion = 1 << 20
 
-    private struct State {
+    private struct State: Sendable {
         var waiting = ""
         /// Bytes that are handed over and not written yet.
         var bytes = 0
@@ -144,7 +143,7 @@ final class LineSink: Sendable {
         var isFinished = false
     }
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
     private let work = DispatchSemaphore(value: 0)
     private let written = DispatchSemaphore(value: 0)
     private let news: DispatchSemaphore

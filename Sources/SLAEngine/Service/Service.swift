@@ -169,11 +169,8 @@ public final class Service {
     private static let trimInterval = Duration.seconds(10)
     private var lastTrim: ContinuousClock.Instant
 
-    /// Gives the system back what bursts have needed: an allocator may keep it for ever (glibc's does once blocks of megabytes were freed),
-    /// and this process lives for days.
     private func trimMemory() {
-        typealias Trim = @convention(c) (_ pad: Int) -> Int32
-        if let trim = dlsym(nil, "malloc_trim") { _ = unsafeBitCast(trim, to: Trim.self)(0) }
+        Memory.trim()
         lastTrim = clock.now
     }
 
@@ -490,19 +487,9 @@ public final class Service {
                 lastStats = (now, generated)
                 $0.add("tokens_per_second", (rate * 10).rounded() / 10)
                 $0.add("unread_bytes", sink.waitingBytes)
-                $0.add("resident_bytes", residentBytes())
+                $0.add("resident_bytes", Memory.residentBytes)
                 $0.add("uptime_ms", Int((now - started) / .milliseconds(1)))
             }
         }
     }
-}
-
-/// Memory of this process that is in RAM, where the system tells.
-private func residentBytes() -> Int? {
-    guard let statm = fopen("/proc/self/statm", "r") else { return nil }
-    defer { fclose(statm) }
-    var line = [CChar](repeating: 0, count: 128)
-    guard fgets(&line, 128, statm) != nil else { return nil }
-    let fields = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(separator: " ")
-    return fields.count > 1 ? Int(fields[1]).map { $0 * Int(sysconf(Int32(_SC_PAGESIZE))) } : nil
 }
