@@ -243,7 +243,10 @@ public final class Service {
             if let maximumQueued, engine.waitingJobs >= maximumQueued {
                 throw RequestError(
                     .overloaded,
-                    "\(engine.activeJobs) requests run and \(engine.waitingJobs) wait, which is all that may; send this one again after the next done or score")
+                    """
+                    \(engine.activeJobs) requests run and \(engine.waitingJobs) wait, which is all that may; \
+                    send this one again after the next done or score
+                    """)
             }
         default: break
         }
