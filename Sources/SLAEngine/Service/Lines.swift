@@ -112,7 +112,14 @@ final class LineSource: Sendable {
                         line = []
                     }
                 }
-                if end < count { endLine() }
+                if end < count {
+                    // What came before a large line need not wait until that is prepared.
+                    if line.count > buffer.count {
+                        put(items, bytes: start)
+                        items = []
+                    }
+                    endLine()
+                }
                 start = end + 1
             }
             put(items, bytes: carried + count)
