@@ -477,6 +477,8 @@ def run_soak(driver, arguments):
 def run_latency(driver, arguments):
     """How long a cancel takes, and what a long prompt does to running answers."""
     process, checker = driver.process, driver.checker
+    words = "".join(driver.random.choice(["the ", "a", " 12", "\n", "zx", "), ", " of"]) for _ in range(1 << 21))[: (4 << 20) - 100 - (1 << 18)]
+    numbers = driver.tokens((4 << 20) // 8)
     streams, last, gaps = {}, {}, []
     greedy = {"decoder": "greedy", "ignore_eos": True, "max_tokens": max(1, min(2048, driver.context - 8))}
     parsing = 0.0  # seconds that this program needed for lines of megabytes
@@ -543,8 +545,6 @@ def run_latency(driver, arguments):
             id = driver.request("detokenize", {"tokens": numbers}, 0)
         return lambda: id in checker.open
 
-    words = "".join(driver.random.choice(["the ", "a", " 12", "\n", "zx", "), ", " of"]) for _ in range(1 << 21))[: (4 << 20) - 100 - (1 << 18)]
-    numbers = driver.tokens((4 << 20) // 8)
     end = time.monotonic() + arguments.seconds / 2
     while (time.monotonic() < end or not waits["4 MiB to detokenize"][1]) and alive():
         for name, (between, whole) in waits.items():
