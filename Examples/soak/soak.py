@@ -95,7 +95,8 @@ class Checker:
         "error": ["type", "id", "code", "message", "line", None, "field"],
     }
 
-    def __init__(self):
+    def __init__(self, may_refuse):
+        self.may_refuse = may_refuse
         self.open = {}
         self.bad = {}
         self.violations = []
@@ -259,7 +260,9 @@ class Checker:
             self.wrong("the cancelled request has not ended", line)
 
     def on_error(self, event, answer, line):
-        if answer.kind != "cancel" or event["code"] != "unknown_id":
+        is_late_cancel = answer.kind == "cancel" and event["code"] == "unknown_id"
+        is_too_much = self.may_refuse and answer.kind in ("generate", "score") and event["code"] == "overloaded"
+        if not is_late_cancel and not is_too_much:
             self.wrong(f"a sound {answer.kind} was refused", line)
         if event["line"] != answer.line:
             self.wrong(f"the line was {answer.line}", line)
@@ -268,8 +271,8 @@ class Checker:
 class Driver:
     """Logical clients of one process."""
 
-    def __init__(self, process, seed):
-        self.process, self.checker, self.random = process, Checker(), random.Random(seed)
+    def __init__(self, process, seed, may_refuse):
+        self.process, self.checker, self.random = process, Checker(may_refuse), random.Random(seed)
         self.sent = {}
         self.next = 0
         while not self.checker.ready and not process.at_end:
@@ -474,19 +477,26 @@ def run_soak(driver, arguments):
 def run_latency(driver, arguments):
     """How long a cancel takes, and what a long prompt does to running answers."""
     process, checker = driver.process, driver.checker
-    streams, last, gaps, quiet, busy, prompts = {}, {}, [], [], [], []
-    greedy = {"decoder": "greedy", "ignore_eos": True, "prompt": [5, 6, 7], "max_tokens": max(1, driver.context - 8)}
+    words = "".join(driver.random.choice(["the ", "a", " 12", "\n", "zx", "), ", " of"]) for _ in range(1 << 21))[: (4 << 20) - 100 - (1 << 18)]
+    numbers = driver.tokens((4 << 20) // 8)
+    streams, last, gaps = {}, {}, []
+    greedy = {"decoder": "greedy", "ignore_eos": True, "max_tokens": max(1, min(2048, driver.context - 8))}
+    parsing = 0.0  # seconds that this program needed for lines of megabytes
 
     def keep_streaming():
         while len(streams) < arguments.streams:
             streams[driver.request("generate", {**greedy, "prompt": driver.tokens(4)}, 0)] = True
 
     def read():
-        """Reads events; gaps between tokens of a stream go to `gaps`."""
-        ended = []
-        for line in process.poll(0.01):
-            now = time.monotonic()
+        """Reads events; gaps between tokens of a stream go to `gaps`, without the time spent here."""
+        nonlocal parsing
+        lines = process.poll(0.01)
+        now = time.monotonic() - parsing
+        for line in lines:
+            start = time.monotonic()
             event, answer = checker.take(line)
+            if len(line) > 1 << 20:
+                parsing += time.monotonic() - start
             if not event:
                 continue
             id = event.get("id")
@@ -495,10 +505,8 @@ def run_latency(driver, arguments):
                     gaps.append(now - last[id])
                 last[id] = now
             if answer:
-                ended.append(id)
                 streams.pop(id, None)
                 last.pop(id, None)
-        return ended
 
     def alive():
         return not process.at_end and not checker.violations
@@ -516,26 +524,41 @@ def run_latency(driver, arguments):
             cancel = driver.request("cancel", {"target": target}, 0)
             while cancel in checker.open and alive():
                 read()
-    # Long prompts, no two with a common beginning.
-    end = time.monotonic() + arguments.seconds / 2
     length = min(driver.context - 2, arguments.prompt)
-    while (time.monotonic() < end or not prompts) and alive():
-        keep_streaming()
-        for is_busy in (False, True):
+    waits = {"nothing new": ([], []), f"a new prompt of {length} tokens": ([], []), "a prompt of 4 MiB, refused": ([], [])}
+    waits |= {"4 MiB to tokenize": ([], []), "4 MiB to detokenize": ([], [])}
+
+    def begin(name):
+        """Asks for that, and returns what tells whether it goes on."""
+        if name == "nothing new":
+            end = time.monotonic() + 0.2
+            return lambda: time.monotonic() < end
+        if name.startswith("a new prompt"):
+            id = driver.request("generate", {"decoder": "greedy", "prompt": driver.tokens(length), "max_tokens": 1}, 0)
+        elif name.startswith("a prompt"):
+            number = process.send(json.dumps({"id": "large", "prompt": words}).encode())
+            checker.bad[number] = Answer("bad line", {"codes": ["context_overflow"], "id": "large"}, number, 0)
+            return lambda: number in checker.bad
+        elif name.endswith("to tokenize"):
+            id = driver.request("tokenize", {"text": words}, 0)
+        else:
+            id = driver.request("detokenize", {"tokens": numbers}, 0)
+        return lambda: id in checker.open
+
+    end = time.monotonic() + arguments.seconds / 2
+    while (time.monotonic() < end or not waits["4 MiB to detokenize"][1]) and alive():
+        for name, (between, whole) in waits.items():
+            keep_streaming()
+            while len(last) < arguments.streams and alive():
+                read()
+                keep_streaming()
             gaps.clear()
-            begin = time.monotonic()
-            if is_busy:
-                long = driver.request("generate", {"decoder": "greedy", "prompt": driver.tokens(length), "max_tokens": 1}, 0)
-                while long in checker.open and alive():
-                    read()
-                    keep_streaming()
-                prompts.append(time.monotonic() - begin)
-                busy += gaps
-            else:
-                while time.monotonic() < begin + 0.2 or len(gaps) < 5 * arguments.streams and alive():
-                    read()
-                    keep_streaming()
-                quiet += gaps
+            start, goes_on = time.monotonic(), begin(name)
+            while (goes_on() or not gaps) and alive():
+                read()
+                keep_streaming()
+            whole.append(time.monotonic() - start)
+            between += gaps
     for id in list(streams):
         checker.open[id].cancelled_at = time.monotonic()
         driver.request("cancel", {"target": id}, 0)
@@ -543,10 +566,11 @@ def run_latency(driver, arguments):
     driver.finish()
     model = checker.ready["model"]
     print(f"{model['name']}, {model['parameters'] / 1e6:.1f} M parameters, {arguments.streams} running answers")
-    print(f"cancel to done:                        {percentiles(latency)}")
-    print(f"between tokens, quiet:                 {percentiles(quiet)}")
-    print(f"between tokens, beside a long prompt:  {percentiles(busy)}")
-    print(f"the prompt of {length} tokens, to its end: {percentiles(prompts)}")
+    print(f"{'cancel to done:':44}{percentiles(latency)}")
+    print("between tokens of running answers, beside")
+    for name, (between, whole) in waits.items():
+        took = "" if name == "nothing new" else f"; took {sum(whole) / len(whole):.2f} s" if whole else ""
+        print(f"    {name + ':':40}{percentiles(between)}{took}")
     for violation in checker.violations[:20]:
         print("BROKEN:", violation)
     return 1 if checker.violations else 0
@@ -565,7 +589,7 @@ def main():
     if "--" in own:
         own, flags = own[: own.index("--")], own[own.index("--") + 1 :]
     arguments = parser.parse_args(own)
-    driver = Driver(Process([arguments.sla, *flags]), arguments.seed)
+    driver = Driver(Process([arguments.sla, *flags]), arguments.seed, may_refuse="--max-queued" in flags)
     try:
         return (run_latency if arguments.latency else run_soak)(driver, arguments)
     finally:

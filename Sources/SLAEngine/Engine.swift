@@ -1648,8 +1648,9 @@ final class StreamingLookAhead: Decoder {
 public final class Engine {
     public typealias JobID = Int
 
-    /// Rows of prompts and of completions to score that a step takes on beside the running answers: what one of them can delay the others.
-    static let pieceRows = 256
+    /// Rows of prompts and of completions to score that a step takes on: the most, and the least beside running answers, whose next tokens
+    /// they delay: 32 rows take about as long as five steps of one answer, whatever the model's size, since both grow with it.
+    static let pieceRows = 256, leastPieceRows = 32
 
     public let model: Model
     /// The longest table, in tokens.
@@ -1719,12 +1720,14 @@ public final class Engine {
     /// Takes on a request; of those that wait, the ones of higher priority begin first. Throws ``EngineFailure`` when it can never be carried out.
     public func submit(_ work: Work, priority: Int = 0) throws -> JobID {
         let prompt: [Token]
+        let field: String
         var room: Int
         var chunks = 0
         var chunk = 0
         switch work {
         case .generate(let generation):
             prompt = generation.prompt
+            field = "max_tokens"
             guard generation.maxTokens > 0 else { throw EngineFailure.invalid("max_tokens must be at least 1", field: "max_tokens") }
             room = min(generation.maxTokens, context - prompt.count)
             if case .sla(let search) = generation.method {
@@ -1737,6 +1740,7 @@ public final class Engine {
             }
         case .score(let given, let completion):
             prompt = given
+            field = "completion"
             room = completion.count
             guard !completion.isEmpty else { throw EngineFailure.invalid("the completion has no tokens", field: "completion") }
             try check(completion, field: "completion")
@@ -1751,8 +1755,10 @@ public final class Engine {
         let pages = (prompt.count + room) / perPage + 2 + chunks * (chunk / perPage + 2)
         guard pages <= cache.pool.capacity else {
             let needed = pages * cache.pool.bytesPerPage / (1 << 20) + 1
-            throw EngineFailure.overloaded(
-                "this request may need \(needed) MiB of cache; raise --cache-mib, or lower max_tokens, width or depth")
+            let most = cache.pool.capacity * cache.pool.bytesPerPage >> 20
+            throw EngineFailure.contextOverflow(
+                "this request may need \(needed) MiB of cache, and there are \(most); raise --cache-mib, or lower max_tokens, width or depth",
+                field: field)
         }
         nextID += 1
         let job = Job(id: nextID, work: work, prompt: prompt, pages: pages, priority: priority)
@@ -1785,15 +1791,20 @@ public final class Engine {
         admit()
         var outputs: [(JobID, Output)] = []
         var rows: [Row] = []
-        // Scoring may take up to half of a piece, prompts the rest.
-        var scoringRows = 0
         for job in jobs {
-            guard let decoder = job.decoder else { continue }
-            let wanted = decoder.rows(limit: Engine.pieceRows / 2 - scoringRows)
-            if decoder is Scoring { scoringRows += wanted.count }
+            if let decoder = job.decoder, !(decoder is Scoring) { add(job, decoder.rows(limit: .max), to: &rows, &outputs) }
+        }
+        // Beside running answers there is room for as many other rows as theirs, or a few: they shall go on at nearly their pace.
+        let room = rows.isEmpty ? Engine.pieceRows : min(max(rows.count, Engine.leastPieceRows), Engine.pieceRows)
+        // Scoring may take up to half of it, prompts the rest.
+        var left = room / 2
+        for job in jobs {
+            guard let scoring = job.decoder as? Scoring else { continue }
+            let wanted = scoring.rows(limit: left)
+            left -= wanted.count
             add(job, wanted, to: &rows, &outputs)
         }
-        prefill(Engine.pieceRows - scoringRows, &rows, &outputs)
+        prefill(room - room / 2 + left, &rows, &outputs)
         let answers = transformer.forward(rows, pool: cache.pool)
         for job in jobs where !job.rows.isEmpty {
             let own = answers[job.rows]

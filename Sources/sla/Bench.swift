@@ -38,7 +38,7 @@ enum Bench {
         guard arguments.operands.isEmpty else { throw UsageError("bench takes no operands, only flags") }
         let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
         if arguments.has("--signature") {
-            print(try Signature(threads: threads), terminator: "")
+            try say("\(try Signature(threads: threads))")
             return 0
         }
         let shape = arguments.string("--shape")
@@ -60,7 +60,7 @@ enum Bench {
         subject.rounds = try arguments.integer("--rounds", in: 1...1000) ?? subject.rounds
         subject.executable = executable
         let benchmark = try withExtendedLifetime(file) { try Benchmark(subject) { complain($0) } }
-        print(arguments.has("--json") ? benchmark.json(processor: processor) : table(benchmark), terminator: "")
+        try say(arguments.has("--json") ? benchmark.json(processor: processor) : table(benchmark))
         return 0
     }
 

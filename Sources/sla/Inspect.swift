@@ -15,18 +15,17 @@ enum Inspect {
             throw UsageError("inspect takes one operand: a file")
         }
         let file = try GGUF(MappedBytes(path: path))
-        print("GGUF version \(file.version), \(file.metadata.count) metadata keys, \(file.tensors.count) tensors\n")
-        for (key, value) in file.metadata { print("\(key) = \(describe(value))") }
-        print()
+        try say("GGUF version \(file.version), \(file.metadata.count) metadata keys, \(file.tensors.count) tensors\n\n")
+        for (key, value) in file.metadata { try say("\(key) = \(describe(value))\n") }
+        try say("\n")
         var total = 0
         var bytes = 0
         for tensor in file.tensors {
-            print("\(tensor.name)  \(tensor.type.name)  [\(tensor.shape.map(String.init).joined(separator: ", "))]")
+            try say("\(tensor.name)  \(tensor.type.name)  [\(tensor.shape.map(String.init).joined(separator: ", "))]\n")
             total += tensor.count
             bytes += tensor.bytes.count
         }
-        print("\n\(total) weights in \(bytes) bytes")
-        print(verdict(file))
+        try say("\n\(total) weights in \(bytes) bytes\n\(verdict(file))\n")
         return 0
     }
 

@@ -10,7 +10,7 @@ enum Replaying {
     static let flags =
         engineFlags + [
             Flag("--pauses", nil, "send requests no sooner than they came when they were recorded"),
-            Flag("--update", nil, "write what the engine says now into the file"),
+            Flag("--update", nil, "write what the engine says now into the file; times only with --pauses"),
             Flag("--help", nil, "this text"),
         ]
 
@@ -28,8 +28,7 @@ enum Replaying {
         guard let path = arguments.operands.first, arguments.operands.count == 1 else {
             throw UsageError("replay takes one operand: a record")
         }
-        guard let text = String(validating: try MappedBytes(path: path), as: UTF8.self) else { throw ModelError("\(path) is not UTF-8") }
-        let (sessions, complaints) = RecordedSession.read(text)
+        let (sessions, complaints) = RecordedSession.read(try MappedBytes(path: path))
         for complaint in complaints { complain("\(path): \(complaint)") }
         guard !sessions.isEmpty else { throw ModelError("\(path) holds no session; `sla serve --record FILE` writes one") }
 
@@ -37,16 +36,17 @@ enum Replaying {
         let fresh = path + ".new"
         if isUpdating { remove(fresh) }
         for (i, session) in sessions.enumerated() {
-            let recorder = isUpdating ? try Recorder(path: fresh, withTiming: false) : nil
-            let difference = try Replay(session, engine: makeEngine(arguments)).run(pauses: arguments.has("--pauses"), recorder: recorder)
+            let pauses = arguments.has("--pauses")
+            let recorder = isUpdating ? try Recorder(path: fresh, withTiming: pauses) : nil
+            let difference = try Replay(session, engine: makeEngine(arguments)).run(pauses: pauses, recorder: recorder)
             if let failure = recorder?.failure { throw ModelError("cannot write \(fresh): \(String(cString: strerror(failure)))") }
             if let difference, !isUpdating {
-                print("session \(i + 1) of \(sessions.count), \(difference)")
+                try say("session \(i + 1) of \(sessions.count), \(difference)\n")
                 return 1
             }
         }
         if isUpdating, rename(fresh, path) != 0 { throw ModelError("cannot replace \(path): \(String(cString: strerror(errno)))") }
-        print("\(sessions.count) session\(sessions.count == 1 ? "" : "s"), \(isUpdating ? "written anew" : "the same")")
+        try say("\(sessions.count) session\(sessions.count == 1 ? "" : "s"), \(isUpdating ? "written anew" : "the same")\n")
         return 0
     }
 }

@@ -58,9 +58,9 @@ enum Run {
                 switch output {
                 case .token(_, let token):
                     if first == nil { first = clock.now }
-                    guard write(isColoured ? coloured(token) : token.text) else { return 0 }
+                    try say(isColoured ? coloured(token) : token.text)
                 case .done(_, let summary):
-                    _ = write("\n")
+                    try say("\n")
                     let total = (clock.now - loaded) / .seconds(1)
                     let waited = ((first ?? clock.now) - loaded) / .milliseconds(1)
                     complain(
@@ -105,11 +105,6 @@ enum Run {
     }
 
     private static func tenths(_ number: Double) -> String { "\((number * 10).rounded() / 10)" }
-
-    private static func write(_ text: String) -> Bool {
-        print(text, terminator: "")
-        return fflush(nil) == 0
-    }
 
     private static func standardInput() throws -> String {
         var bytes: [UInt8] = []

@@ -44,6 +44,7 @@ enum Serve {
         #else
             setrlimit(RLIMIT_CORE, &none)
         #endif
+        Memory.releaseLargeBlocks()
         let level = arguments.string("--log-level") ?? "error"
         guard let level = Service.LogLevel(rawValue: level) else {
             throw UsageError("--log-level is \(level); error, info and debug are possible")

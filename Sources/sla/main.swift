@@ -21,6 +21,9 @@ let usage = """
 
     `sla COMMAND --help` describes a command's flags. `sla --version` prints the version.
 
+    Exit code 0: done, or the reader went away; 1: a file could not be read, run or written, or `replay` found a difference;
+    2: a mistake on the command line; 130: `run` was interrupted.
+
     """
 
 /// Says something to people.
@@ -29,7 +32,30 @@ func complain(_ message: String) {
     _ = write(2, line, line.utf8.count)
 }
 
+/// Standard output could not be written.
+struct OutputError: Error {
+    let code: Int32
+}
+
+/// Writes to standard output, and throws ``OutputError`` when it cannot.
+func say(_ text: String) throws {
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty {
+        let count = rest.withUnsafeBytes { write(1, $0.baseAddress, $0.count) }
+        if count >= 0 { rest.removeFirst(count) } else if errno != EINTR { throw OutputError(code: errno) }
+    }
+}
+
+/// Opens whatever of standard input, output and error is closed: else the next file, such as a record, would get its number and its bytes.
+func occupyStandardDescriptors() {
+    var descriptor: Int32
+    // Nothing can be written to it, which is an error of the write.
+    repeat { descriptor = open("/dev/null", O_RDONLY) } while (0...2).contains(descriptor)
+    if descriptor > 2 { close(descriptor) }
+}
+
 func start() -> Int32 {
+    occupyStandardDescriptors()
     // A closed pipe is an error of the write, not the end of the process.
     signal(SIGPIPE, SIG_IGN)
     let unit = VectorUnit.compiled
@@ -38,14 +64,6 @@ func start() -> Int32 {
         return 1
     }
     let words = CommandLine.arguments.dropFirst()
-    if words.first == "--version" {
-        print("sla \(version) (\(unit))")
-        return 0
-    }
-    if words.first == "--help" || words.first == "help" {
-        print(usage, terminator: "")
-        return 0
-    }
     let command = words.first.flatMap { $0.hasPrefix("-") ? nil : $0 } ?? "serve"
     let rest = words.first == command ? words.dropFirst() : words
     let commands: [String: (flags: [Flag], help: String, run: (Arguments) throws -> Int32)] = [
@@ -55,20 +73,33 @@ func start() -> Int32 {
         "replay": (Replaying.flags, Replaying.helpText, Replaying.run),
         "bench": (Bench.flags, Bench.helpText, Bench.run),
     ]
-    guard let chosen = commands[command] else {
-        complain("there is no command \(command); serve, run, inspect, replay and bench are (sla --help)")
-        return 2
-    }
     do {
+        if words.first == "--version" {
+            try say("sla \(version) (\(unit))\n")
+            return 0
+        }
+        if words.first == "--help" || words.first == "help" {
+            try say(usage)
+            return 0
+        }
+        guard let chosen = commands[command] else {
+            complain("there is no command \(command); serve, run, inspect, replay and bench are (sla --help)")
+            return 2
+        }
         let arguments = try Arguments(rest, flags: chosen.flags)
         if arguments.has("--help") {
-            print(chosen.help, terminator: "")
+            try say(chosen.help)
             return 0
         }
         return try chosen.run(arguments)
     } catch let error as UsageError {
         complain("\(error.message) (sla \(command) --help)")
         return 2
+    } catch let error as OutputError {
+        // Who has read enough closes the pipe.
+        if error.code == EPIPE { return 0 }
+        complain("cannot write to standard output: \(String(cString: strerror(error.code)))")
+        return 1
     } catch let error as EngineFailure {
         complain(error.message)
         return 1

@@ -176,6 +176,34 @@ import Testing
         #expect(ended == [second, first])
     }
 
+    @Test func aLongPromptComesInSmallPiecesBesideARunningAnswer() throws {
+        let recipe = RandomModel(seed: 44)
+        let model = try recipe.make()
+        var random = SeededGenerator(seed: 44)
+        let engine = Engine(model)
+        let length = Engine.pieceRows + 100
+        try #require(length < engine.context)
+        var answer = Generation(prompt: recipe.prompt(5, using: &random))
+        var long = Generation(prompt: recipe.prompt(length, using: &random))
+        (answer.maxTokens, answer.ignoreEOS, long.maxTokens) = (100, true, 1)
+        func steps(beside other: Engine.JobID? = nil) throws -> Int {
+            engine.clearCache()
+            let job = try engine.submit(.generate(long))
+            for steps in 1... {
+                let said = engine.step()
+                if let other { #expect(said.contains { $0.0 == other }, "the answer goes on with every step") }
+                if said.contains(where: { $0.0 == job }) { return steps }
+            }
+            return 0
+        }
+        let alone = try steps()
+        #expect(alone <= 3)
+        while !engine.isIdle { _ = engine.step() }
+        let running = try engine.submit(.generate(answer))
+        while !engine.step().contains(where: { $0.0 == running }) {}
+        #expect(try steps(beside: running) >= length / Engine.leastPieceRows)
+    }
+
     @Test func promptsThatBeginAlikeAreComputedOnce() throws {
         let recipe = RandomModel(seed: 41)
         let model = try recipe.make()
@@ -362,7 +390,7 @@ import Testing
     @Test func aRequestThatNeedsMoreThanTheBudgetIsRefused() throws {
         let model = try RandomModel(seed: 64).make()
         let engine = Engine(model, cacheBytes: 1)
-        guard case .overloaded(let message)? = EngineTests.failure(engine, .generate(Generation(prompt: [1]))) else {
+        guard case .contextOverflow(let message, "max_tokens")? = EngineTests.failure(engine, .generate(Generation(prompt: [1]))) else {
             Issue.record("it was taken")
             return
         }

@@ -171,21 +171,75 @@ import Testing
         #expect(unwritable.errors.contains("cannot record to /nonexistent/session.jsonl"))
     }
 
-    @Test func aReaderThatStopsReadingEndsTheProcess() throws {
+    /// Runs a shell script in which `$SLA` is the program.
+    static func shell(_ script: String) throws -> (status: Int32, output: String, errors: String) {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        process.arguments = ["-c", script]
+        process.environment = ["SLA": binary.path]
+        let (stdout, stderr) = (Pipe(), Pipe())
+        process.standardOutput = stdout
+        process.standardError = stderr
+        try process.run()
+        let output = try stdout.fileHandleForReading.readToEnd() ?? Data()
+        let errors = try stderr.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        return (process.terminationStatus, String(decoding: output, as: UTF8.self), String(decoding: errors, as: UTF8.self))
+    }
+
+    @Test func aClosedOutputIsToldAndItsNumberIsNotTakenByTheRecord() throws {
+        let record = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).jsonl")
+        defer { try? FileManager.default.removeItem(at: record) }
+        let result = try CommandTests.shell("echo '{\"type\":\"stats\"}' | \"$SLA\" --record '\(record.path)' >&-")
+        #expect(result.status == 1)
+        #expect(result.errors.contains("cannot write events: Bad file descriptor"))
+        let lines = try String(contentsOf: record, encoding: .utf8).split(separator: "\n")
+        #expect(lines.allSatisfy { $0.hasPrefix("{\"ms\":") }, "no events among the record's lines")
+        #expect(try CommandTests.shell("\"$SLA\" <&-").status == 0, "a closed input is an end of input")
+    }
+
+    @Test(arguments: ["", "run '1 2 3>6'", "--help", "--version", "inspect '\(Fixtures.path("parity-qwen3.gguf"))'"])
+    func aFullDiskUnderTheOutputIsTold(_ arguments: String) throws {
+        let result = try CommandTests.shell("echo '{\"type\":\"stats\"}' | \"$SLA\" \(arguments) >/dev/full")
+        #expect(result.status == 1)
+        #expect(result.errors.contains("No space left on device"))
+    }
+
+    #if os(Linux)
+        @Test func aCrashWouldLeaveNoCoreFile() throws {
+            let process = Process()
+            process.executableURL = CommandTests.binary
+            let (stdin, stdout) = (Pipe(), Pipe())
+            process.standardInput = stdin
+            process.standardOutput = stdout
+            try process.run()
+            #expect(!stdout.fileHandleForReading.availableData.isEmpty)
+            let limits = try String(contentsOfFile: "/proc/\(process.processIdentifier)/limits", encoding: .utf8)
+            let core = limits.split(separator: "\n").first { $0.hasPrefix("Max core file size") }
+            #expect(core?.split(separator: " ").suffix(3) == ["0", "0", "bytes"])
+            try stdin.fileHandleForWriting.close()
+            process.waitUntilExit()
+        }
+    #endif
+
+    @Test(arguments: ["head -n 1", "sh -c 'read line; kill -9 $$'"]) func aReaderThatGoesAwayEndsTheProcess(_ reader: String) throws {
         let shell = Process()
         shell.executableURL = URL(fileURLWithPath: "/bin/sh")
         let request = #"{"prompt":[5,6],"ignore_eos":true,"max_tokens":500}"#
         let model = Fixtures.path("parity-llama.gguf")
         shell.arguments = [
-            "-c", "(echo '\(request)'; sleep 30) | ('\(CommandTests.binary.path)' --model '\(model)'; echo $? >&2) | head -n 1",
+            "-c", "(echo '\(request)'; sleep 30) | ('\(CommandTests.binary.path)' --model '\(model)'; echo status $? >&2) | \(reader)",
         ]
         let (stdout, stderr) = (Pipe(), Pipe())
         shell.standardOutput = stdout
         shell.standardError = stderr
         try shell.run()
-        var status = Data()
-        while !status.contains(0x0a), let more = try stderr.fileHandleForReading.read(upToCount: 1) { status += more }
+        // The shell may say first that the reader was killed.
+        var said = ""
+        while !(said.contains("status ") && said.hasSuffix("\n")), let more = try stderr.fileHandleForReading.read(upToCount: 1) {
+            said += String(decoding: more, as: UTF8.self)
+        }
         shell.terminate()
-        #expect(String(decoding: status, as: UTF8.self) == "0\n")
+        #expect(said.hasSuffix("status 0\n"))
     }
 }

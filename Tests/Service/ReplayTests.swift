@@ -17,7 +17,7 @@ import Testing
 
     @Test(arguments: records) func everyRecordedConversationReplaysToTheSameBytes(_ name: String) throws {
         let text = try String(contentsOf: ReplayTests.conversations.appendingPathComponent(name), encoding: .utf8)
-        let (sessions, complaints) = RecordedSession.read(text)
+        let (sessions, complaints) = RecordedSession.read(text.utf8)
         #expect(complaints.isEmpty)
         #expect(!sessions.isEmpty)
         for session in sessions {
@@ -45,7 +45,7 @@ import Testing
     }
 
     func replay(_ text: String) throws -> (difference: Replay.Difference?, complaints: [String]) {
-        let (sessions, complaints) = RecordedSession.read(text)
+        let (sessions, complaints) = RecordedSession.read(text.utf8)
         let model = try Fixtures.model("parity-llama.gguf", reward: "reward-llama.gguf")
         for session in sessions {
             if let difference = try Replay(session, engine: Engine(model)).run() { return (difference, complaints) }
@@ -76,7 +76,7 @@ import Testing
             _ = try record(ReplayTests.lines, into: path)
             _ = try record([ReplayTests.lines[3]], into: path)
             let text = try String(contentsOfFile: path, encoding: .utf8)
-            #expect(RecordedSession.read(text).sessions.count == 2)
+            #expect(RecordedSession.read(text.utf8).sessions.count == 2)
             #expect(try replay(text).difference == nil)
         }
     }
@@ -97,7 +97,7 @@ import Testing
         try withFile { path in
             _ = try record(ReplayTests.lines, into: path)
             var text = try String(contentsOfFile: path, encoding: .utf8)
-            text = text.replacingOccurrences(of: "\"engine\":\"sla \(version)\"", with: "\"engine\":\"sla 9.9\"")
+            text = text.replacingOccurrences(of: "\"engine\":\"sla \(version)\"", with: "\"engine\":\"sla 9.9\",\"new\":[{}]")
             text = text.replacingOccurrences(of: "\"total_ms\":", with: "\"total_ms\":1")
             #expect(try replay(text).difference == nil)
         }
@@ -113,9 +113,28 @@ import Testing
             // What is recorded next begins on a line of its own.
             try torn.write(toFile: path, atomically: false, encoding: .utf8)
             _ = try record([ReplayTests.lines[3]], into: path)
-            let (sessions, complaints) = RecordedSession.read(try String(contentsOfFile: path, encoding: .utf8))
+            let (sessions, complaints) = RecordedSession.read(try Data(contentsOf: URL(fileURLWithPath: path)))
             #expect(sessions.count == 2)
             #expect(complaints.count == 1)
+        }
+    }
+
+    @Test func aLineTornWithinACharacterIsToldAndLeftOut() throws {
+        let event = Array("{\"out\":{\"type\":\"text\",\"id\":1,\"text\":\"é".utf8)
+        let ready = Array("{\"out\":{\"type\":\"ready\"}}\n".utf8)
+        let (sessions, complaints) = RecordedSession.read(ready + event.dropLast())
+        #expect(sessions.count == 1)
+        #expect(complaints == ["line 2 is cut off or damaged; it is left out"])
+    }
+
+    @Test func whatCircumstancesRefusedMayBeAnsweredNow() throws {
+        try withFile { path in
+            _ = try record([ReplayTests.lines[3]], into: path, withTiming: false)
+            let done = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+            for code in ["overloaded", "duplicate_id"] {
+                let error = "{\"out\":{\"type\":\"error\",\"id\":\"b\",\"code\":\"\(code)\",\"message\":\"later\",\"line\":1}}"
+                #expect(try replay("\(done[0])\n\(done[1])\n\(error)\n").difference == nil)
+            }
         }
     }
 

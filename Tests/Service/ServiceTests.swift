@@ -114,7 +114,7 @@ import Testing
     @Test func refusesARequestThatNeedsMoreCacheThanThereIs() throws {
         let small = try Engine(ServiceTests.model.get(), cacheBytes: 1 << 16)
         let lines = Conversation.events(#"{"prompt":[5],"max_tokens":500}"#, engine: small)
-        #expect(lines.last?.contains(#""code":"overloaded""#) == true)
+        #expect(lines.last?.contains(#""code":"context_overflow""#) == true)
     }
 
     @Test func refusesASecondRequestWithARunningId() throws {
@@ -141,6 +141,17 @@ import Testing
         #expect(lines.last == #"{"type":"shutdown","id":"end"}"#)
         #expect(lines.contains { $0.hasPrefix(#"{"type":"done","id":1"#) })
         #expect(!lines.contains { $0.contains("late") })
+    }
+
+    @Test func shutdownEndsAnIdleServiceWhoseInputStaysOpen() throws {
+        let client = ServiceClient(try engine())
+        _ = client.line(within: 60)
+        // Long enough for the service to have nothing left to wake up for.
+        usleep(100_000)
+        client.send(#"{"id":"end","type":"shutdown"}"#)
+        #expect(client.line(within: 60).map { String(decoding: $0, as: UTF8.self) } == #"{"type":"shutdown","id":"end"}"#)
+        #expect(client.line(within: 60) == nil && client.isAtEnd)
+        _ = client.finish()
     }
 
     @Test func aCancelledRequestStillEndsWithDone() throws {
@@ -243,7 +254,9 @@ import Testing
         let engine = Engine(try ServiceTests.model.get(), maximumJobs: 1)
         let lines = (1...6).map { #"{"prompt":[\#($0)],"max_tokens":2}"# + "\n" }.joined()
         let said = Conversation.events(lines.utf8, engine: engine, maximumQueued: 3).lines
-        #expect(said.filter { $0.contains(#""code":"overloaded""#) }.count == 3)
+        let refused = said.filter { $0.contains(#""code":"overloaded""#) }
+        #expect(refused.count == 3)
+        #expect(refused.allSatisfy { $0.contains("send this one again after the next done or score") })
         #expect(said.filter { $0.hasPrefix(#"{"type":"done""#) }.count == 3)
     }
 

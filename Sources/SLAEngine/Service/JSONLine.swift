@@ -25,6 +25,13 @@ struct JSONObject: JSONWritable {
     var line: String { text + "}\n" }
 }
 
+/// A value that is written already.
+struct JSONText: JSONWritable, Sendable {
+    private var text = ""
+    init(_ value: some JSONWritable) { value.writeJSON(to: &text) }
+    func writeJSON(to output: inout String) { output += text }
+}
+
 /// What can be a value in JSON.
 protocol JSONWritable {
     func writeJSON(to output: inout String)
@@ -41,19 +48,25 @@ extension Double: JSONWritable { func writeJSON(to output: inout String) { outpu
 extension String: JSONWritable {
     func writeJSON(to output: inout String) {
         output += "\""
-        for scalar in unicodeScalars {
-            switch scalar {
-            case "\"": output += "\\\""
-            case "\\": output += "\\\\"
-            case "\n": output += "\\n"
-            case "\r": output += "\\r"
-            case "\t": output += "\\t"
-            case "\u{0}"..."\u{1f}", "\u{7f}":
-                let hex = String(scalar.value, radix: 16)
+        var start = utf8.startIndex
+        // What needs no escape is copied in one piece up to what does.
+        for place in utf8.indices {
+            let byte = utf8[place]
+            guard byte < 0x20 || byte == 0x7f || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") else { continue }
+            output += self[start..<place]
+            start = utf8.index(after: place)
+            switch byte {
+            case UInt8(ascii: "\""): output += "\\\""
+            case UInt8(ascii: "\\"): output += "\\\\"
+            case UInt8(ascii: "\n"): output += "\\n"
+            case UInt8(ascii: "\r"): output += "\\r"
+            case UInt8(ascii: "\t"): output += "\\t"
+            default:
+                let hex = String(byte, radix: 16)
                 output += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
-            default: output.unicodeScalars.append(scalar)
             }
         }
+        output += self[start...]
         output += "\""
     }
 }

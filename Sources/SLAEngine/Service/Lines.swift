@@ -1,5 +1,4 @@
 import Dispatch
-import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -17,19 +16,19 @@ final class LineSource: Sendable {
     static let maximumQueue = 16 << 20
 
     enum Item: Sendable {
-        /// A line and what it asks for: understood here, so that a large one does not hold up the engine.
-        case line([UInt8], number: Int, id: RequestID?, request: Result<Request, RequestError>)
+        /// A line and what it asks for: understood and prepared here, so that a large one does not hold up the engine.
+        case line([UInt8], number: Int, arrived: ContinuousClock.Instant, id: RequestID?, request: Result<Request, RequestError>)
         case tooLong(number: Int)
     }
 
-    private struct State {
+    private struct State: Sendable {
         var items: [Item] = []
         var bytes = 0
         var isAtEnd = false
         var isPaused = false
     }
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
     private let room = DispatchSemaphore(value: 0)
     private let news: DispatchSemaphore
 
@@ -37,11 +36,11 @@ final class LineSource: Sendable {
     ///
     /// The thread reads from a descriptor of its own: it may still be reading when the caller closes the given one and its number is taken
     /// by something else.
-    init(descriptor: Int32, news: DispatchSemaphore) {
+    init(descriptor: Int32, tokenizer: Tokenizer, news: DispatchSemaphore) {
         self.news = news
         let own = dup(descriptor)
         DispatchQueue(label: "sla.lines").async {
-            self.read(own)
+            self.read(own, tokenizer)
             close(own)
         }
     }
@@ -74,7 +73,7 @@ final class LineSource: Sendable {
         if mustPause { room.wait() }
     }
 
-    private func read(_ descriptor: Int32) {
+    private func read(_ descriptor: Int32, _ tokenizer: Tokenizer) {
         var buffer = [UInt8](repeating: 0, count: 1 << 16)
         var line: [UInt8] = []
         var isTooLong = false
@@ -84,8 +83,10 @@ final class LineSource: Sendable {
             if isTooLong {
                 items.append(.tooLong(number: number))
             } else if !line.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0d }) {
+                let arrived = ContinuousClock.now
                 let (id, request) = Request.parse(line)
-                items.append(.line(line, number: number, id: id, request: request))
+                let prepared = request.flatMap { request in Result { () throws(RequestError) in try request.prepared(by: tokenizer) } }
+                items.append(.line(line, number: number, arrived: arrived, id: id, request: prepared))
             }
             line = []
             isTooLong = false
@@ -111,7 +112,14 @@ final class LineSource: Sendable {
                         line = []
                     }
                 }
-                if end < count { endLine() }
+                if end < count {
+                    // What came before a large line need not wait until that is prepared.
+                    if line.count > buffer.count {
+                        put(items, bytes: start)
+                        items = []
+                    }
+                    endLine()
+                }
                 start = end + 1
             }
             put(items, bytes: carried + count)
@@ -133,7 +141,7 @@ final class LineSink: Sendable {
     /// Bytes that may wait before the engine pauses.
     static let congestion = 1 << 20
 
-    private struct State {
+    private struct State: Sendable {
         var waiting = ""
         /// Bytes that are handed over and not written yet.
         var bytes = 0
@@ -142,7 +150,7 @@ final class LineSink: Sendable {
         var isFinished = false
     }
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
     private let work = DispatchSemaphore(value: 0)
     private let written = DispatchSemaphore(value: 0)
     private let news: DispatchSemaphore

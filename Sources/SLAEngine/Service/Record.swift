@@ -1,5 +1,3 @@
-import Synchronization
-
 #if canImport(FoundationEssentials)
     import FoundationEssentials
 #else
@@ -95,6 +93,8 @@ public struct RecordedSession {
         let id: RequestID?
         let code: String?
         let finishReason: String?
+        /// Of a `ready`: what the model is, in words.
+        let model: String?
 
         /// Whether it ends its request.
         var isTerminal: Bool { !["ready", "token", "commit", "draft"].contains(type) }
@@ -105,6 +105,12 @@ public struct RecordedSession {
                 let id: JSONIdentifier?
                 let code: String?
                 let finish_reason: String?
+                let model: Model?
+            }
+            struct Model: Decodable {
+                let name, arch, quantization: String
+                let parameters, context_length, vocab_size: Int
+                let reward: Bool
             }
             let head = try JSONDecoder().decode(Head.self, from: Data(text.utf8))
             self.text = text
@@ -112,17 +118,17 @@ public struct RecordedSession {
             id = head.id?.value
             code = head.code
             finishReason = head.finish_reason
+            model = head.model.map { "\($0)" }
         }
 
-        /// The line without what depends on circumstances: timing, the engine's version, all of `stats`.
+        /// The line without what depends on circumstances: timing, all of `stats`, and of `ready` all but the model, since the rest tells of
+        /// the engine and its version.
         var comparable: String {
             if type == "stats" { return "stats" }
+            if type == "ready" { return model ?? "" }
             var line = text
             if type == "done", let start = line.firstRange(of: ",\"timing\":{"), let end = line[start.upperBound...].firstIndex(of: "}") {
                 line.removeSubrange(start.lowerBound...end)
-            }
-            if type == "ready", let start = line.firstRange(of: "\"engine\":\""), let end = line[start.upperBound...].firstIndex(of: "\"") {
-                line.removeSubrange(start.upperBound..<end)
             }
             return line
         }
@@ -132,19 +138,23 @@ public struct RecordedSession {
     /// Milliseconds of each entry since the session's start, where they were recorded.
     let times: [Double?]
 
+    private struct Line: Decodable {
+        let ms: Double?
+        let line: Int?
+        let `in`: String?
+        let in_hex: String?
+        let too_long: Bool?
+    }
+
     /// The sessions in a record, and what was wrong with its lines.
-    public static func read(_ text: String) -> (sessions: [RecordedSession], complaints: [String]) {
-        struct Line: Decodable {
-            let ms: Double?
-            let line: Int?
-            let `in`: String?
-            let in_hex: String?
-            let too_long: Bool?
-        }
+    public static func read(_ text: some Collection<UInt8>) -> (sessions: [RecordedSession], complaints: [String]) {
         var sessions: [(entries: [Entry], times: [Double?])] = []
         var complaints: [String] = []
-        for (i, line) in text.split(separator: "\n", omittingEmptySubsequences: true).enumerated() {
-            guard let head = try? JSONDecoder().decode(Line.self, from: Data(line.utf8)) else {
+        for (i, line) in text.split(separator: 0x0a).enumerated() {
+            // A crash may have cut a line off in the middle of a character.
+            guard let line = String(validating: line, as: UTF8.self),
+                let head = try? JSONDecoder().decode(Line.self, from: Data(line.utf8))
+            else {
                 complaints.append("line \(i + 1) is cut off or damaged; it is left out")
                 continue
             }

@@ -15,7 +15,8 @@ import Dispatch
 ///
 /// Each request's events are compared in order; how those of different requests interleave is left to circumstances. A request is sent once
 /// all that came before it in the record has come again: the ends of requests, and as many tokens of each running one. What a `cancel` or a
-/// deadline cut off may end earlier or later than recorded, but has to begin the same; so does a request whose end a crash kept from the record.
+/// deadline cut off may end earlier or later than recorded, but has to begin the same; so does a request whose end a crash kept from the
+/// record, and one that was refused because too many waited or its id was in use.
 public final class Replay {
     /// The first event that is not as it was recorded.
     public struct Difference: CustomStringConvertible {
@@ -108,8 +109,9 @@ public final class Replay {
         return true
     }
 
+    /// Whether circumstances ended a request, or kept it from beginning.
     private static func isCutOff(_ events: [Event]) -> Bool {
-        events.contains { $0.finishReason == "cancelled" || $0.finishReason == "deadline" }
+        events.contains { ["cancelled", "deadline"].contains($0.finishReason) || ["overloaded", "duplicate_id"].contains($0.code) }
     }
 
     /// Whether a crash kept a request's end from the record.

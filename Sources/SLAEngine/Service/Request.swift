@@ -65,6 +65,14 @@ enum Text: Decodable, Sendable {
             throw RequestError(.invalidRequest, "\(decoder.codingPath.last?.stringValue ?? "it") must be a string or an array of token ids")
         }
     }
+
+    /// A prompt gets the tokens that the model wants around it; a completion goes on where the prompt ends.
+    func tokens(by tokenizer: Tokenizer, continues: Bool = false) -> [Token] {
+        switch self {
+        case .tokens(let tokens): tokens
+        case .string(let string): tokenizer.encode(string, addSpecial: !continues, continues: continues)
+        }
+    }
 }
 
 /// A request line, understood.
@@ -73,6 +81,8 @@ enum Request: Sendable {
     case score(prompt: Text, completions: [Text], priority: Int)
     case tokenize(text: String, addSpecial: Bool)
     case detokenize([Token])
+    /// An event's type, and the name and value of its only field.
+    case answered(_ type: String, _ field: String, JSONText)
     case cancel(RequestID)
     case stats, clearCache, shutdown
 
@@ -89,6 +99,27 @@ enum Request: Sendable {
         var deadline: Int?
         var include: [String]
         var priority: Int
+    }
+
+    /// The request with all done that takes nothing but the tokenizer: its texts are tokens, and what asked for no more is answered.
+    func prepared(by tokenizer: Tokenizer) throws(RequestError) -> Request {
+        switch self {
+        case .generate(var request):
+            request.prompt = .tokens(request.prompt.tokens(by: tokenizer))
+            return .generate(request)
+        case .score(let prompt, let completions, let priority):
+            return .score(
+                prompt: .tokens(prompt.tokens(by: tokenizer)),
+                completions: completions.map { .tokens($0.tokens(by: tokenizer, continues: true)) }, priority: priority)
+        case .tokenize(let text, let addSpecial):
+            return .answered("tokens", "tokens", JSONText(tokenizer.encode(text, addSpecial: addSpecial)))
+        case .detokenize(let tokens):
+            if let wrong = tokens.first(where: { $0 < 0 || $0 >= tokenizer.count }) {
+                throw RequestError(.invalidRequest, "token \(wrong) is not in the vocabulary of \(tokenizer.count)", field: "tokens")
+            }
+            return .answered("text", "text", JSONText(String(decoding: tokenizer.decode(tokens), as: UTF8.self)))
+        case .answered, .cancel, .stats, .clearCache, .shutdown: return self
+        }
     }
 
     /// Reads a line. The id is found, if it can be, even when the rest is refused.

@@ -58,7 +58,7 @@ public final class Service {
 
     /// The results of a `score` request, one for each completion.
     private final class Scores {
-        var results: [([GeneratedToken], Output.Summary)?]
+        var results: [JSONText?]
         /// Completions whose result is not there yet.
         var open: Int
         init(count: Int) {
@@ -72,10 +72,13 @@ public final class Service {
     private var output = ""
     private var shutdown: RequestID?
     private var requests = 0
+    private var errors = 0
     private var generated = 0
     private var promptTokens = 0
     private var cachedTokens = 0
     private let started: ContinuousClock.Instant
+    /// When `stats` were last asked for, and the tokens generated until then.
+    private var lastStats: (at: ContinuousClock.Instant, generated: Int)
 
     /// - Parameters:
     ///   - input, output: the descriptors that lines are read from and events written to.
@@ -94,11 +97,13 @@ public final class Service {
         self.recorder = recorder
         self.withTiming = withTiming
         started = clock.now
+        lastStats = (started, 0)
+        lastTrim = started
         let news = DispatchSemaphore(value: 0)
         self.news = news
         isInterrupted = Interrupt()
         sink = LineSink(descriptor: output, news: news)
-        source = LineSource(descriptor: input, news: news)
+        source = LineSource(descriptor: input, tokenizer: engine.model.tokenizer, news: news)
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
@@ -119,15 +124,15 @@ public final class Service {
         say(ready)
         log(.info, "ready: \(engine.model.name), \(engine.context) tokens of context")
         defer { log(.info, "\(requests) requests, \(generated) tokens generated") }
+        var inputIsAtEnd = false
         while sink.failure == nil {
             // While the reader is slow nothing is computed, but requests are read, so that a `cancel` gets through.
             let isCongested = sink.waitingBytes > LineSink.congestion
             let isFull = sink.waitingBytes > 8 * LineSink.congestion
-            var isAtEnd = shutdown != nil
             if shutdown == nil, !isFull {
                 let taken = source.take()
                 pending += taken.items
-                isAtEnd = taken.isAtEnd
+                inputIsAtEnd = taken.isAtEnd
                 handlePending()
             }
             if isInterrupted.flag.load(ordering: .relaxed) {
@@ -138,16 +143,20 @@ public final class Service {
                 return sink.failure
             }
             cancelOverdue()
-            if !engine.isIdle, !isCongested {
-                for (job, output) in engine.step() { tell(job, output) }
-            } else if engine.isIdle, pending.isEmpty, isAtEnd {
+            let isIdle = engine.isIdle && pending.isEmpty
+            if isIdle, inputIsAtEnd || shutdown != nil {
                 if let shutdown { say(event("shutdown", shutdown)) }
                 break
             }
+            if !isCongested, !engine.isIdle {
+                for (job, output) in engine.step() { tell(job, output) }
+            }
             flush()
+            if clock.now - lastTrim > Service.trimInterval { trimMemory() }
             if isCongested {
                 _ = news.wait(timeout: .now() + .milliseconds(20))
-            } else if engine.isIdle, pending.isEmpty, !isAtEnd {
+            } else if isIdle, news.wait(timeout: .now() + .seconds(10)) == .timedOut {
+                trimMemory()
                 news.wait()
             }
         }
@@ -155,6 +164,14 @@ public final class Service {
         sink.finish(by: .distantFuture)
         cancelAll()
         return sink.failure
+    }
+
+    private static let trimInterval = Duration.seconds(10)
+    private var lastTrim: ContinuousClock.Instant
+
+    private func trimMemory() {
+        Memory.trim()
+        lastTrim = clock.now
     }
 
     private func flush() {
@@ -190,11 +207,11 @@ public final class Service {
                 refuse(
                     nil, number,
                     RequestError(.invalidRequest, "the line is longer than \(LineSource.maximumLine >> 20) MiB; send less in one request"))
-            case .line(let line, let number, let id, let request):
+            case .line(let line, let number, let arrived, let id, let request):
                 recorder?.request(line, number: number)
                 requests += 1
                 do {
-                    try handle(id ?? .integer(number), number, request.get())
+                    try handle(id ?? .integer(number), number, arrived, request.get())
                 } catch let error as RequestError {
                     refuse(id ?? (error.code == .invalidJSON ? nil : .integer(number)), number, error)
                 } catch let failure as EngineFailure {
@@ -207,6 +224,7 @@ public final class Service {
     }
 
     private func refuse(_ id: RequestID?, _ line: Int, _ error: RequestError) {
+        errors += 1
         say(
             event("error", id) {
                 $0.add("code", error.code.rawValue)
@@ -216,7 +234,7 @@ public final class Service {
             })
     }
 
-    private func handle(_ id: RequestID, _ line: Int, _ request: Request) throws {
+    private func handle(_ id: RequestID, _ line: Int, _ arrived: ContinuousClock.Instant, _ request: Request) throws {
         guard !live.values.contains(where: { $0.id == id }) else {
             throw RequestError(.duplicateID, "a request with this id is still running; ids must differ while they run", field: "id")
         }
@@ -224,41 +242,38 @@ public final class Service {
         case .generate, .score:
             if let maximumQueued, engine.waitingJobs >= maximumQueued {
                 throw RequestError(
-                    .overloaded, "\(engine.waitingJobs) requests wait already; send this one again when one of yours is done")
+                    .overloaded,
+                    """
+                    \(engine.activeJobs) requests run and \(engine.waitingJobs) wait, which is all that may; \
+                    send this one again after the next done or score
+                    """)
             }
         default: break
         }
         switch request {
         case .generate(let request):
             let job = try engine.submit(.generate(generation(request)), priority: request.priority)
-            let live = Live(id: id, line: line, received: clock.now)
+            let live = Live(id: id, line: line, received: arrived)
             live.deadline = request.deadline.map { live.received + .milliseconds($0) }
             self.live[job] = live
         case .score(let prompt, let completions, let priority):
             let scores = Scores(count: completions.count)
-            let prompt = tokens(prompt)
+            let prompt = prompt.tokens(by: engine.model.tokenizer)
             var jobs: [Engine.JobID] = []
             do {
                 for completion in completions {
-                    jobs.append(
-                        try engine.submit(.score(prompt: prompt, completion: tokens(completion, continues: true)), priority: priority))
+                    let completion = completion.tokens(by: engine.model.tokenizer, continues: true)
+                    jobs.append(try engine.submit(.score(prompt: prompt, completion: completion), priority: priority))
                 }
             } catch {
                 for job in jobs { _ = engine.cancel(job) }
                 throw error
             }
             for (place, job) in jobs.enumerated() {
-                live[job] = Live(id: id, line: line, received: clock.now, scores: scores, place: place)
+                live[job] = Live(id: id, line: line, received: arrived, scores: scores, place: place)
             }
-        case .tokenize(let text, let addSpecial):
-            let tokens = engine.model.tokenizer.encode(text, addSpecial: addSpecial)
-            say(event("tokens", id) { $0.add("tokens", tokens) })
-        case .detokenize(let tokens):
-            if let wrong = tokens.first(where: { $0 < 0 || $0 >= engine.model.tokenizer.count }) {
-                throw RequestError(
-                    .invalidRequest, "token \(wrong) is not in the vocabulary of \(engine.model.tokenizer.count)", field: "tokens")
-            }
-            say(event("text", id) { $0.add("text", String(decoding: engine.model.tokenizer.decode(tokens), as: UTF8.self)) })
+        case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) })
+        case .tokenize, .detokenize: try handle(id, line, arrived, request.prepared(by: engine.model.tokenizer))
         case .cancel(let target):
             let jobs = live.filter { $0.value.id == target }.keys.sorted()
             guard !jobs.isEmpty else {
@@ -276,16 +291,8 @@ public final class Service {
         }
     }
 
-    /// A prompt gets the model's special tokens; a completion goes on where the prompt ends.
-    private func tokens(_ text: Text, continues: Bool = false) -> [Token] {
-        switch text {
-        case .tokens(let tokens): tokens
-        case .string(let string): engine.model.tokenizer.encode(string, addSpecial: !continues, continues: continues)
-        }
-    }
-
     private func generation(_ request: Request.GenerateRequest) throws -> Generation {
-        var generation = Generation(prompt: tokens(request.prompt))
+        var generation = Generation(prompt: request.prompt.tokens(by: engine.model.tokenizer))
         generation.maxTokens = request.maxTokens
         generation.stop = request.stop
         generation.ignoreEOS = request.ignoreEOS
@@ -318,8 +325,8 @@ public final class Service {
 
     private func cancelOverdue() {
         let now = clock.now
-        let overdue = live.filter { $0.value.deadline.map { $0 <= now } ?? false }
-        for job in overdue.keys.sorted() { cancel(job, .deadline) }
+        let overdue = live.compactMap { job, request in request.deadline.map { $0 <= now } == true ? job : nil }
+        for job in overdue.sorted() { cancel(job, .deadline) }
     }
 
     // MARK: - Events
@@ -413,9 +420,10 @@ public final class Service {
         case .scored(let tokens, let summary):
             live[job] = nil
             guard let scores = request.scores else { return }
-            scores.results[request.place] = (tokens, summary)
+            // Written now: to write hundreds of them in one step would hold up the others.
+            scores.results[request.place] = JSONText(completion(tokens, summary))
             scores.open -= 1
-            if scores.open == 0 { say(score(request.id, scores.results.compactMap { $0 })) }
+            if scores.open == 0 { say(event("score", request.id) { $0.add("completions", scores.results) }) }
         case .failed(let failure):
             live[job] = nil
             endSiblings(request)
@@ -439,17 +447,11 @@ public final class Service {
         event.add("reward", token.reward)
     }
 
-    private func score(_ id: RequestID, _ results: [([GeneratedToken], Output.Summary)]) -> JSONObject {
-        event("score", id) {
-            $0.add(
-                "completions",
-                results.map { tokens, summary in
-                    JSONObject {
-                        $0.add("tokens", tokens.map { token in JSONObject { add(token, to: &$0) } })
-                        $0.add("logprob", tokens.reduce(0.0) { $0 + Double($1.logprob) })
-                        $0.add("reward", summary.reward)
-                    }
-                })
+    private func completion(_ tokens: [GeneratedToken], _ summary: Output.Summary) -> JSONObject {
+        JSONObject {
+            $0.add("tokens", tokens.map { token in JSONObject { add(token, to: &$0) } })
+            $0.add("logprob", tokens.reduce(0.0) { $0 + Double($1.logprob) })
+            $0.add("reward", summary.reward)
         }
     }
 
@@ -469,6 +471,7 @@ public final class Service {
             $0.add("active", engine.activeJobs)
             $0.add("waiting", engine.waitingJobs)
             $0.add("requests", requests)
+            $0.add("errors", errors)
             $0.add("generated_tokens", generated)
             $0.add("prompt_tokens", promptTokens)
             $0.add("cached_tokens", cachedTokens)
@@ -482,21 +485,14 @@ public final class Service {
                     $0.add("evictions", engine.evictions)
                 })
             if withTiming {
-                let seconds = (clock.now - started) / .seconds(1)
-                $0.add("tokens_per_second", (Double(generated) / max(seconds, 1e-3) * 10).rounded() / 10)
-                $0.add("resident_bytes", residentBytes())
-                $0.add("uptime_ms", Int(seconds * 1000))
+                let now = clock.now
+                let rate = Double(generated - lastStats.generated) / max((now - lastStats.at) / .seconds(1), 1e-3)
+                lastStats = (now, generated)
+                $0.add("tokens_per_second", (rate * 10).rounded() / 10)
+                $0.add("unread_bytes", sink.waitingBytes)
+                $0.add("resident_bytes", Memory.residentBytes)
+                $0.add("uptime_ms", Int((now - started) / .milliseconds(1)))
             }
         }
     }
-}
-
-/// Memory of this process that is in RAM, where the system tells.
-private func residentBytes() -> Int? {
-    guard let statm = fopen("/proc/self/statm", "r") else { return nil }
-    defer { fclose(statm) }
-    var line = [CChar](repeating: 0, count: 128)
-    guard fgets(&line, 128, statm) != nil else { return nil }
-    let fields = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(separator: " ")
-    return fields.count > 1 ? Int(fields[1]).map { $0 * Int(sysconf(Int32(_SC_PAGESIZE))) } : nil
 }
