@@ -414,13 +414,36 @@ struct RequestMaker {
             return "{\"id\":\(id),\"type\":\"score\",\"prompt\":\(prompt),\"completions\":[\(completions.joined(separator: ","))]}"
         }
         var fields = ["\"id\":\(id)", "\"prompt\":\(prompt)", "\"max_tokens\":\(Int.random(in: 1...longest, using: &random))"]
-        if !hasChannel || Int.random(in: 0..<2, using: &random) == 0 {
-            fields.append("\"decoder\":\"greedy\"")
-        } else if Int.random(in: 0..<3, using: &random) > 0 {
+        func chunks() {
             let width = Int.random(in: 1...4, using: &random)
             fields.append("\"width\":\(width),\"chunk\":\(Int.random(in: 1...8, using: &random))")
-            fields.append("\"depth\":\(Int.random(in: 0...(width < 3 ? 3 : 1), using: &random)),\"score\":\"\(pick("mean", "last"))\"")
+            fields.append("\"score\":\"\(hasChannel ? pick("mean", "last", "logprob") : "logprob")\"")
             if Bool.random(using: &random) { fields.append("\"min_p\":\(pick("0", "0.02", "0.3", "1"))") }
+            if Int.random(in: 0..<3, using: &random) == 0 { fields.append("\"chunk_at\":\(pick("\";\"", "[\"=\",\"a\"]"))") }
+            if Int.random(in: 0..<3, using: &random) == 0 {
+                fields.append("\"expand\":\"sample\",\"seed\":\(Int.random(in: 0...9, using: &random)),\"temperature\":\(pick("0.5", "1", "2"))")
+            }
+        }
+        func drawing() {
+            fields.append("\"seed\":\(Int.random(in: 0...99, using: &random)),\"temperature\":\(pick("0", "0.7", "1", "1.5"))")
+            if Bool.random(using: &random) { fields.append(pick("\"top_k\":5", "\"top_p\":0.9", "\"min_p\":0.1")) }
+        }
+        switch Int.random(in: 0..<12, using: &random) {
+        case 0..<4: fields.append("\"decoder\":\"greedy\"")
+        case 4:
+            fields.append("\"decoder\":\"sample\"")
+            drawing()
+        case 5: fields.append("\"decoder\":\"beam\",\"width\":\(Int.random(in: 1...5, using: &random))")
+        case 6:
+            fields.append("\"decoder\":\"best_of\",\"n\":\(Int.random(in: 1...5, using: &random))")
+            drawing()
+        case 7:
+            fields.append("\"decoder\":\"mcts\",\"simulations\":\(Int.random(in: 1...16, using: &random))")
+            chunks()
+        case 8..<11:
+            fields.append("\"decoder\":\"sla\",\"depth\":\(Int.random(in: 0...2, using: &random))")
+            chunks()
+        default: break
         }
         if Int.random(in: 0..<4, using: &random) == 0 {
             fields.append("\"include\":\(pick("[\"branches\"]", "[\"draft\"]", "[\"draft\",\"branches\"]"))")

@@ -116,9 +116,15 @@ public struct DecoderSettings: Sendable {
         }
         if let stranger = DecoderSettings.all.first(where: { reader.values[$0.name] != nil })?.name {
             let isDrawing = ["temperature", "top_k", "top_p", "seed"].contains(stranger) && ["sla", "mcts"].contains(decoder)
-            throw EngineFailure.invalid(
-                "\(stranger) means nothing to the decoder \(decoder)\(isDrawing ? " unless expand is sample" : ""); leave it out, or name another decoder",
-                field: stranger)
+            let hint =
+                if isDrawing {
+                    " unless expand is sample"
+                } else if stranger == "n", decoder == "sample" {
+                    ", whose events hold one answer; send a request with another seed for each"
+                } else {
+                    "; leave it out, or name another decoder"
+                }
+            throw EngineFailure.invalid("\(stranger) means nothing to the decoder \(decoder)\(hint)", field: stranger)
         }
         return method
     }
