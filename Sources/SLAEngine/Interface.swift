@@ -56,7 +56,9 @@ public struct Sampling: Sendable, Equatable {
     public init() {}
 
     func check() throws {
-        guard temperature >= 0, temperature <= 100 else { throw EngineFailure.invalid("temperature must be from 0 to 100", field: "temperature") }
+        guard temperature >= 0, temperature <= 100 else {
+            throw EngineFailure.invalid("temperature must be from 0 to 100", field: "temperature")
+        }
         guard topK >= 0 else { throw EngineFailure.invalid("top_k must not be negative; 0 keeps all tokens", field: "top_k") }
         guard topP >= 0, topP <= 1 else { throw EngineFailure.invalid("top_p must be from 0 to 1", field: "top_p") }
         guard minP >= 0, minP <= 1 else { throw EngineFailure.invalid("min_p must be from 0 to 1", field: "min_p") }

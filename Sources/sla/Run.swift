@@ -11,7 +11,9 @@ import Synchronization
 enum Run {
     static let flags =
         engineFlags + [
-            Flag("--decoder", "NAME", "\(DecoderSettings.decoders.joined(separator: ", ")) (default: sla with a reward channel, else greedy)")
+            Flag(
+                "--decoder", "NAME",
+                "\(DecoderSettings.decoders.joined(separator: ", ")) (default: sla with a reward channel, else greedy)")
         ]
         + DecoderSettings.all.map { Flag(flag($0), "X", $0.help) } + [
             Flag("--max-tokens", "N", "longest answer (default: 256)"),

@@ -23,7 +23,8 @@ import Testing
         search.chunk = Int.random(in: 1...5, using: &random)
         search.depth = Int.random(in: 0...(search.width > 2 ? 1 : 2), using: &random)
         search.expand = Bool.random(using: &random) ? .top : .sample
-        search.chunkAt = Array(["a", "b", "12", "xy", "z", "ba", "aa"].shuffled(using: &random).prefix(Int.random(in: 0...3, using: &random)))
+        let ends = ["a", "b", "12", "xy", "z", "ba", "aa"].shuffled(using: &random)
+        search.chunkAt = Array(ends.prefix(Int.random(in: 0...3, using: &random)))
         search.sampling = sampling(&random)
         search.score = hasChannel ? [.mean, .last, .logprob].randomElement(using: &random) ?? .mean : .logprob
         return search
@@ -239,10 +240,9 @@ import Testing
         func sampling(_ change: (inout Sampling) -> Void) -> String? {
             var sampling = Sampling()
             change(&sampling)
-            let names = [
-                field(.sample(sampling), model), field(.bestOf(2, sampling, .mean), model),
-                field(.sla({ var search = Search(); search.sampling = sampling; return search }()), model),
-            ]
+            var search = Search()
+            search.sampling = sampling
+            let names = [field(.sample(sampling), model), field(.bestOf(2, sampling, .mean), model), field(.sla(search), model)]
             return Set(names).count == 1 ? names[0] : "different"
         }
         for wrong in [-1, 101, .nan, .infinity] as [Float] { #expect(sampling { $0.temperature = wrong } == "temperature") }
@@ -314,7 +314,9 @@ import Testing
                     "width": "3", "chunk": "4", "depth": "1", "expand": "sample", "chunk_at": "[\"\\n\",\";\"]", "score": "progress",
                     "alpha": "2", "temperature": "0.5",
                 ]) == .sla(search))
-        #expect(try method("sla", ["chunk_at": ";"]) == .sla({ var search = Search(); search.chunkAt = [";"]; return search }()))
+        var lines = Search()
+        lines.chunkAt = [";"]
+        #expect(try method("sla", ["chunk_at": ";"]) == .sla(lines))
         #expect(field("sla", ["temperature": "1"]) == "temperature", "nothing is drawn")
         #expect(field("sla", ["alpha": "1"]) == "alpha", "the score is not progress")
         #expect(field("greedy", ["seed": "1"]) == "seed")

@@ -202,7 +202,8 @@ final class NaiveSearch {
 
     private func bestScore(below path: Path, levels: Int, _ search: Search, behind root: Path) throws -> Double {
         if path.finish != nil || levels == 0 { return score(path, behind: root, search) }
-        return try chunks(below: path, search).map { try bestScore(below: $0, levels: levels - 1, search, behind: root) }.max() ?? -.infinity
+        return try chunks(below: path, search).map { try bestScore(below: $0, levels: levels - 1, search, behind: root) }.max()
+            ?? -.infinity
     }
 
     fileprivate func score(_ path: Path, behind root: Path, _ search: Search) -> Double {

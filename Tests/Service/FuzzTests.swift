@@ -21,7 +21,7 @@ import Testing
             #"{"id":"o","type":"score","prompt":[49,32,50],"completions":[[62],[51,10]]}"#,
             #"{"id":"p","type":"tokenize","text":"grün 😀 \u0000\ud83d\ude00\\\"\/","add_special":true}"#,
             #"{"id":-9007199254740993,"type":"cancel","target":7}"#,
-            #"{"id":"r","prompt":"1 2>3\n","decoder":"sample","temperature":0.7,"top_k":40,"top_p":0.95,"min_p":0.05,"seed":7,"max_tokens":4}"#,
+            #"{"id":"r","prompt":"1 2>3\n","decoder":"sample","temperature":0.7,"top_k":9,"top_p":0.95,"min_p":0.05,"seed":7,"max_tokens":4}"#,
             #"{"id":"s","prompt":"1 2>3\n","decoder":"beam","width":3,"max_tokens":4}"#,
             #"{"id":"t","prompt":"1 2>3\n","decoder":"best_of","n":3,"score":"logprob","temperature":1.5,"seed":1,"max_tokens":4}"#,
             #"{"id":"u","prompt":"1 2>3\n","decoder":"mcts","width":2,"chunk":2,"simulations":4,"exploration":0.5,"max_tokens":4}"#,

@@ -414,14 +414,16 @@ struct RequestMaker {
             return "{\"id\":\(id),\"type\":\"score\",\"prompt\":\(prompt),\"completions\":[\(completions.joined(separator: ","))]}"
         }
         var fields = ["\"id\":\(id)", "\"prompt\":\(prompt)", "\"max_tokens\":\(Int.random(in: 1...longest, using: &random))"]
-        func chunks() {
+        func chunks(hasDepth: Bool) {
             let width = Int.random(in: 1...4, using: &random)
+            if hasDepth { fields.append("\"depth\":\(Int.random(in: 0...(width < 3 ? 3 : 1), using: &random))") }
             fields.append("\"width\":\(width),\"chunk\":\(Int.random(in: 1...8, using: &random))")
             fields.append("\"score\":\"\(hasChannel ? pick("mean", "last", "logprob") : "logprob")\"")
             if Bool.random(using: &random) { fields.append("\"min_p\":\(pick("0", "0.02", "0.3", "1"))") }
             if Int.random(in: 0..<3, using: &random) == 0 { fields.append("\"chunk_at\":\(pick("\";\"", "[\"=\",\"a\"]"))") }
             if Int.random(in: 0..<3, using: &random) == 0 {
-                fields.append("\"expand\":\"sample\",\"seed\":\(Int.random(in: 0...9, using: &random)),\"temperature\":\(pick("0.5", "1", "2"))")
+                fields.append("\"expand\":\"sample\",\"seed\":\(Int.random(in: 0...9, using: &random))")
+                fields.append("\"temperature\":\(pick("0.5", "1", "2"))")
             }
         }
         func drawing() {
@@ -439,10 +441,10 @@ struct RequestMaker {
             drawing()
         case 7:
             fields.append("\"decoder\":\"mcts\",\"simulations\":\(Int.random(in: 1...16, using: &random))")
-            chunks()
+            chunks(hasDepth: false)
         case 8..<11:
-            fields.append("\"decoder\":\"sla\",\"depth\":\(Int.random(in: 0...2, using: &random))")
-            chunks()
+            fields.append("\"decoder\":\"sla\"")
+            chunks(hasDepth: true)
         default: break
         }
         if Int.random(in: 0..<4, using: &random) == 0 {

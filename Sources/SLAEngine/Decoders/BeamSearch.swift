@@ -59,7 +59,9 @@ final class BeamSearch: Decoder {
         }
         if let best, ending.isEmpty, !live.contains(where: { canWin($0, against: best) }) { live = [] }
         var output = say()
-        if live.isEmpty, ending.isEmpty { output.append(best?.branch.done ?? .failed(.modelError("the model left no token to go on with"))) }
+        if live.isEmpty, ending.isEmpty {
+            output.append(best?.branch.done ?? .failed(.modelError("the model left no token to go on with")))
+        }
         return output
     }
 

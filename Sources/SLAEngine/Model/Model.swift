@@ -326,7 +326,8 @@ public struct RewardChannel: Sendable {
         search.expand = try choice("reward.sla.expand", Search.Expansion.self) ?? search.expand
         search.score = try choice("reward.sla.score", Search.Score.self) ?? search.score
         guard search.score != .progress || outputs > 1 else {
-            throw ModelError("metadata key reward.sla.score is progress, which needs a channel of two outputs; reward.outputs says \(outputs)")
+            throw ModelError(
+                "metadata key reward.sla.score is progress, which needs a channel of two outputs; reward.outputs says \(outputs)")
         }
         do { try search.check() } catch let failure as EngineFailure {
             throw ModelError("the search settings that the reward channel recommends are impossible: \(failure.message)")
