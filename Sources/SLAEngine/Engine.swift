@@ -1450,7 +1450,7 @@ final class Greedy: Decoder {
 /// Streaming look-ahead: grow a tree of chunks below the committed end, commit the child with the best leaf below it, keep its subtree, go on.
 ///
 /// Level 1 of the tree holds n candidates, the d levels below are the look-ahead. Child j of a node begins with the j-th most likely token and
-/// goes on greedily for k − 1 more. A level's chunks grow together, a token a step. Source: arXiv 2503.00029.
+/// goes on greedily for k − 1 more; ``ChunkTree`` grows them all together, a token a step. Source: arXiv 2503.00029.
 final class StreamingLookAhead: Decoder {
     private let search: Search
     private let wantsBranches: Bool

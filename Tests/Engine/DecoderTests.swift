@@ -176,6 +176,33 @@ import Testing
         }
     }
 
+    @Test(arguments: Kind.allCases) func aCancelledAnswerIsTheBeginningOfTheWhole(_ kind: Kind) throws {
+        var cut = 0
+        for seed in UInt64(1400)..<1406 {
+            let test = try DecoderTests.test(kind, seed: seed)
+            let whole = try test.engine().outcome(.generate(test.generation))
+            let engine = test.engine()
+            for steps in [0, 1, 2, 4, 7, 12] {
+                let id = try engine.submit(.generate(test.generation))
+                var outcome = Outcome()
+                for _ in 0..<steps { for (_, output) in engine.step() { outcome.add(output) } }
+                guard let end = engine.cancel(id, reason: .deadline) else {
+                    expectSame(outcome, whole, "it had ended, seed \(seed)")
+                    continue
+                }
+                #expect(outcome.ends == 0)
+                outcome.add(end)
+                cut += 1
+                #expect(outcome.finish == .deadline && outcome.tokens == Array(whole.tokens.prefix(outcome.tokens.count)), "seed \(seed)")
+                #expect(outcome.summary?.completionTokens == outcome.tokens.count)
+                // What it left in the cache is right.
+                try expectSame(engine.outcome(.generate(test.generation)), whole, "again, seed \(seed), \(steps) steps")
+            }
+            #expect(engine.leakedPages == 0)
+        }
+        #expect(cut > 10)
+    }
+
     // MARK: - Steps
 
     @Test func stepsAreCounted() throws {

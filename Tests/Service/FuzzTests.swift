@@ -52,7 +52,8 @@ import Testing
             "[[]]", "[null]", "[0]", "[1,2,3]", "[-1]", "[1.5]", "[99999999999]", "[547]", "[548]", "[\"a\"]", "[\"\"]", "[\"a\",1]",
             "{\"a\":1}",
             "[1,]", "{\"a\"}", "[", "]", "{", "}", "\"", "tru", "'a'", "\"generate\"", "\"score\"", "\"cancel\"", "\"sla\"", "\"greedy\"",
-            "\"mcts\"", "\"beam\"", "\"sample\"", "\"best_of\"", "\"progress\"", "\"logprob\"", "\"mean\"", "\"last\"", "\"draft\"", "[\"draft\"]", "[\"branches\",\"branches\"]", "\"a\",\"a\":\"b\"",
+            "\"mcts\"", "\"beam\"", "\"sample\"", "\"best_of\"", "\"progress\"", "\"logprob\"", "\"mean\"", "\"last\"", "\"draft\"",
+            "[\"draft\"]", "[\"branches\",\"branches\"]", "\"a\",\"a\":\"b\"",
         ] + [
             "[" + Array(repeating: "5", count: 3000).joined(separator: ",") + "]", "\"" + String(repeating: "1 2", count: 3000) + "\"",
             "\"" + String(repeating: "\\n", count: 5000) + "\"", String(repeating: "9", count: 400),

@@ -167,7 +167,10 @@ final class ServiceClient {
 /// Follows the events of a service and says what of Protocol.md they break.
 struct EventChecker {
     struct Event: Decodable {
-        struct Usage: Decodable { let promptTokens, completionTokens, evaluatedTokens: Int }
+        struct Usage: Decodable {
+            let promptTokens, completionTokens, evaluatedTokens, steps: Int
+            let firstTokenStep: Int?
+        }
         struct Token: Decodable {
             let token: Int
             let text: String
@@ -315,6 +318,12 @@ struct EventChecker {
             let answer = open.removeValue(forKey: id) ?? Answer()
             if event.text != answer.texts { wrong("the text is not \(answer.texts.debugDescription)") }
             if event.usage?.completionTokens != answer.tokens { wrong("there were \(answer.tokens) tokens") }
+            if let usage = event.usage,
+                usage.steps > usage.evaluatedTokens || usage.firstTokenStep ?? 0 > usage.steps
+                    || (usage.firstTokenStep == nil) != (answer.tokens == 0)
+            {
+                wrong("the steps do not fit")
+            }
             let isWhole = ["stop", "length"].contains(event.finishReason)
             if !isWhole, !["cancelled", "deadline"].contains(event.finishReason) { wrong("finish_reason") }
             if isWhole, answer.tokens == 0 { wrong("no tokens") }

@@ -87,7 +87,7 @@ public struct DecoderSettings: Sendable {
         }
     }
 
-    /// How a model decodes with these settings. Throws ``EngineFailure`` when one of them means nothing to the decoder.
+    /// How a model decodes with these settings. Throws ``EngineFailure`` when one of them means nothing to the decoder, or is out of range.
     public func method(for model: Model) throws -> Generation.Method {
         var reader = Reader(values: values)
         let recommended = model.rewardChannel?.recommended ?? Search()
@@ -126,6 +126,7 @@ public struct DecoderSettings: Sendable {
                 }
             throw EngineFailure.invalid("\(stranger) means nothing to the decoder \(decoder)\(hint)", field: stranger)
         }
+        try method.check(model)
         return method
     }
 
