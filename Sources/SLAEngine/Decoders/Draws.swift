@@ -14,52 +14,66 @@ struct Draws {
         for token in banned where x.indices.contains(Int(token)) { x[Int(token)] = -.infinity }
         var likeliest = 0
         for token in x.indices where x[token] > x[likeliest] { likeliest = token }
-        let largest = x.isEmpty ? -.infinity : x[likeliest]
-        guard largest > -.infinity else { return [] }
+        guard let largest = x.isEmpty ? nil : x[likeliest], largest > -.infinity else { return [] }
         guard sampling.temperature > 0, uniforms.contains(where: { $0 != nil }) else { return uniforms.map { _ in likeliest } }
 
         for token in x.indices { x[token] -= largest }
-        let kept = kept(x)
-        let scaled = kept.map { x[$0] / sampling.temperature }
+        if sampling.topK > 0 { keep(&x) { count, _ in count < sampling.topK } }
+        if sampling.topP < 1 {
+            let wanted = Double(sampling.topP) * exponentials(x).reduce(0) { $0 + Double($1) }
+            keep(&x) { count, mass in count == 0 || mass < wanted }
+        }
+        if sampling.minP > 0 {
+            let shares = exponentials(x)
+            for token in x.indices where shares[token] < sampling.minP { x[token] = -.infinity }
+        }
+        for token in x.indices { x[token] /= sampling.temperature }
+        let weights = exponentials(x)
+        // The sum up to the end of each piece, so that a token is found without adding up all weights again.
+        let piece = 256
         var sum = 0.0
-        let sums = exponentials(scaled).prefix(kept.count).map { weight -> Double in
-            sum += Double(weight)
-            return sum
+        var ends: [Double] = []
+        for start in stride(from: 0, to: weights.count, by: piece) {
+            for weight in weights[start..<min(start + piece, weights.count)] { sum += Double(weight) }
+            ends.append(sum)
         }
         return uniforms.map { uniform in
-            guard let uniform else { return likeliest }
-            return sums.firstIndex { $0 > uniform * sum }.map { kept[$0] } ?? likeliest
+            guard let uniform, let place = ends.firstIndex(where: { $0 > uniform * sum }) else { return likeliest }
+            var before = place == 0 ? 0 : ends[place - 1]
+            return weights[(place * piece)...].firstIndex { weight in
+                before += Double(weight)
+                return before > uniform * sum
+            } ?? likeliest
         }
     }
 
-    /// The tokens that may be drawn, by id; `x` are the logits less the largest.
-    private func kept(_ x: [Float]) -> [Int] {
-        let probabilities = exponentials(x)
-        guard sampling.topK > 0 || sampling.topP < 1 else {
-            return x.indices.filter { x[$0] > -.infinity && probabilities[$0] >= sampling.minP }
+    /// Keeps tokens in the order of their probabilities, the likeliest first and of equals the lower id, while there are to be `more` than so
+    /// many with so much of e^x together; the others' x becomes -∞. The largest x is 0.
+    ///
+    /// A sort of a whole vocabulary takes longer than all else here, so tokens go into drawers of an eighth of a nat first, and only the one
+    /// where it ends is sorted.
+    private func keep(_ x: inout [Float], while more: (_ count: Int, _ mass: Double) -> Bool) {
+        func drawer(_ x: Float) -> Int { x > -32 ? Int(x * -8) : 256 }
+        let shares = exponentials(x)
+        var counts = [Int](repeating: 0, count: 257)
+        var masses = [Double](repeating: 0, count: 257)
+        for token in x.indices where x[token] > -.infinity {
+            counts[drawer(x[token])] += 1
+            masses[drawer(x[token])] += Double(shares[token])
         }
-        func mass(_ tokens: some Sequence<Int>) -> Double { tokens.reduce(0) { $0 + Double(probabilities[$1]) } }
-        let whole = probabilities.reduce(0) { $0 + Double($1) }
-        // Sorting a vocabulary takes longer than computing it, and mostly its best part will do.
-        var ranked: ArraySlice<Int> = []
-        for bound: Float in [-4, -10, -.infinity] {
-            let some = x.indices.filter { x[$0] >= bound && x[$0] > -.infinity }
-            let isEnough = sampling.topK > 0 ? some.count >= sampling.topK : mass(some) >= Double(sampling.topP) * whole
-            guard isEnough || bound == -.infinity else { continue }
-            ranked = some.sorted { x[$0] == x[$1] ? $0 < $1 : x[$0] > x[$1] }[...]
-            break
+        var (count, mass, last) = (0, 0.0, 0)
+        while last < 256, more(count + counts[last], mass + masses[last]) {
+            count += counts[last]
+            mass += masses[last]
+            last += 1
         }
-        if sampling.topK > 0 { ranked = ranked.prefix(sampling.topK) }
-        if sampling.topP < 1 {
-            let wanted = Double(sampling.topP) * (sampling.topK > 0 ? mass(ranked) : whole)
-            var sum = 0.0
-            let end = ranked.firstIndex { token in
-                sum += Double(probabilities[token])
-                return sum >= wanted
-            }
-            if let end { ranked = ranked[...end] }
+        let tokens = x.indices.filter { x[$0] > -.infinity && drawer(x[$0]) == last }.sorted { x[$0] == x[$1] ? $0 < $1 : x[$0] > x[$1] }
+        for token in x.indices where drawer(x[token]) > last { x[token] = -.infinity }
+        for token in tokens {
+            if !more(count, mass) { x[token] = -.infinity }
+            count += 1
+            mass += Double(shares[token])
         }
-        return ranked.filter { probabilities[$0] >= sampling.minP }.sorted()
     }
 
     /// e^x of each.
