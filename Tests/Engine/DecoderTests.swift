@@ -62,13 +62,27 @@ import Testing
             test.model = try recipe.make()
         }
         test.generation.method = method(kind, &random, hasChannel: hasChannel)
+        // An end of chunks that certainly occurs, and may lie across tokens and chunks.
+        let text = Array(try test.engine().outcome(.generate(test.greedy)).text)
+        guard text.count > 3 else { return test }
+        let start = Int.random(in: 0..<text.count - 3, using: &random)
+        let end = String(text[start..<start + Int.random(in: 2...4, using: &random)])
+        switch test.generation.method {
+        case .sla(var search) where Bool.random(using: &random):
+            search.chunkAt.append(end)
+            test.generation.method = .sla(search)
+        case .mcts(var settings) where Bool.random(using: &random):
+            settings.chunks.chunkAt.append(end)
+            test.generation.method = .mcts(settings)
+        default: break
+        }
         return test
     }
 
     @Test(arguments: Kind.allCases, UInt64(0)..<2) func everyDecoderIsWhatItsDefinitionGives(_ kind: Kind, _ part: UInt64) throws {
         var commits = 0
         var unlikeGreedy = 0
-        for seed in 1000 + part * 15..<1015 + part * 15 {
+        for seed in 1000 + part * 20..<1020 + part * 20 {
             let test = try DecoderTests.test(kind, seed: seed)
             let naive = try NaiveSearch(test.model, test.generation, cacheType: test.cacheType).run()
             let outcome = try test.engine().outcome(.generate(test.generation))
