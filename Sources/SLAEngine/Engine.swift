@@ -5,7 +5,7 @@
 //   3. The cache              pages of keys and values; page tables of branches; a radix tree of what was computed before
 //   4. Attention              one pass over the pages with online softmax
 //   5. The transformer        the forward pass of a batch of rows, the reward channel beside it
-//   6. Decoders               greedy and streaming look-ahead: state machines that ask for rows
+//   6. Decoders               greedy and streaming look-ahead: state machines that ask for rows; the others are in Decoders/
 //   7. The batch step         one forward pass for everything that is running
 //
 // Results are the same to the last bit whatever else is in the batch, in the cache or on the other threads, and on every
@@ -1015,6 +1015,8 @@ enum Want {
     case best(_ count: Int, banned: Set<Token>)
     /// One token's probability.
     case token(Token)
+    /// Tokens drawn by chance.
+    case drawn(Draws)
 }
 
 /// One token to compute: its place in a branch, and what is wanted of it.
@@ -1036,9 +1038,11 @@ struct Candidate: Equatable {
 
 /// What came of a row.
 struct Answer {
-    /// What was wanted, the most likely first; of equals the lower id.
+    /// What was wanted: the most likely first, of equals the lower id; or as drawn.
     var candidates: [Candidate] = []
+    /// The channel's output 0, and output 1 where it has one.
     var reward: Float?
+    var prover: Float?
     /// False when the model is broken: it gave no finite logit, one that is not a number, or such a reward.
     var isSound = true
 }
@@ -1255,9 +1259,10 @@ final class Transformer {
             source = hidden
         }
         for (i, row) in rewarded.enumerated() {
-            let reward = channelOutput.base[i * channel.outputs]
-            answers[row].reward = reward
-            if !reward.isFinite { answers[row].isSound = false }
+            let outputs = UnsafeBufferPointer(start: channelOutput.base + i * channel.outputs, count: min(2, channel.outputs))
+            answers[row].reward = outputs[0]
+            answers[row].prover = outputs.count > 1 ? outputs[1] : nil
+            if !outputs.allSatisfy(\.isFinite) { answers[row].isSound = false }
         }
     }
 
@@ -1339,6 +1344,7 @@ func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want, _ team: Team) -> [
     switch want {
     case .nothing: return []
     case .token(let token): return logits.indices.contains(Int(token)) ? [candidate(Int(token))] : nil
+    case .drawn(let draws): return draws.tokens(logits).map(candidate)
     case .best(let count, let banned):
         var best: [Int] = []
         for piece in 0..<pieces {
@@ -1368,69 +1374,27 @@ protocol Decoder: AnyObject {
     var history: (table: PageTable, count: Int)? { get }
 }
 
-/// What holds for all branches of an answer.
-struct Rules {
-    let endOfGeneration: Set<Token>
-    let ignoreEOS: Bool
-    let maxTokens: Int
-    /// Whether every token gets a reward.
-    let hasRewards: Bool
-    /// The position of the answer's first token.
-    let start: Int
-
-    func best(_ count: Int) -> Want { .best(count, banned: ignoreEOS ? endOfGeneration : []) }
-}
-
-/// An answer so far, on one branch.
-struct Branch {
-    var stream: TextStream
-    private(set) var count = 0
-    private(set) var rewardSum = 0.0
-    private(set) var rewarded = 0
-    private(set) var lastReward = 0.0
-    private(set) var finish: FinishReason?
-
-    init(stream: TextStream) { self.stream = stream }
-
-    /// Adds a token and finds out whether the answer ends with it.
-    mutating func append(_ candidate: Candidate, _ rules: Rules) -> GeneratedToken {
-        count += 1
-        var text = ""
-        if rules.endOfGeneration.contains(candidate.token) {
-            finish = .stop
-        } else {
-            text = stream.append(candidate.token)
-            if stream.isStopped { finish = .stop } else if count >= rules.maxTokens { finish = .length }
-        }
-        if finish != nil { text += stream.finish() }
-        return GeneratedToken(token: candidate.token, text: text, logprob: candidate.logprob, reward: nil)
-    }
-
-    /// Adds the reward of the next token that has none yet.
-    mutating func credit(_ reward: Float?) {
-        guard let reward else { return }
-        rewardSum += Double(reward)
-        lastReward = Double(reward)
-        rewarded += 1
-    }
-
-    var meanReward: Double? { rewarded == 0 ? nil : rewardSum / Double(rewarded) }
-}
-
-/// The most likely token, again and again.
+/// One token after another: the most likely one, or, with random numbers, one that is drawn.
 final class Greedy: Decoder {
     private let rules: Rules
+    private let sampling: Sampling?
     private let table: PageTable
     private var branch: Branch
     /// Chosen, but not computed yet: its reward is open.
     private var pending: GeneratedToken?
     private var said: [Output] = []
 
-    init(_ rules: Rules, _ table: PageTable, stream: TextStream, first: [Candidate]) {
+    init(_ rules: Rules, _ sampling: Sampling?, _ table: PageTable, first: Answer) {
         self.rules = rules
+        self.sampling = sampling
         self.table = table
-        branch = Branch(stream: stream)
-        choose(first)
+        branch = Branch(rules, first: first)
+        choose(first.candidates)
+    }
+
+    /// Token `index` of the answer.
+    static func want(_ rules: Rules, _ sampling: Sampling?, at index: Int = 0) -> Want {
+        sampling.map { rules.drawn($0, [RandomStream(seed: $0.seed).child(0).uniform(index)]) } ?? rules.best(1)
     }
 
     /// Without a reward to wait for, a token is said as soon as it is chosen, and the last one need not be computed.
@@ -1447,8 +1411,8 @@ final class Greedy: Decoder {
 
     private func say(_ token: GeneratedToken) {
         said.append(.token(index: branch.count - 1, token))
-        guard let finish = branch.finish else { return }
-        said.append(.done(finish, Output.Summary(completionTokens: branch.count, reward: branch.meanReward)))
+        guard let done = branch.done else { return }
+        said.append(done)
         pending = nil
     }
 
@@ -1457,13 +1421,13 @@ final class Greedy: Decoder {
         return [
             Row(
                 table: table, position: rules.start + branch.count - 1, token: pending.token,
-                want: branch.finish == nil ? rules.best(1) : .nothing, wantsReward: true)
+                want: branch.finish == nil ? Greedy.want(rules, sampling, at: branch.count) : .nothing, wantsReward: true)
         ]
     }
 
     func receive(_ answers: [Answer]) -> [Output] {
         if let answer = answers.first, var token = pending {
-            branch.credit(answer.reward)
+            branch.credit(answer)
             if rules.hasRewards {
                 token.reward = answer.reward
                 say(token)
@@ -1480,160 +1444,82 @@ final class Greedy: Decoder {
 /// Streaming look-ahead: grow a tree of chunks below the committed end, commit the child with the best leaf below it, keep its subtree, go on.
 ///
 /// Level 1 of the tree holds n candidates, the d levels below are the look-ahead. Child j of a node begins with the j-th most likely token and
-/// goes on greedily for k − 1 more. A level's chunks grow together, a token a step. Source: arXiv 2503.00029.
+/// goes on greedily for k − 1 more; ``ChunkTree`` grows them all together, a token a step. Source: arXiv 2503.00029.
 final class StreamingLookAhead: Decoder {
-    /// A chunk: an edge of the tree and the node at its end.
-    private final class Node {
-        var children: [Node] = []
-        var tokens: [GeneratedToken] = []
-        var branch: Branch
-        /// Held by leaves only; an inner node's is its children's.
-        var table: PageTable?
-        /// What could follow the chunk.
-        var next: [Candidate] = []
-        /// Whether its last token still has to be computed.
-        var isGrowing = false
-
-        init(_ branch: Branch, _ table: PageTable?) {
-            self.branch = branch
-            self.table = table
-        }
-
-        var leaves: [Node] { children.isEmpty ? [self] : children.flatMap(\.leaves) }
-    }
-
-    private let rules: Rules
     private let search: Search
     private let wantsBranches: Bool
     private let wantsDraft: Bool
-    /// The committed end.
-    private var root: Node
-    /// Levels of chunks below the root.
-    private var levels = 0
-    private var growing: [Node] = []
-    private var commits = 0
+    /// The committed end and the chunks below it.
+    private let tree: ChunkTree
     private var draft: String?
     private var isDone = false
 
-    init(_ rules: Rules, _ search: Search, _ table: PageTable, stream: TextStream, first: [Candidate], branches: Bool, draft: Bool) {
-        self.rules = rules
+    init(_ rules: Rules, _ search: Search, _ table: PageTable, first: Answer, branches: Bool, draft: Bool) {
         self.search = search
         wantsBranches = branches
         wantsDraft = draft
-        root = Node(Branch(stream: stream), table)
-        root.next = first
-        growLevel()
+        tree = ChunkTree(rules, search, table, first: first)
+        lookAhead()
     }
 
-    /// Gives every unfinished leaf its children.
-    private func growLevel() {
-        for leaf in root.leaves where leaf.branch.finish == nil { expand(leaf) }
-        levels += 1
+    /// Gives children to the grown leaves of all levels but the last, which is level d + 1 below the committed end.
+    private func lookAhead() {
+        for leaf in tree.root.leaves where leaf.isOpen && leaf.level - tree.root.level <= search.depth { tree.expand(leaf) }
     }
 
-    private func expand(_ node: Node) {
-        guard let likeliest = node.next.first, let table = node.table else { return }
-        for candidate in node.next {
-            // p_j ≥ min_p · p_1, from the logits.
-            guard exp(Vector(repeating: candidate.logit - likeliest.logit))[0] >= search.minP else { break }
-            let child = Node(node.branch, table.fork())
-            child.tokens = [child.branch.append(candidate, rules)]
-            child.isGrowing = true
-            node.children.append(child)
-            growing.append(child)
-        }
-        node.table = nil
-        node.next = []
-    }
+    /// An only candidate is committed whatever lies below it.
+    private var isForced: Bool { tree.root.children.count == 1 && !tree.root.children[0].isGrowing }
 
-    func rows(limit: Int) -> [Row] {
-        growing.compactMap { node in
-            guard let table = node.table, let token = node.tokens.last else { return nil }
-            let want: Want =
-                node.branch.finish != nil ? .nothing : node.tokens.count < search.chunk ? rules.best(1) : rules.best(search.width)
-            return Row(
-                table: table, position: rules.start + node.branch.count - 1, token: token.token, want: want, wantsReward: true)
-        }
-    }
+    func rows(limit: Int) -> [Row] { tree.rows() }
 
     func receive(_ answers: [Answer]) -> [Output] {
-        for (node, answer) in zip(growing, answers) {
-            node.branch.credit(answer.reward)
-            node.tokens[node.tokens.count - 1].reward = answer.reward
-            if node.branch.finish != nil {
-                node.isGrowing = false
-            } else if node.tokens.count == search.chunk {
-                node.next = answer.candidates
-                node.isGrowing = false
-            } else if let best = answer.candidates.first {
-                node.tokens.append(node.branch.append(best, rules))
-            }
-        }
-        growing.removeAll { !$0.isGrowing }
-
+        tree.receive(answers)
+        lookAhead()
         var said: [Output] = []
-        // With nothing left to grow: a level deeper, or, when the tree is full or its leaves are all finished, a commit.
-        while growing.isEmpty, !isDone {
-            if levels <= search.depth, root.leaves.contains(where: { $0.branch.finish == nil }) { growLevel() } else { said += commit() }
+        // With nothing left to grow the tree is full, or its leaves are all finished.
+        while !isDone, isForced || tree.growing.isEmpty {
+            said += commit()
+            lookAhead()
         }
         if wantsDraft, !isDone { said += leadingText() }
         return said
     }
 
-    private func score(_ leaf: Node) -> Double {
-        switch search.score {
-        case .mean: leaf.branch.meanReward ?? -.infinity
-        case .last: leaf.branch.lastReward
-        }
-    }
-
     /// Moves the root to the child with the highest-scoring leaf below it; of equals the likelier one.
     private func commit() -> [Output] {
-        let candidates = root.children.map { node in (node: node, score: node.leaves.map(score).max() ?? -.infinity) }
-        guard var best = candidates.first else {
+        let root = tree.root
+        let scores = root.children.map { child in
+            (isForced ? [child] : child.leaves).map { search.score($0.branch, behind: root.branch) }.max() ?? -.infinity
+        }
+        draft = nil
+        guard let best = scores.firstLargest else {
             isDone = true
             return [.failed(.modelError("the model left no token to go on with"))]
         }
-        for candidate in candidates.dropFirst() where candidate.score > best.score { best = candidate }
-
-        let from = root.branch.count
-        var said: [Output] = best.node.tokens.enumerated().map { .token(index: from + $0, $1) }
-        let rejected = candidates.filter { $0.node !== best.node }.map { Output.Rejected(tokens: $0.node.tokens, score: $0.score) }
-        said.append(
-            .commit(
-                index: commits, from: from, to: from + best.node.tokens.count, score: best.score, rejected: wantsBranches ? rejected : nil))
-        commits += 1
-        root = best.node
-        levels -= 1
-        draft = nil
-        if let finish = root.branch.finish {
-            isDone = true
-            said.append(.done(finish, Output.Summary(completionTokens: root.branch.count, reward: root.branch.meanReward)))
-        }
-        return said
+        isDone = root.children[best].branch.finish != nil
+        return tree.commit(best, scores: scores, branches: wantsBranches)
     }
 
     /// The uncommitted text of the leading branch, if it is news: the best of the grown chunks, and what grows likeliest behind it. Judging
     /// chunks only when they are grown keeps a draft from jumping between branches at every token.
     private func leadingText() -> [Output] {
         /// The best score below a node and the text that leads to it.
-        func leading(_ node: Node) -> (score: Double, text: String) {
+        func leading(_ node: Chunk) -> (score: Double, text: String) {
             let paths = node.children.map { child in
                 let (score, text) = leading(child)
                 return (score: score, text: child.tokens.map(\.text).joined() + text)
             }
-            guard var best = paths.first else { return (score(node), "") }
-            if node.children[0].isGrowing { return (score(node), best.text) }
-            for path in paths where path.score > best.score { best = path }
-            return best
+            let score = search.score(node.branch, behind: tree.root.branch)
+            guard let best = paths.map(\.score).firstLargest else { return (score, "") }
+            return node.children[0].isGrowing ? (score, paths[0].text) : paths[best]
         }
-        let text = leading(root).text
+        let text = leading(tree.root).text
         guard text != draft else { return [] }
         draft = text
         return [.draft(text)]
     }
 
-    var history: (table: PageTable, count: Int)? { root.leaves.first?.table.map { ($0, root.branch.count) } }
+    var history: (table: PageTable, count: Int)? { tree.history }
 }
 
 // MARK: - 7. The batch step
@@ -1722,22 +1608,16 @@ public final class Engine {
         let prompt: [Token]
         let field: String
         var room: Int
-        var chunks = 0
-        var chunk = 0
+        // Beside the pages of the prompt and the answer.
+        var branchPages = 0
         switch work {
         case .generate(let generation):
             prompt = generation.prompt
             field = "max_tokens"
             guard generation.maxTokens > 0 else { throw EngineFailure.invalid("max_tokens must be at least 1", field: "max_tokens") }
             room = min(generation.maxTokens, context - prompt.count)
-            if case .sla(let search) = generation.method {
-                guard model.rewardChannel != nil else {
-                    throw EngineFailure.invalid("sla needs a reward channel; start with --reward FILE, or use greedy", field: "decoder")
-                }
-                try search.check()
-                chunks = search.leavesByLevel.reduce(0, +)
-                chunk = min(search.chunk, room)
-            }
+            try generation.method.check(model)
+            branchPages = generation.method.pages(answer: max(0, room))
         case .score(let given, let completion):
             prompt = given
             field = "completion"
@@ -1751,13 +1631,12 @@ public final class Engine {
             throw EngineFailure.contextOverflow(
                 "the prompt's \(prompt.count) tokens leave no room in a context of \(context); shorten it", field: "prompt")
         }
-        let perPage = PagePool.positions
-        let pages = (prompt.count + room) / perPage + 2 + chunks * (chunk / perPage + 2)
+        let pages = (prompt.count + room) / PagePool.positions + 2 + branchPages
         guard pages <= cache.pool.capacity else {
             let needed = pages * cache.pool.bytesPerPage / (1 << 20) + 1
             let most = cache.pool.capacity * cache.pool.bytesPerPage >> 20
             throw EngineFailure.contextOverflow(
-                "this request may need \(needed) MiB of cache, and there are \(most); raise --cache-mib, or lower max_tokens, width or depth",
+                "this request may need \(needed) MiB of cache, and there are \(most); raise --cache-mib, or lower max_tokens, width, depth, n or simulations",
                 field: field)
         }
         nextID += 1
@@ -1792,7 +1671,10 @@ public final class Engine {
         var outputs: [(JobID, Output)] = []
         var rows: [Row] = []
         for job in jobs {
-            if let decoder = job.decoder, !(decoder is Scoring) { add(job, decoder.rows(limit: .max), to: &rows, &outputs) }
+            guard let decoder = job.decoder, !(decoder is Scoring) else { continue }
+            let wanted = decoder.rows(limit: .max)
+            if !wanted.isEmpty { job.summary.steps += 1 }
+            add(job, wanted, to: &rows, &outputs)
         }
         // Beside running answers there is room for as many other rows as theirs, or a few: they shall go on at nearly their pace.
         let room = rows.isEmpty ? Engine.pieceRows : min(max(rows.count, Engine.leastPieceRows), Engine.pieceRows)
@@ -1862,7 +1744,7 @@ public final class Engine {
             let piece = (job.prefilled..<end).map { p in
                 Row(
                     table: table, position: p, token: job.prompt[p], want: p + 1 == job.prompt.count ? firstWant(job) : .nothing,
-                    wantsReward: false)
+                    wantsReward: p + 1 == job.prompt.count && wantsPromptReward(job))
             }
             left -= piece.count
             add(job, piece, to: &rows, &outputs)
@@ -1875,18 +1757,21 @@ public final class Engine {
 
     private func firstWant(_ job: Job) -> Want {
         switch job.work {
-        case .generate(let generation):
-            if case .sla(let search) = generation.method { return rules(job, generation).best(search.width) }
-            return rules(job, generation).best(1)
+        case .generate(let generation): return generation.method.firstWant(rules(job, generation))
         case .score(_, let completion): return .token(completion[0])
         }
     }
 
+    /// Progress begins with what the channel expects at the prompt's end.
+    private func wantsPromptReward(_ job: Job) -> Bool {
+        guard case .generate(let generation) = job.work, case .sla(let search) = generation.method else { return false }
+        return search.score == .progress
+    }
+
     private func rules(_ job: Job, _ generation: Generation) -> Rules {
         Rules(
-            endOfGeneration: model.tokenizer.endOfGeneration, ignoreEOS: generation.ignoreEOS,
-            maxTokens: min(generation.maxTokens, context - job.prompt.count), hasRewards: model.rewardChannel != nil,
-            start: job.prompt.count)
+            tokenizer: model.tokenizer, ignoreEOS: generation.ignoreEOS, maxTokens: min(generation.maxTokens, context - job.prompt.count),
+            hasRewards: model.rewardChannel != nil, start: job.prompt.count, stop: generation.stop)
     }
 
     /// Takes from the cache what it has of the prompt: all but the last token, whose logits are needed; or, to score, all that is scored already.
@@ -1937,14 +1822,7 @@ public final class Engine {
         guard job.prefilled == job.prompt.count else { return }
         switch job.work {
         case .generate(let generation):
-            let rules = rules(job, generation)
-            let stream = TextStream(model.tokenizer, stop: generation.stop)
-            switch generation.method {
-            case .greedy: job.decoder = Greedy(rules, table, stream: stream, first: last.candidates)
-            case .sla(let search):
-                job.decoder = StreamingLookAhead(
-                    rules, search, table, stream: stream, first: last.candidates, branches: generation.branches, draft: generation.draft)
-            }
+            job.decoder = generation.decoder(rules(job, generation), table, first: last)
             job.table = nil
         case .score(let prompt, let completion):
             var marks = job.marks + [PrefixCache.Mark(logprob: last.candidates.first?.logprob)]
@@ -1959,6 +1837,7 @@ public final class Engine {
         for var output in said {
             switch output {
             case .token(_, let token):
+                job.summary.firstTokenStep = job.summary.firstTokenStep ?? job.summary.steps
                 job.answer.append(token.token)
                 job.marks.append(PrefixCache.Mark(logprob: token.logprob, reward: token.reward))
             case .done(let reason, let summary):

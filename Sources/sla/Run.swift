@@ -11,16 +11,19 @@ import Synchronization
 enum Run {
     static let flags =
         engineFlags + [
-            Flag("--decoder", "NAME", "sla or greedy (default: sla with a reward channel, else greedy)"),
-            Flag("--width", "N", "children of a node of the search (default: the channel's, else 2)"),
-            Flag("--chunk", "K", "tokens of a chunk (default: the channel's, else 10)"),
-            Flag("--depth", "D", "levels looked ahead (default: the channel's, else 2)"),
-            Flag("--min-p", "P", "least probability of a child beside the likeliest one's (default: the channel's, else 0)"),
-            Flag("--score", "MODE", "mean or last (default: the channel's, else mean)"),
+            Flag(
+                "--decoder", "NAME",
+                "\(DecoderSettings.decoders.joined(separator: ", ")) (default: sla with a reward channel, else greedy)")
+        ]
+        + DecoderSettings.all.map { Flag(flag($0), "X", $0.help) } + [
             Flag("--max-tokens", "N", "longest answer (default: 256)"),
             Flag("--colour", "WHEN", "always, never or auto: colour tokens by reward, red to green (default: auto)"),
             Flag("--help", nil, "this text"),
         ]
+
+    private static func flag(_ setting: DecoderSettings.Setting) -> String {
+        "--" + setting.name.split(separator: "_").joined(separator: "-")
+    }
 
     static let helpText = help(
         """
@@ -28,6 +31,7 @@ enum Run {
 
         Writes the answer to standard output as it comes, and its speed to standard error. PROMPT is text, or - for standard input:
           echo '3 5 7 2>24' | sla run -
+        The settings from --width to --exploration mean what Protocol.md says of a request's fields.
         """, flags)
 
     static func run(_ arguments: Arguments) throws -> Int32 {
@@ -81,19 +85,16 @@ enum Run {
     private final class Interrupted: Sendable { let flag = Atomic(false) }
 
     private static func method(_ arguments: Arguments, _ model: Model) throws -> Generation.Method {
-        let decoder = arguments.string("--decoder") ?? (model.rewardChannel == nil ? "greedy" : "sla")
-        if decoder == "greedy" { return .greedy }
-        guard decoder == "sla" else { throw UsageError("there is no decoder \(decoder); sla and greedy are") }
-        var search = model.rewardChannel?.recommended ?? Search()
-        search.width = try arguments.integer("--width", in: 1...64) ?? search.width
-        search.chunk = try arguments.integer("--chunk", in: 1...4096) ?? search.chunk
-        search.depth = try arguments.integer("--depth", in: 0...64) ?? search.depth
-        search.minP = try arguments.number("--min-p") ?? search.minP
-        if let name = arguments.string("--score") {
-            guard let score = Search.Score(rawValue: name) else { throw UsageError("--score is mean or last") }
-            search.score = score
+        var settings = DecoderSettings()
+        settings.decoder = arguments.string("--decoder")
+        do {
+            for setting in DecoderSettings.all {
+                if let text = arguments.string(flag(setting)) { try settings.set(setting.name, text) }
+            }
+            return try settings.method(for: model)
+        } catch let failure as EngineFailure {
+            throw UsageError(failure.message)
         }
-        return .sla(search)
     }
 
     /// The token's text on a scale from red (a logistic reward near 0) to green (near 1).

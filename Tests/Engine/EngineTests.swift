@@ -25,7 +25,10 @@ import Testing
             generation.ignoreEOS = Bool.random(using: &random)
             generation.stop = Bool.random(using: &random) ? ["ab", "z1"] : []
             generation.branches = true
-            if number % 4 != 0 {
+            if number % 4 == 2 {
+                let kind = DecoderTests.Kind.allCases.randomElement(using: &random) ?? .sample
+                generation.method = DecoderTests.method(kind, &random, hasChannel: recipe.hasChannel)
+            } else if number % 4 == 1 {
                 generation.method = search(
                     Int.random(in: 1...3, using: &random), Int.random(in: 1...36, using: &random), Int.random(in: 0...2, using: &random))
             }
@@ -547,7 +550,12 @@ import Testing
         recipe.vocabulary = 5
         recipe.ends = 5
         let engine = Engine(try recipe.make())
-        for method in [.greedy, EngineTests.search(3, 2, 1)] {
+        var drawn = Search()
+        drawn.expand = .sample
+        for method in [
+            .greedy, EngineTests.search(3, 2, 1), .sample(Sampling()), .beam(width: 3), .bestOf(3, Sampling(), .mean), .sla(drawn),
+            .mcts(TreeSearch()),
+        ] as [Generation.Method] {
             var generation = Generation(prompt: [1, 2])
             generation.method = method
             #expect(try engine.outcome(.generate(generation)).finish == .stop)

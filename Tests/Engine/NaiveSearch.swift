@@ -3,8 +3,8 @@ import Testing
 
 @testable import SLAEngine
 
-/// Greedy decoding and streaming look-ahead straight from their definition: recursion over the tree, and every token's distribution and
-/// reward from a forward pass over the whole sequence in an engine that holds nothing else.
+/// The decoders straight from their definitions: recursion over the tree, and every token's distribution and reward from a forward pass
+/// over the whole sequence in an engine that holds nothing else.
 ///
 /// The tree is grown anew after each commit. What was looked at is only kept to count it, and because looking again gives the same.
 final class NaiveSearch {
@@ -14,6 +14,11 @@ final class NaiveSearch {
         var rewards: [Float] = []
         var text: [UInt8] = []
         var finish: FinishReason?
+        var prover: Float = 0
+        /// What is drawn behind it begins here.
+        var stream = RandomStream(seed: 0)
+
+        var meanLogprob: Double { logprobs.reduce(0, +) / Double(logprobs.count) }
     }
 
     struct Commit {
@@ -32,7 +37,7 @@ final class NaiveSearch {
     let model: Model
     let generation: Generation
     private let cacheType: CacheType
-    private var known: [[Token]: (logits: [Float], reward: Float?)] = [:]
+    private var known: [[Token]: (logits: [Float], reward: Float?, prover: Float?)] = [:]
 
     init(_ model: Model, _ generation: Generation, cacheType: CacheType) {
         self.model = model
@@ -42,26 +47,57 @@ final class NaiveSearch {
 
     func run() throws -> Result {
         var result = Result()
+        result.path.prover = try after([]).prover ?? 0
+        func commit(_ candidates: [Path], _ scores: [Double], _ best: Int) {
+            let from = result.path.tokens.count
+            result.path = candidates[best]
+            let rejected = candidates.indices.filter { $0 != best }.map { i in
+                var path = candidates[i]
+                path.tokens.removeFirst(from)
+                path.logprobs.removeFirst(from)
+                path.rewards.removeFirst(min(from, path.rewards.count))
+                return (path: path, score: scores[i])
+            }
+            result.commits.append(
+                Commit(from: from, to: result.path.tokens.count, score: scores[best], rejected: generation.branches ? rejected : []))
+        }
+        func firstLargest(_ scores: [Double]) -> Int {
+            var best = 0
+            for i in scores.indices where scores[i] > scores[best] { best = i }
+            return best
+        }
+
         switch generation.method {
-        case .greedy:
-            while result.path.finish == nil { result.path = try extended(result.path, by: ranking(result.path)[0]) }
+        case .greedy: while result.path.finish == nil { result.path = try extended(result.path, by: ranking(result.path)[0]) }
+        case .sample(let sampling):
+            result.path = try drawn(result.path, sampling, RandomStream(seed: sampling.seed).child(0), .max, [])
+        case .beam(let width): result.path = try beam(result.path, width)
+        case .bestOf(let count, let sampling, let score):
+            let stream = RandomStream(seed: sampling.seed)
+            var answers: [Path] = []
+            for j in 0..<count {
+                let answer = try drawn(result.path, sampling, stream.child(j), .max, [])
+                if !answers.contains(where: { $0.tokens == answer.tokens }) { answers.append(answer) }
+            }
+            var search = Search()
+            search.score = score
+            let scores = answers.map { self.score($0, behind: result.path, search) }
+            commit(answers, scores, firstLargest(scores))
         case .sla(let search):
+            result.path.stream = RandomStream(seed: search.sampling.seed)
             while result.path.finish == nil {
-                let from = result.path.tokens.count
                 let candidates = try chunks(below: result.path, search)
-                let scores = try candidates.map { try bestScore(below: $0, levels: search.depth, search) }
-                var best = 0
-                for i in scores.indices where scores[i] > scores[best] { best = i }
-                result.path = candidates[best]
-                let rejected = candidates.indices.filter { $0 != best }.map { i in
-                    var path = candidates[i]
-                    path.tokens.removeFirst(from)
-                    path.logprobs.removeFirst(from)
-                    path.rewards.removeFirst(from)
-                    return (path: path, score: scores[i])
-                }
-                result.commits.append(
-                    Commit(from: from, to: result.path.tokens.count, score: scores[best], rejected: generation.branches ? rejected : []))
+                // With only one there is nothing to choose, and nothing is looked at behind it.
+                let levels = candidates.count == 1 ? 0 : search.depth
+                let scores = try candidates.map { try bestScore(below: $0, levels: levels, search, behind: result.path) }
+                commit(candidates, scores, firstLargest(scores))
+            }
+        case .mcts(let settings):
+            result.path.stream = RandomStream(seed: settings.chunks.sampling.seed)
+            let search = MonteCarlo(self, settings, result.path)
+            while result.path.finish == nil {
+                let (children, best) = try search.choose()
+                commit(children.map(\.path), children.map { $0.values.reduce(0, +) / Double($0.values.count) }, best)
             }
         }
         result.evaluated = known.keys.filter { !$0.isEmpty }.count
@@ -70,21 +106,133 @@ final class NaiveSearch {
     }
 
     /// The chunks that the children of a node are.
-    private func chunks(below path: Path, _ search: Search) throws -> [Path] {
-        let logits = try after(path.tokens).logits
-        let ranking = try ranking(path)
-        let likeliest = Double(logits[Int(ranking[0])])
-        let first = ranking.prefix(search.width).filter { exp(Double(logits[Int($0)]) - likeliest) >= Double(search.minP) }
-        return try first.map { token in
-            var chunk = try extended(path, by: token)
-            for _ in 1..<search.chunk where chunk.finish == nil { chunk = try extended(chunk, by: self.ranking(chunk)[0]) }
-            return chunk
+    fileprivate func chunks(below path: Path, _ search: Search) throws -> [Path] {
+        let children = try ways(below: path, search)
+        // What follows them is asked for whether or not it will matter.
+        for child in children where child.finish == nil { _ = try after(child.tokens) }
+        return children
+    }
+
+    private func ways(below path: Path, _ search: Search) throws -> [Path] {
+        switch search.expand {
+        case .top:
+            let logits = try after(path.tokens).logits
+            let ranking = try ranking(path)
+            let likeliest = Double(logits[Int(ranking[0])])
+            let first = ranking.prefix(search.width).filter { exp(Double(logits[Int($0)]) - likeliest) >= Double(search.minP) }
+            return try first.map { token in
+                var chunk = try extended(path, by: token)
+                while chunk.finish == nil, !isWhole(chunk, behind: path, search.chunk, search.chunkAt) {
+                    chunk = try extended(chunk, by: self.ranking(chunk)[0])
+                }
+                return chunk
+            }
+        case .sample:
+            var children: [Path] = []
+            for j in 0..<search.width {
+                let stream = path.stream.child(j)
+                let child = try drawn(path, j == 0 ? nil : search.sampling, stream, search.chunk, search.chunkAt)
+                if !children.contains(where: { $0.tokens == child.tokens }) { children.append(child) }
+            }
+            return children
         }
     }
 
-    private func bestScore(below path: Path, levels: Int, _ search: Search) throws -> Double {
-        if path.finish != nil || levels == 0 { return search.score == .mean ? mean(path.rewards) : Double(path.rewards.last ?? .nan) }
-        return try chunks(below: path, search).map { try bestScore(below: $0, levels: levels - 1, search) }.max() ?? -.infinity
+    private func isWhole(_ chunk: Path, behind path: Path, _ length: Int, _ ends: [String]) -> Bool {
+        if chunk.tokens.count - path.tokens.count >= length { return true }
+        let bytes = chunk.tokens.map { Array(model.tokenizer.bytes(of: $0)) }
+        let last = bytes.last?.count ?? 0
+        let text = bytes.flatMap { $0 }
+        return ends.contains { end in
+            (0..<last).contains { text.dropLast($0).reversed().starts(with: end.utf8.reversed()) }
+        }
+    }
+
+    /// A path that goes on with drawn tokens, or, without a way of drawing, greedily.
+    private func drawn(_ path: Path, _ sampling: Sampling?, _ stream: RandomStream, _ length: Int, _ ends: [String]) throws -> Path {
+        var chunk = path
+        repeat {
+            let next = try after(chunk.tokens).logits
+            let token =
+                try sampling.map { NaiveSearch.draw(next, $0, banned: banned, stream.uniform(chunk.tokens.count)) } ?? ranking(chunk)[0]
+            chunk = try extended(chunk, by: token)
+        } while chunk.finish == nil && !isWhole(chunk, behind: path, length, ends)
+        chunk.stream = stream
+        return chunk
+    }
+
+    /// Draws a token: every rule by itself, over the sorted vocabulary.
+    static func draw(_ logits: [Float], _ sampling: Sampling, banned: Set<Token>, _ uniform: Double) -> Token {
+        let chances = chances(logits, sampling, banned: banned)
+        var sum = 0.0
+        for (token, chance) in chances {
+            sum += chance
+            if sum > uniform { return token }
+        }
+        return chances.last?.token ?? -1
+    }
+
+    /// The tokens that may be drawn, by id, and their probabilities.
+    static func chances(_ logits: [Float], _ sampling: Sampling, banned: Set<Token>) -> [(token: Token, chance: Double)] {
+        var kept = logits.indices.filter { !banned.contains(Token($0)) }.sorted {
+            logits[$0] == logits[$1] ? $0 < $1 : logits[$0] > logits[$1]
+        }
+        if sampling.temperature == 0 { return [(Token(kept[0]), 1)] }
+        func probabilities() -> [Double] {
+            let weights = kept.map { exp(Double(logits[$0])) }
+            let sum = weights.reduce(0, +)
+            return weights.map { $0 / sum }
+        }
+        if sampling.topK > 0 { kept = Array(kept.prefix(sampling.topK)) }
+        if sampling.topP < 1 {
+            var sum = 0.0
+            let end = probabilities().firstIndex { p in
+                sum += p
+                return sum >= Double(sampling.topP) - 1e-12
+            }
+            kept = Array(kept[...(end ?? kept.count - 1)])
+        }
+        let before = probabilities()
+        kept = kept.indices.filter { before[$0] >= Double(sampling.minP) * before[0] }.map { kept[$0] }
+        let largest = Double(logits[kept[0]])
+        let weights = kept.map { exp((Double(logits[$0]) - largest) / Double(sampling.temperature)) }
+        let sum = weights.reduce(0, +)
+        return zip(kept, weights).map { (token: Token($0), chance: $1 / sum) }.sorted { $0.token < $1.token }
+    }
+
+    private func bestScore(below path: Path, levels: Int, _ search: Search, behind root: Path) throws -> Double {
+        if path.finish != nil || levels == 0 { return score(path, behind: root, search) }
+        return try chunks(below: path, search).map { try bestScore(below: $0, levels: levels - 1, search, behind: root) }.max()
+            ?? -.infinity
+    }
+
+    fileprivate func score(_ path: Path, behind root: Path, _ search: Search) -> Double {
+        switch search.score {
+        case .mean: mean(path.rewards)
+        case .last: Double(path.rewards.last ?? .nan)
+        case .logprob: path.meanLogprob
+        case .progress:
+            logistic(Double(path.rewards.last ?? .nan)) + Double(search.alpha)
+                * (logistic(Double(path.prover)) - logistic(Double(root.prover)))
+        }
+    }
+
+    /// Beam search to its very end.
+    private func beam(_ start: Path, _ width: Int) throws -> Path {
+        var live = [start]
+        var finished: [Path] = []
+        while !live.isEmpty {
+            var ways: [Path] = []
+            for path in live { for token in try ranking(path) { ways.append(try extended(path, by: token, isComputed: false)) } }
+            let sums = ways.map { $0.logprobs.reduce(0, +) }
+            let order = ways.indices.sorted { sums[$0] == sums[$1] ? $0 < $1 : sums[$0] > sums[$1] }
+            let kept = try order.prefix(width - finished.count).map { try computed(ways[$0]) }
+            finished += kept.filter { $0.finish != nil }
+            live = kept.filter { $0.finish == nil }
+        }
+        var best = finished[0]
+        for path in finished where path.meanLogprob > best.meanLogprob { best = path }
+        return best
     }
 
     private func mean(_ rewards: [Float]) -> Double { rewards.reduce(0.0) { $0 + Double($1) } / Double(rewards.count) }
@@ -92,7 +240,6 @@ final class NaiveSearch {
     /// Tokens that may follow, the likeliest first; of equals the lower.
     private func ranking(_ path: Path) throws -> [Token] {
         let logits = try after(path.tokens).logits
-        let banned = generation.ignoreEOS ? model.tokenizer.endOfGeneration : []
         return logits.indices.map { Token($0) }.filter { !banned.contains($0) }
             .sorted { a, b in
                 let (x, y) = (logits[Int(a)], logits[Int(b)])
@@ -100,13 +247,25 @@ final class NaiveSearch {
             }
     }
 
-    private func extended(_ path: Path, by token: Token) throws -> Path {
+    private var banned: Set<Token> { generation.ignoreEOS ? model.tokenizer.endOfGeneration : [] }
+
+    /// With what the channel says of the last token.
+    private func computed(_ path: Path) throws -> Path {
+        var path = path
+        guard model.rewardChannel != nil else { return path }
+        let (_, reward, prover) = try after(path.tokens)
+        path.rewards.append(reward ?? .nan)
+        path.prover = prover ?? 0
+        return path
+    }
+
+    private func extended(_ path: Path, by token: Token, isComputed: Bool = true) throws -> Path {
         var path = path
         let logits = try after(path.tokens).logits
         let sum = logits.reduce(0.0) { $0 + exp(Double($1)) }
         path.logprobs.append(Double(logits[Int(token)]) - log(sum))
         path.tokens.append(token)
-        if model.rewardChannel != nil { path.rewards.append(try after(path.tokens).reward ?? .nan) }
+        if isComputed { path = try computed(path) }
         if model.tokenizer.endOfGeneration.contains(token) {
             path.finish = .stop
         } else {
@@ -131,7 +290,7 @@ final class NaiveSearch {
     }
 
     /// Logits and reward after the prompt and `answer`.
-    private func after(_ answer: [Token]) throws -> (logits: [Float], reward: Float?) {
+    private func after(_ answer: [Token]) throws -> (logits: [Float], reward: Float?, prover: Float?) {
         if let known = known[answer] { return known }
         let engine = Engine(model, cacheBytes: 1 << 20, cacheType: cacheType)
         let table = engine.cache.match([], limit: 0).table
@@ -145,9 +304,73 @@ final class NaiveSearch {
             rows.append(
                 Row(table: table, position: position, token: token, want: isLast ? .best(1, banned: []) : .nothing, wantsReward: isLast))
         }
-        let reward = engine.transformer.forward(rows, pool: engine.cache.pool).last?.reward
-        known[answer] = (logits, reward)
-        return (logits, reward)
+        let last = engine.transformer.forward(rows, pool: engine.cache.pool).last
+        known[answer] = (logits, last?.reward, last?.prover)
+        return (logits, last?.reward, last?.prover)
+    }
+}
+
+/// Monte Carlo tree search, with every value kept.
+private final class MonteCarlo {
+    final class Node {
+        let path: NaiveSearch.Path
+        var children: [Node] = []
+        var values: [Double] = []
+        init(_ path: NaiveSearch.Path) { self.path = path }
+    }
+
+    let naive: NaiveSearch
+    let settings: TreeSearch
+    var root: Node
+    /// Every value found for this answer.
+    var all: [Double] = []
+
+    init(_ naive: NaiveSearch, _ settings: TreeSearch, _ path: NaiveSearch.Path) {
+        self.naive = naive
+        self.settings = settings
+        root = Node(path)
+    }
+
+    /// The children of the root, and which of them is committed.
+    func choose() throws -> (children: [Node], best: Int) {
+        while root.children.count != 1, root.children.isEmpty || root.values.count < settings.simulations { try simulate([root]) }
+        let children = root.children
+        func mean(_ node: Node) -> Double { node.values.reduce(0, +) / Double(node.values.count) }
+        var best = 0
+        for i in children.indices {
+            let (a, b) = (children[i], children[best])
+            if a.values.count > b.values.count || a.values.count == b.values.count && mean(a) > mean(b) { best = i }
+        }
+        root = children[best]
+        return (children, best)
+    }
+
+    func simulate(_ path: [Node]) throws {
+        let node = path[path.count - 1]
+        if node.path.finish != nil {
+            add(node, above: path.dropLast())
+        } else if node.children.isEmpty {
+            node.children = try naive.chunks(below: node.path, settings.chunks).map { Node($0) }
+            for child in node.children { add(child, above: path) }
+        } else {
+            var best: (node: Node, promise: Double)?
+            let (least, largest) = (all.min() ?? 0, all.max() ?? 0)
+            for child in node.children {
+                let n = Double(child.values.count)
+                let mean = child.values.reduce(0, +) / n
+                let q = largest > least ? (mean - least) / (largest - least) : 0
+                let promise = q + Double(settings.exploration) * (exactLog(Double(node.values.count)) / n).squareRoot()
+                if best.map({ promise > $0.promise }) ?? true { best = (child, promise) }
+            }
+            if let best { try simulate(path + [best.node]) }
+        }
+    }
+
+    func add(_ node: Node, above path: some Swift.Sequence<Node>) {
+        let value = naive.score(node.path, behind: node.path, settings.chunks)
+        all.append(value)
+        for node in path { node.values.append(value) }
+        node.values.append(value)
     }
 }
 
@@ -172,7 +395,10 @@ struct Outcome: Equatable {
     var lasting: Outcome {
         var lasting = self
         lasting.summary?.cachedTokens = 0
-        if scored != nil { lasting.summary?.evaluatedTokens = 0 }
+        if scored != nil {
+            lasting.summary?.evaluatedTokens = 0
+            lasting.summary?.steps = 0
+        }
         return lasting
     }
 

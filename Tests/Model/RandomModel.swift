@@ -27,6 +27,8 @@ struct RandomModel {
     var hasTwins = false
     var rewardWidth = 24
     var hasChannel = true
+    /// Numbers that the channel's head gives.
+    var outputs = 2
     /// Hidden layers of the channel's head.
     var deepHead = false
 
@@ -128,7 +130,7 @@ struct RandomModel {
         }
         guard hasChannel else { return file }
         set("reward.width", .uint32(UInt32(rewardWidth)))
-        set("reward.outputs", .uint32(2))
+        set("reward.outputs", .uint32(UInt32(outputs)))
         set("reward.block_count", .uint32(UInt32(layers)))
         set("reward.embedding_length", .uint32(UInt32(width)))
         for i in 0..<layers {
@@ -139,9 +141,9 @@ struct RandomModel {
         let both = width + rewardWidth
         if deepHead {
             matrix("reward.head.0.weight", 40, both)
-            matrix("reward.head.2.weight", 2, 40)
+            matrix("reward.head.2.weight", outputs, 40)
         } else {
-            matrix("reward.head.weight", 2, both)
+            matrix("reward.head.weight", outputs, both)
         }
         if isIndifferent {
             let name = deepHead ? "reward.head.2.weight" : "reward.head.weight"

@@ -43,7 +43,9 @@ import Testing
     @Test(arguments: [
         ["dance"], ["--modle", "x"], ["--model"], ["--threads", "0"], ["--threads", "many"], ["--cache-type", "f64"], ["serve", "now"],
         ["run"],
-        ["run", "a", "b"], ["run", "--decoder", "mcts", "a"], ["run", "--colour", "sometimes", "a"], ["inspect"], ["replay"],
+        ["run", "a", "b"], ["run", "--decoder", "magic", "a"],
+        ["run", "--temperature", "0.5", "a"], ["run", "--seed", "x", "a"], ["run", "--width", "0", "a"],
+        ["run", "--colour", "sometimes", "a"], ["inspect"], ["replay"],
         ["--no-timing=yes"], ["--log-level", "loud"],
     ]) func aMistakeOnTheCommandLineExitsWithTwo(_ arguments: [String]) throws {
         let result = try CommandTests.run(arguments)

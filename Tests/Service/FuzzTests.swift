@@ -21,6 +21,11 @@ import Testing
             #"{"id":"o","type":"score","prompt":[49,32,50],"completions":[[62],[51,10]]}"#,
             #"{"id":"p","type":"tokenize","text":"grün 😀 \u0000\ud83d\ude00\\\"\/","add_special":true}"#,
             #"{"id":-9007199254740993,"type":"cancel","target":7}"#,
+            #"{"id":"r","prompt":"1 2>3\n","decoder":"sample","temperature":0.7,"top_k":9,"top_p":0.95,"min_p":0.05,"seed":7,"max_tokens":4}"#,
+            #"{"id":"s","prompt":"1 2>3\n","decoder":"beam","width":3,"max_tokens":4}"#,
+            #"{"id":"t","prompt":"1 2>3\n","decoder":"best_of","n":3,"score":"logprob","temperature":1.5,"seed":1,"max_tokens":4}"#,
+            #"{"id":"u","prompt":"1 2>3\n","decoder":"mcts","width":2,"chunk":2,"simulations":4,"exploration":0.5,"max_tokens":4}"#,
+            #"{"id":"v","prompt":"1 2>3\n","width":2,"chunk":9,"chunk_at":[";","="],"expand":"sample","alpha":2,"depth":1,"max_tokens":4}"#,
             #"{"type":"clear_cache","id":null}"#,
             #"{"id":"q","prompt":"3 5 7 2>24\n","max_tokens":4,"include":[],"stop":null,"priority":3}"#,
         ]
@@ -47,7 +52,8 @@ import Testing
             "[[]]", "[null]", "[0]", "[1,2,3]", "[-1]", "[1.5]", "[99999999999]", "[547]", "[548]", "[\"a\"]", "[\"\"]", "[\"a\",1]",
             "{\"a\":1}",
             "[1,]", "{\"a\"}", "[", "]", "{", "}", "\"", "tru", "'a'", "\"generate\"", "\"score\"", "\"cancel\"", "\"sla\"", "\"greedy\"",
-            "\"mcts\"", "\"mean\"", "\"last\"", "\"draft\"", "[\"draft\"]", "[\"branches\",\"branches\"]", "\"a\",\"a\":\"b\"",
+            "\"mcts\"", "\"beam\"", "\"sample\"", "\"best_of\"", "\"progress\"", "\"logprob\"", "\"mean\"", "\"last\"", "\"draft\"",
+            "[\"draft\"]", "[\"branches\",\"branches\"]", "\"a\",\"a\":\"b\"",
         ] + [
             "[" + Array(repeating: "5", count: 3000).joined(separator: ",") + "]", "\"" + String(repeating: "1 2", count: 3000) + "\"",
             "\"" + String(repeating: "\\n", count: 5000) + "\"", String(repeating: "9", count: 400),
@@ -60,7 +66,7 @@ import Testing
     static let names = [
         "id", "type", "prompt", "decoder", "width", "chunk", "depth", "min_p", "score", "expand", "max_tokens", "stop", "ignore_eos",
         "deadline_ms", "include", "priority", "completion", "completions", "text", "add_special", "tokens", "target", "messages", "n",
-        "seed",
+        "seed", "temperature", "top_k", "top_p", "chunk_at", "alpha", "simulations", "exploration",
         "", "ID", "prompt ", "\\u0070rompt", "\\ud800", "naïve",
     ]
 

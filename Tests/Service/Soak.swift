@@ -167,7 +167,10 @@ final class ServiceClient {
 /// Follows the events of a service and says what of Protocol.md they break.
 struct EventChecker {
     struct Event: Decodable {
-        struct Usage: Decodable { let promptTokens, completionTokens, evaluatedTokens: Int }
+        struct Usage: Decodable {
+            let promptTokens, completionTokens, evaluatedTokens, steps: Int
+            let firstTokenStep: Int?
+        }
         struct Token: Decodable {
             let token: Int
             let text: String
@@ -315,6 +318,12 @@ struct EventChecker {
             let answer = open.removeValue(forKey: id) ?? Answer()
             if event.text != answer.texts { wrong("the text is not \(answer.texts.debugDescription)") }
             if event.usage?.completionTokens != answer.tokens { wrong("there were \(answer.tokens) tokens") }
+            if let usage = event.usage,
+                usage.steps > usage.evaluatedTokens || usage.firstTokenStep ?? 0 > usage.steps
+                    || (usage.firstTokenStep == nil) != (answer.tokens == 0)
+            {
+                wrong("the steps do not fit")
+            }
             let isWhole = ["stop", "length"].contains(event.finishReason)
             if !isWhole, !["cancelled", "deadline"].contains(event.finishReason) { wrong("finish_reason") }
             if isWhole, answer.tokens == 0 { wrong("no tokens") }
@@ -414,13 +423,38 @@ struct RequestMaker {
             return "{\"id\":\(id),\"type\":\"score\",\"prompt\":\(prompt),\"completions\":[\(completions.joined(separator: ","))]}"
         }
         var fields = ["\"id\":\(id)", "\"prompt\":\(prompt)", "\"max_tokens\":\(Int.random(in: 1...longest, using: &random))"]
-        if !hasChannel || Int.random(in: 0..<2, using: &random) == 0 {
-            fields.append("\"decoder\":\"greedy\"")
-        } else if Int.random(in: 0..<3, using: &random) > 0 {
+        func chunks(hasDepth: Bool) {
             let width = Int.random(in: 1...4, using: &random)
+            if hasDepth { fields.append("\"depth\":\(Int.random(in: 0...(width < 3 ? 3 : 1), using: &random))") }
             fields.append("\"width\":\(width),\"chunk\":\(Int.random(in: 1...8, using: &random))")
-            fields.append("\"depth\":\(Int.random(in: 0...(width < 3 ? 3 : 1), using: &random)),\"score\":\"\(pick("mean", "last"))\"")
+            fields.append("\"score\":\"\(hasChannel ? pick("mean", "last", "logprob") : "logprob")\"")
             if Bool.random(using: &random) { fields.append("\"min_p\":\(pick("0", "0.02", "0.3", "1"))") }
+            if Int.random(in: 0..<3, using: &random) == 0 { fields.append("\"chunk_at\":\(pick("\";\"", "[\"=\",\"a\"]"))") }
+            if Int.random(in: 0..<3, using: &random) == 0 {
+                fields.append("\"expand\":\"sample\",\"seed\":\(Int.random(in: 0...9, using: &random))")
+                fields.append("\"temperature\":\(pick("0.5", "1", "2"))")
+            }
+        }
+        func drawing() {
+            fields.append("\"seed\":\(Int.random(in: 0...99, using: &random)),\"temperature\":\(pick("0", "0.7", "1", "1.5"))")
+            if Bool.random(using: &random) { fields.append(pick("\"top_k\":5", "\"top_p\":0.9", "\"min_p\":0.1")) }
+        }
+        switch Int.random(in: 0..<12, using: &random) {
+        case 0..<4: fields.append("\"decoder\":\"greedy\"")
+        case 4:
+            fields.append("\"decoder\":\"sample\"")
+            drawing()
+        case 5: fields.append("\"decoder\":\"beam\",\"width\":\(Int.random(in: 1...5, using: &random))")
+        case 6:
+            fields.append("\"decoder\":\"best_of\",\"n\":\(Int.random(in: 1...5, using: &random))")
+            drawing()
+        case 7:
+            fields.append("\"decoder\":\"mcts\",\"simulations\":\(Int.random(in: 1...16, using: &random))")
+            chunks(hasDepth: false)
+        case 8..<11:
+            fields.append("\"decoder\":\"sla\"")
+            chunks(hasDepth: true)
+        default: break
         }
         if Int.random(in: 0..<4, using: &random) == 0 {
             fields.append("\"include\":\(pick("[\"branches\"]", "[\"draft\"]", "[\"draft\",\"branches\"]"))")

@@ -86,13 +86,10 @@ enum Request: Sendable {
     case cancel(RequestID)
     case stats, clearCache, shutdown
 
-    /// A `generate` request; what is nil is the service's to choose.
+    /// A `generate` request.
     struct GenerateRequest: Sendable {
         var prompt: Text
-        var decoder: String?
-        var width, chunk, depth: Int?
-        var minP: Double?
-        var score: Search.Score?
+        var settings: DecoderSettings
         var maxTokens: Int
         var stop: [String]
         var ignoreEOS: Bool
@@ -197,8 +194,8 @@ private struct ParsedLine: Decodable {
 private struct Fields {
     let container: KeyedDecodingContainer<Key>
 
-    /// Fields of the protocol that belong to decoders and prompts which are not there yet.
-    static let reserved = ["messages", "suffix", "chunk_at", "alpha", "temperature", "top_k", "top_p", "seed", "n"]
+    /// Fields of the protocol that belong to prompts which are not there yet.
+    static let reserved = ["messages", "suffix"]
 
     /// Bytes of a field's name, or of a value that is one of a few words.
     static let longestWord = 64
@@ -270,30 +267,19 @@ private struct Fields {
             throw RequestError(.invalidRequest, "\(name) is not supported yet", field: name)
         }
         try allow(
-            "prompt", "decoder", "width", "chunk", "depth", "min_p", "score", "expand", "max_tokens", "stop", "ignore_eos", "deadline_ms",
-            "include", "priority")
-        let decoder = try word("decoder")
-        if let decoder, decoder != "greedy", decoder != "sla" {
-            let known = ["sample", "beam", "best_of", "mcts"].contains(decoder)
-            throw RequestError(
-                .invalidRequest,
-                known
-                    ? "the decoder \(decoder) is not supported yet; greedy and sla are"
-                    : "there is no decoder \(decoder); greedy and sla are",
-                field: "decoder")
-        }
-        let score = try word("score").map { name in
-            guard let score = Search.Score(rawValue: name) else {
-                throw RequestError(
-                    .invalidRequest,
-                    name == "progress" ? "the score progress is not supported yet; mean and last are" : "score must be mean or last",
-                    field: "score")
-            }
-            return score
-        }
-        if let expand = try word("expand"), expand != "top" {
-            throw RequestError(
-                .invalidRequest, expand == "sample" ? "expand sample is not supported yet; top is" : "expand must be top", field: "expand")
+            ["prompt", "decoder"] + DecoderSettings.all.map(\.name)
+                + ["max_tokens", "stop", "ignore_eos", "deadline_ms", "include", "priority"])
+        var settings = DecoderSettings()
+        settings.decoder = try word("decoder")
+        for setting in DecoderSettings.all {
+            let value: DecoderSettings.Value? =
+                switch setting.kind {
+                case .integer: try optional(setting.name, Int.self, setting.kind.rawValue).map { .integer($0) }
+                case .number: try optional(setting.name, Double.self, setting.kind.rawValue).map { .number($0) }
+                case .word: try word(setting.name).map { .word($0) }
+                case .strings: try strings(setting.name).map { .strings($0) }
+                }
+            if let value { try settings.set(setting.name, to: value) }
         }
         let deadline = try optional("deadline_ms", Int.self, "an integer")
         guard deadline ?? 0 >= 0 else { throw RequestError(.invalidRequest, "deadline_ms must not be negative", field: "deadline_ms") }
@@ -307,10 +293,8 @@ private struct Fields {
                 field: "include")
         }
         return Request.GenerateRequest(
-            prompt: try required("prompt", Text.self, "a string or an array of token ids"), decoder: decoder,
-            width: try optional("width", Int.self, "an integer"), chunk: try optional("chunk", Int.self, "an integer"),
-            depth: try optional("depth", Int.self, "an integer"), minP: try optional("min_p", Double.self, "a number"), score: score,
-            maxTokens: try optional("max_tokens", Int.self, "an integer") ?? 256, stop: try stop(),
+            prompt: try required("prompt", Text.self, "a string or an array of token ids"), settings: settings,
+            maxTokens: try optional("max_tokens", Int.self, "an integer") ?? 256, stop: try strings("stop") ?? [],
             ignoreEOS: try optional("ignore_eos", Bool.self, "true or false") ?? false, deadline: deadline, include: include,
             priority: try priority())
     }
@@ -324,21 +308,20 @@ private struct Fields {
 
     private func priority() throws -> Int { try optional("priority", Int.self, "an integer") ?? 0 }
 
-    private func stop() throws -> [String] {
-        let stop: [String]
-        if let one = try? container.decode(String.self, forKey: Key("stop")) {
-            stop = [one]
-        } else {
-            stop = try optional("stop", [String].self, "a string or an array of strings") ?? []
+    /// One string or several, none of them long.
+    private func strings(_ name: String) throws -> [String]? {
+        let one = try? container.decode(String.self, forKey: Key(name))
+        guard let strings = try one.map({ [$0] }) ?? optional(name, [String].self, "a string or an array of strings") else { return nil }
+        guard strings.count <= 64, strings.allSatisfy({ (1...Fields.longestStop).contains($0.utf8.count) }) else {
+            throw RequestError(.invalidRequest, "\(name) may hold up to 64 strings of 1 to \(Fields.longestStop) bytes", field: name)
         }
-        guard stop.count <= 64, stop.allSatisfy({ (1...Fields.longestStop).contains($0.utf8.count) }) else {
-            throw RequestError(.invalidRequest, "stop may hold up to 64 strings of 1 to \(Fields.longestStop) bytes", field: "stop")
-        }
-        return stop
+        return strings
     }
 
     /// Refuses fields that the request does not have: a misspelt one must not pass silently.
-    private func allow(_ names: String...) throws {
+    private func allow(_ names: String...) throws { try allow(names) }
+
+    private func allow(_ names: [String]) throws {
         let unknown = container.allKeys.map(\.stringValue).filter { $0 != "id" && $0 != "type" && !names.contains($0) }.sorted()
         guard let first = unknown.first else { return }
         let known = names.isEmpty ? "it has no fields but id and type" : "known are id, type, \(names.joined(separator: ", "))"

@@ -298,19 +298,9 @@ public final class Service {
         generation.ignoreEOS = request.ignoreEOS
         generation.branches = request.include.contains("branches")
         generation.draft = request.include.contains("draft")
-        if request.decoder ?? defaultDecoder == "sla" {
-            var search = engine.model.rewardChannel?.recommended ?? Search()
-            search.width = request.width ?? search.width
-            search.chunk = request.chunk ?? search.chunk
-            search.depth = request.depth ?? search.depth
-            search.minP = request.minP.map { Float($0) } ?? search.minP
-            search.score = request.score ?? search.score
-            generation.method = .sla(search)
-        }
+        generation.method = try request.settings.method(for: engine.model)
         return generation
     }
-
-    private var defaultDecoder: String { engine.model.rewardChannel == nil ? "greedy" : "sla" }
 
     // MARK: - Ends
 
@@ -349,7 +339,7 @@ public final class Service {
                     $0.add("reward", model.rewardChannel != nil)
                     $0.add("eos", model.tokenizer.eos)
                 })
-            $0.add("decoder", defaultDecoder)
+            $0.add("decoder", model.defaultDecoder)
             if let search = model.rewardChannel?.recommended {
                 $0.add(
                     "search",
@@ -357,8 +347,11 @@ public final class Service {
                         $0.add("width", search.width)
                         $0.add("chunk", search.chunk)
                         $0.add("depth", search.depth)
+                        $0.add("chunk_at", search.chunkAt)
+                        $0.add("expand", search.expand.rawValue)
                         $0.add("min_p", search.minP)
                         $0.add("score", search.score.rawValue)
+                        $0.add("alpha", search.alpha)
                     })
             }
         }
@@ -414,6 +407,8 @@ public final class Service {
                             $0.add("prompt_tokens", summary.promptTokens)
                             $0.add("completion_tokens", summary.completionTokens)
                             $0.add("evaluated_tokens", summary.evaluatedTokens)
+                            $0.add("steps", summary.steps)
+                            $0.add("first_token_step", summary.firstTokenStep)
                         })
                     if withTiming { $0.add("timing", timing(request, summary)) }
                 })

@@ -11,34 +11,8 @@
 ///
 /// A copy costs a few references. Each byte takes time in the number of stop strings, whatever their length.
 public struct TextStream: Sendable {
-    /// A stop string, and how the Knuth-Morris-Pratt matcher goes on after `n` matched bytes and one that does not fit.
-    private struct Stop: Sendable {
-        let bytes: [UInt8]
-        /// For each `n`, the longest proper beginning that is also an ending of the first `n` bytes.
-        let borders: [Int]
-
-        init(_ text: String) {
-            bytes = Array(text.utf8)
-            var borders = [0, 0]
-            var length = 0
-            for byte in bytes.dropFirst() {
-                while length > 0, bytes[length] != byte { length = borders[length] }
-                if bytes[length] == byte { length += 1 }
-                borders.append(length)
-            }
-            self.borders = borders
-        }
-
-        /// How many bytes are matched after one more; `matched` is less than the whole.
-        func matched(_ matched: Int, then byte: UInt8) -> Int {
-            var matched = matched
-            while matched > 0, bytes[matched] != byte { matched = borders[matched] }
-            return bytes[matched] == byte ? matched + 1 : 0
-        }
-    }
-
     private let tokenizer: Tokenizer
-    private let stops: [Stop]
+    private let stops: [BytePattern]
     /// For each stop string, how many of its bytes the text ends with.
     private var matched: [Int]
     /// Text that is not given yet: valid UTF-8.
@@ -50,7 +24,7 @@ public struct TextStream: Sendable {
     /// A stream that ends before the first of the stop strings. Empty ones stop nothing.
     public init(_ tokenizer: Tokenizer, stop: [String] = []) {
         self.tokenizer = tokenizer
-        stops = stop.filter { !$0.isEmpty }.map(Stop.init)
+        stops = stop.filter { !$0.isEmpty }.map { BytePattern($0.utf8) }
         matched = Array(repeating: 0, count: stops.count)
     }
 
@@ -96,7 +70,7 @@ public struct TextStream: Sendable {
         for byte in bytes {
             held.append(byte)
             for index in stops.indices { matched[index] = stops[index].matched(matched[index], then: byte) }
-            let found = stops.indices.filter { matched[$0] == stops[$0].bytes.count }.map { stops[$0].bytes.count }.max()
+            let found = stops.indices.filter { matched[$0] == stops[$0].count }.map { stops[$0].count }.max()
             guard let found else { continue }
             held.removeLast(found)
             isStopped = true

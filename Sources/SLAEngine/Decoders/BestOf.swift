@@ -1,0 +1,35 @@
+/// Answers drawn side by side, of which the best is said once all are there: re-ranking by an outcome reward.
+///
+/// It is a tree of one level whose chunks are whole answers, so answers that begin alike are computed once as far as they do.
+final class BestOf: Decoder {
+    private let tree: ChunkTree
+    private let search: Search
+    private let wantsBranches: Bool
+
+    init(_ rules: Rules, _ search: Search, _ table: PageTable, first: Answer, branches: Bool) {
+        tree = ChunkTree(rules, search, table, first: first, firstDrawn: 0)
+        self.search = search
+        wantsBranches = branches
+        tree.expand(tree.root)
+    }
+
+    /// The tree's settings: `count` drawn chunks that only the answer's end ends.
+    static func search(_ count: Int, _ sampling: Sampling, _ score: Search.Score) -> Search {
+        var search = Search()
+        (search.width, search.chunk, search.expand) = (count, .max, .sample)
+        (search.sampling, search.score) = (sampling, score)
+        return search
+    }
+
+    func rows(limit: Int) -> [Row] { tree.rows() }
+
+    func receive(_ answers: [Answer]) -> [Output] {
+        tree.receive(answers)
+        guard tree.growing.isEmpty else { return [] }
+        let scores = tree.root.children.map { search.score($0.branch, behind: tree.root.branch) }
+        guard let best = scores.firstLargest else { return [.failed(.modelError("the model left no token to go on with"))] }
+        return tree.commit(best, scores: scores, branches: wantsBranches)
+    }
+
+    var history: (table: PageTable, count: Int)? { tree.history }
+}

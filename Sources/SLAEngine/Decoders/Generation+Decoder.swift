@@ -1,0 +1,78 @@
+extension Generation {
+    /// The state machine for an answer, once the prompt is in `table`; `first` answers ``Method/firstWant(_:)``.
+    func decoder(_ rules: Rules, _ table: PageTable, first: Answer) -> any Decoder {
+        switch method {
+        case .greedy: Greedy(rules, nil, table, first: first)
+        case .sample(let sampling): Greedy(rules, sampling, table, first: first)
+        case .beam(let width): BeamSearch(rules, width: width, table, first: first)
+        case .bestOf(let count, let sampling, let score):
+            BestOf(rules, BestOf.search(count, sampling, score), table, first: first, branches: branches)
+        case .sla(let search): StreamingLookAhead(rules, search, table, first: first, branches: branches, draft: draft)
+        case .mcts(let settings): MonteCarloTreeSearch(rules, settings, table, first: first, branches: branches)
+        }
+    }
+}
+
+extension Generation.Method {
+    /// What has to be known behind the prompt.
+    func firstWant(_ rules: Rules) -> Want {
+        switch self {
+        case .greedy: Greedy.want(rules, nil)
+        case .sample(let sampling): Greedy.want(rules, sampling)
+        case .beam(let width): rules.best(width)
+        case .bestOf(let count, let sampling, let score):
+            ChunkTree.firstWant(rules, BestOf.search(count, sampling, score), firstDrawn: 0)
+        case .sla(let search): ChunkTree.firstWant(rules, search)
+        case .mcts(let settings): ChunkTree.firstWant(rules, settings.chunks)
+        }
+    }
+
+    /// The most pages that branches can hold beside those of the prompt and of one answer of `length` tokens: each its own, and at either end
+    /// one that it shares only in part.
+    func pages(answer length: Int) -> Int {
+        func each(_ tokens: Int) -> Int { min(tokens, length) / PagePool.positions + 2 }
+        return switch self {
+        case .greedy, .sample: 0
+        case .beam(let width): width * each(length)
+        case .bestOf(let count, _, _): count * each(length)
+        case .sla(let search): search.leavesByLevel.reduce(0, +) * each(search.chunk)
+        case .mcts(let settings): (settings.simulations + settings.chunks.width) * each(settings.chunks.chunk)
+        }
+    }
+
+    /// Throws ``EngineFailure`` when `model` cannot be asked for this.
+    func check(_ model: Model) throws {
+        func judge(_ score: Search.Score, _ decoder: String, _ way: String) throws {
+            if score == .logprob { return }
+            guard let channel = model.rewardChannel else {
+                throw EngineFailure.invalid("\(decoder) needs a reward channel; start with --reward FILE, or use \(way)", field: "decoder")
+            }
+            guard score != .progress || channel.outputs > 1 else {
+                throw EngineFailure.invalid(
+                    "the score progress needs a channel of two outputs, Q and V, and this one has one; use last or mean, or train with prover values",
+                    field: "score")
+            }
+        }
+        switch self {
+        case .greedy: break
+        case .sample(let sampling): try sampling.check()
+        case .beam(let width):
+            guard (1...64).contains(width) else { throw EngineFailure.invalid("width must be from 1 to 64", field: "width") }
+        case .bestOf(let count, let sampling, let score):
+            guard (1...Search.maximumLeaves).contains(count) else {
+                throw EngineFailure.invalid("n must be from 1 to \(Search.maximumLeaves)", field: "n")
+            }
+            guard score != .progress else {
+                throw EngineFailure.invalid("best_of cannot score by progress; use last, mean or logprob", field: "score")
+            }
+            try sampling.check()
+            try judge(score, "best_of", "the score logprob")
+        case .sla(let search):
+            try search.check()
+            try judge(search.score, "sla", "greedy")
+        case .mcts(let settings):
+            try settings.check()
+            try judge(settings.chunks.score, "mcts", "the score logprob")
+        }
+    }
+}
