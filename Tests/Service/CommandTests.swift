@@ -32,7 +32,9 @@ import Testing
     }
 
     @Test func helpIsThereForEveryCommand() throws {
-        for arguments in [["--help"], ["serve", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"]] {
+        for arguments in [
+            ["--help"], ["serve", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"], ["bench", "--help"],
+        ] {
             let result = try CommandTests.run(arguments)
             #expect(result.status == 0)
             #expect(result.output.hasPrefix("Usage: sla"))
@@ -44,7 +46,8 @@ import Testing
         ["dance"], ["--modle", "x"], ["--model"], ["--threads", "0"], ["--threads", "many"], ["--cache-type", "f64"], ["serve", "now"],
         ["run"],
         ["run", "a", "b"], ["run", "--decoder", "mcts", "a"], ["run", "--colour", "sometimes", "a"], ["inspect"], ["replay"],
-        ["--no-timing=yes"], ["--log-level", "loud"],
+        ["--no-timing=yes"], ["--log-level", "loud"], ["bench", "now"], ["bench", "--shape", "round"], ["bench", "--type", "q9"],
+        ["bench", "--model", "x", "--type", "f16"], ["bench", "--rounds", "0"],
     ]) func aMistakeOnTheCommandLineExitsWithTwo(_ arguments: [String]) throws {
         let result = try CommandTests.run(arguments)
         #expect(result.status == 2)

@@ -40,7 +40,9 @@ struct SeededGenerator: RandomNumberGenerator {
                     case .f32: target.storeBytes(of: vector, as: Vector.self)
                     case .f16: F16.store(vector, target)
                     default:
-                        for lane in 0..<16 { target.storeBytes(of: UInt16(vector[lane].bitPattern >> 16), toByteOffset: 2 * lane, as: UInt16.self) }
+                        for lane in 0..<16 {
+                            target.storeBytes(of: UInt16(vector[lane].bitPattern >> 16), toByteOffset: 2 * lane, as: UInt16.self)
+                        }
                     }
                 }
             default:

@@ -88,8 +88,10 @@ public struct SyntheticModel: Sendable {
     public static let shapes: [SyntheticModel] = [
         // Qwen2.5-0.5B, Qwen2.5-1.5B, Qwen3-0.6B, Qwen3-4B
         shape("qwen2-0.5b", "qwen2", layers: 24, width: 896, heads: 14, kvHeads: 2, headWidth: 64, feedForward: 4864, vocabulary: 151_936),
-        shape("qwen2-1.5b", "qwen2", layers: 28, width: 1536, heads: 12, kvHeads: 2, headWidth: 128, feedForward: 8960, vocabulary: 151_936),
-        shape("qwen3-0.6b", "qwen3", layers: 28, width: 1024, heads: 16, kvHeads: 8, headWidth: 128, feedForward: 3072, vocabulary: 151_936),
+        shape(
+            "qwen2-1.5b", "qwen2", layers: 28, width: 1536, heads: 12, kvHeads: 2, headWidth: 128, feedForward: 8960, vocabulary: 151_936),
+        shape(
+            "qwen3-0.6b", "qwen3", layers: 28, width: 1024, heads: 16, kvHeads: 8, headWidth: 128, feedForward: 3072, vocabulary: 151_936),
         shape("qwen3-4b", "qwen3", layers: 36, width: 2560, heads: 32, kvHeads: 8, headWidth: 128, feedForward: 9728, vocabulary: 151_936),
         // Llama-3.2-1B, Llama-3.2-3B, Llama-3.1-8B
         shape("llama-1b", "llama", layers: 16, width: 2048, heads: 32, kvHeads: 8, headWidth: 64, feedForward: 8192, vocabulary: 128_256),
