@@ -47,8 +47,7 @@ enum Bench {
         guard path == nil || shape == nil && type == nil && !arguments.has("--save") else {
             throw UsageError("--model is a model of its own; leave out --shape, --type and --save")
         }
-        var recipe = try SyntheticModel.named(shape ?? "qwen2-0.5b")
-        recipe.weights = try SyntheticModel.Weights(type ?? "q8_0")
+        let recipe = try recipe(shape: shape ?? "qwen2-0.5b", type: type ?? "q8_0")
         if let target = arguments.string("--save") {
             try recipe.write(to: target)
             return 0
@@ -62,6 +61,16 @@ enum Bench {
         let benchmark = try withExtendedLifetime(file) { try Benchmark(subject) { complain($0) } }
         try say(arguments.has("--json") ? benchmark.json(processor: processor) : table(benchmark))
         return 0
+    }
+
+    private static func recipe(shape: String, type: String) throws -> SyntheticModel {
+        do {
+            var recipe = try SyntheticModel.named(shape)
+            recipe.weights = try SyntheticModel.Weights(type)
+            return recipe
+        } catch let error as ModelError {
+            throw UsageError(error.description)
+        }
     }
 
     /// This very program.

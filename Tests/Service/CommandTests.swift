@@ -32,7 +32,9 @@ import Testing
     }
 
     @Test func helpIsThereForEveryCommand() throws {
-        for arguments in [["--help"], ["serve", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"]] {
+        for arguments in [
+            ["--help"], ["serve", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"], ["bench", "--help"],
+        ] {
             let result = try CommandTests.run(arguments)
             #expect(result.status == 0)
             #expect(result.output.hasPrefix("Usage: sla"))
@@ -47,6 +49,8 @@ import Testing
         ["run", "--temperature", "0.5", "a"], ["run", "--seed", "x", "a"], ["run", "--width", "0", "a"],
         ["run", "--colour", "sometimes", "a"], ["inspect"], ["replay"],
         ["--no-timing=yes"], ["--log-level", "loud"],
+        ["bench", "now"], ["bench", "--shape", "round"], ["bench", "--type", "q9"],
+        ["bench", "--model", "x", "--type", "f16"], ["bench", "--rounds", "0"],
     ]) func aMistakeOnTheCommandLineExitsWithTwo(_ arguments: [String]) throws {
         let result = try CommandTests.run(arguments)
         #expect(result.status == 2)

@@ -115,9 +115,7 @@ public struct Benchmark {
             var random = SeededGenerator(seed: UInt64(round))
             let engine = Engine(model, threads: subject.threads, context: min(4096, model.shape.context), cacheBytes: 1 << 30)
             let longest = engine.context - 160
-            func prompt(_ count: Int) -> [Token] {
-                (0..<min(count, longest)).map { _ in Token.random(in: 0..<Token(model.shape.vocabulary), using: &random) }
-            }
+            func prompt(_ count: Int) -> [Token] { model.randomPrompt(min(count, longest), &random) }
             _ = try engine.race([.greedy(prompt(8), 2)])  // the first touch of every weight
             let short = prompt(512)
             let alone = try engine.race([.greedy(short, 129)])
@@ -131,11 +129,11 @@ public struct Benchmark {
             let long = prompt(2048)
             let cold = try engine.race([.greedy(long, 1)])
             add("first_token_cold", "first token, \(long.count) tokens of prompt", "ms", cold.first * 1e3)
+            add("first_token_cached", "  from the cache", "ms", try engine.race([.greedy(long, 1)]).first * 1e3)
             for (key, prompt) in [("512", short), ("2048", long)] {
                 // All but the last token are shared: the cache has them.
                 let works = (0..<8).map { Work.greedy(prompt.dropLast() + [Token($0)], 33) }
                 let one = try engine.race([works[0]])
-                if key == "2048" { add("first_token_cached", "  from the cache", "ms", one.first * 1e3) }
                 let eight = try engine.race(works)
                 add(
                     "eight_over_one_\(key)", "a step for 8 over one for 1, \(prompt.count) tokens shared", "×",
@@ -156,12 +154,22 @@ public struct Benchmark {
         if model.rewardChannel == nil {
             model = try Model(file, reward: SyntheticChannel().writer(for: model.shape, architecture: model.architecture).file())
         }
-        let engine = Engine(model, threads: subject.threads, context: min(4096, model.shape.context), cacheBytes: 1 << 30)
+        let engine = Engine(model, threads: subject.threads, context: min(4608, model.shape.context), cacheBytes: 1 << 30)
+        say("look-ahead, memory")
+        var generator = SeededGenerator(seed: 99)
+        let long = model.randomPrompt(min(4096, engine.context - 160), &generator)
+        let greedyPages = try engine.mostPages(.greedy(long, 40))
+        var generation = Generation(prompt: long)
+        generation.method = .sla(Search())
+        generation.maxTokens = 40
+        generation.ignoreEOS = true
+        add(
+            "sla_memory", "keys and values, look-ahead (2, 10, 2) over greedy, \(long.count) tokens of prompt", "×",
+            Double(try engine.mostPages(.generate(generation))) / Double(greedyPages))
         for round in 0..<subject.rounds {
             say("look-ahead, round \(round + 1) of \(subject.rounds)")
             var random = SeededGenerator(seed: UInt64(round))
-            let prompt = (0..<min(512, engine.context - 160)).map { _ in Token.random(in: 0..<Token(model.shape.vocabulary), using: &random)
-            }
+            let prompt = model.randomPrompt(min(512, engine.context - 160), &random)
             _ = try engine.race([.greedy(prompt, 2)])
             let greedy = try engine.race([.greedy(prompt, 33)])
             let perToken = (greedy.last - greedy.first) / 32
@@ -226,6 +234,17 @@ extension Engine {
         return (first, last)
     }
 
+    /// The most cache pages that are in use while `work` is done.
+    fileprivate func mostPages(_ work: Work) throws -> Int {
+        _ = try submit(work)
+        var most = 0
+        while !isIdle {
+            for case (_, .failed(let failure)) in step() { throw failure }
+            most = max(most, cachePages.used)
+        }
+        return most
+    }
+
     /// Seconds from a commit to the next, when the tree is as deep as it gets.
     fileprivate func timePerCommit(_ prompt: [Token], _ search: Search) throws -> Double {
         var generation = Generation(prompt: prompt)
@@ -253,6 +272,10 @@ extension Engine {
 }
 
 extension Model {
+    fileprivate func randomPrompt(_ count: Int, _ random: inout SeededGenerator) -> [Token] {
+        (0..<count).map { _ in Token.random(in: 0..<Token(shape.vocabulary), using: &random) }
+    }
+
     /// Bytes of the matrices that decoding a token reads, and the weights of those in the layers.
     fileprivate var readWeights: (bytes: Int, layerCount: Int) {
         let matrices = layers.flatMap { [$0.query, $0.key, $0.value, $0.attentionOutput, $0.gate, $0.up, $0.down] }
