@@ -74,8 +74,17 @@ public struct Signature: CustomStringConvertible {
         (wide.width, wide.chunk, wide.depth, wide.score) = (3, 3, 1, .last)
         var narrow = Search()
         (narrow.width, narrow.chunk, narrow.depth, narrow.score) = (2, 4, 2, .mean)
+        var drawn = Search()
+        (drawn.width, drawn.chunk, drawn.depth, drawn.expand) = (2, 3, 1, .sample)
+        if let channel = model.rewardChannel, channel.outputs > 1 { drawn.score = .progress }
+        var tree = TreeSearch()
+        (tree.chunks.width, tree.chunks.chunk, tree.simulations) = (2, 3, 6)
+        var sampling = Sampling()
+        (sampling.temperature, sampling.topK, sampling.topP, sampling.seed) = (0.8, 40, 0.95, 7)
         let works: [Work] = [
             generation(long, .greedy, 20), generation(long + tokens(9), .sla(wide), 12), generation(tokens(3), .sla(narrow), 16),
+            generation(tokens(3), .sla(drawn), 9), generation(tokens(3), .mcts(tree), 6), generation(tokens(3), .sample(sampling), 12),
+            generation(tokens(3), .beam(width: 3), 8), generation(tokens(3), .bestOf(3, sampling, .mean), 8),
             .score(prompt: Array(long.prefix(40)), completion: tokens(30)),
         ]
 
@@ -92,7 +101,8 @@ public struct Signature: CustomStringConvertible {
                     hashes[place].add(score.bitPattern)
                     for candidate in rejected ?? [] { hashes[place].add(candidate.tokens) }
                 case .failed(let failure): throw failure
-                case .done, .draft: break
+                case .done(_, let summary): hashes[place].add(summary.reward?.bitPattern ?? 0)
+                case .draft: break
                 }
             }
         }
