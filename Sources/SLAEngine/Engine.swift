@@ -382,6 +382,7 @@ extension PackedMatrix {
     static func multiply(_ input: Activations, _ products: [(matrix: PackedMatrix, output: Floats)], _ team: Team) {
         for (matrix, _) in products {
             precondition(input.columns == matrix.columns)
+            matrix.prepare(team)
             if matrix.format.isPlain { input.interleave(team) } else { input.quantize(team) }
         }
         let cost = products.reduce(0) { $0 + $1.matrix.rows * input.columns * input.rows / ($1.matrix.format.isPlain ? 1 : 4) }
@@ -1664,6 +1665,9 @@ public final class Engine {
 
     /// Forgets every cached prefix; running requests keep theirs.
     public func clearCache() { cache.clear() }
+
+    /// Packs another of the model's matrices, so that the first requests need not; false when all are packed. For when there is nothing else to do.
+    public func prepare() -> Bool { model.matrices.contains { !$0.prepare(transformer.team) } }
 
     /// One forward pass for everything that is running, and what it led to.
     public func step() -> [(JobID, Output)] {

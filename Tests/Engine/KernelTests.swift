@@ -28,7 +28,7 @@ import Testing
         let activations = Activations()
         activations.set(source.base, rows: inputs, columns: matrix.columns)
         let team = Team(threads: threads)
-        PackedMatrix(matrix, team).multiply(activations, into: output.base, team)
+        PackedMatrix(matrix).multiply(activations, into: output.base, team)
         return (0..<inputs * matrix.rows).map { output.base[$0] }
     }
 

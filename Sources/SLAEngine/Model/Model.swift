@@ -1,11 +1,5 @@
 internal import CBuiltin
 
-#if canImport(FoundationEssentials)
-    import FoundationEssentials
-#else
-    import Foundation
-#endif
-
 /// A policy ready to run: its shape, its weights, its tokenizer, and its reward channel if it has one.
 public final class Model: Sendable {
     /// The name from the file, or the architecture's.
@@ -89,14 +83,12 @@ public final class Model: Sendable {
         embedding = try Matrix(file.tensor("token_embd.weight"), of: file)
         let shape = try Model.shape(of: file, architecture: architecture, vocabulary: embedding.rows)
         self.shape = shape
-        // Packing is bound by memory: all processors share it, whatever is computed with later.
-        let team = Team(threads: ProcessInfo.processInfo.activeProcessorCount)
         func matrix(_ name: String, _ rows: Int, _ columns: Int) throws -> PackedMatrix {
             let tensor = try file.tensor(name)
             guard tensor.columns == columns, tensor.rows == rows else {
                 throw ModelError("tensor \(name) is \(tensor.rows) × \(tensor.columns), but the metadata asks for \(rows) × \(columns)")
             }
-            return PackedMatrix(try Matrix(tensor, of: file), team)
+            return PackedMatrix(try Matrix(tensor, of: file))
         }
         func vector(_ name: String, _ count: Int) throws -> [Float] { try Model.vector(file, name, count) }
         func vectorIfPresent(_ name: String, _ count: Int) throws -> [Float]? {
@@ -111,7 +103,7 @@ public final class Model: Sendable {
         outputNorm = try vector("output_norm.weight", shape.width)
         output =
             file.tensorIfPresent("output.weight") == nil
-            ? PackedMatrix(embedding, team) : try matrix("output.weight", shape.vocabulary, shape.width)
+            ? PackedMatrix(embedding) : try matrix("output.weight", shape.vocabulary, shape.width)
 
         let queryWidth = shape.heads * shape.headWidth
         let kvWidth = shape.kvHeads * shape.headWidth
@@ -138,12 +130,18 @@ public final class Model: Sendable {
         }
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
-        rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture, team) }
+        rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture) }
 
         parameters = file.tensors.reduce(0) { $0 + ($1.name.hasPrefix("reward.") ? 0 : $1.count) }
         var bytes: [TensorType: Int] = [:]
         for tensor in file.tensors { bytes[tensor.type, default: 0] += tensor.bytes.count }
         quantization = bytes.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.name ?? "none"
+    }
+
+    /// Every matrix that is multiplied with.
+    var matrices: [PackedMatrix] {
+        layers.flatMap { [$0.query, $0.key, $0.value, $0.attentionOutput, $0.gate, $0.up, $0.down] }
+            + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + [output]
     }
 
     /// A tensor that changes the forward pass in a way this engine does not compute.
@@ -254,7 +252,7 @@ public struct RewardChannel: Sendable {
     let head: [PackedMatrix]
 
     /// The channel in `file`, if it fits a policy of that shape.
-    init(_ file: GGUF, policy: Model.Shape, architecture: String, _ team: Team) throws {
+    init(_ file: GGUF, policy: Model.Shape, architecture: String) throws {
         if let kind = try file.stringIfPresent("adapter.type"), kind != "reward" {
             throw ModelError("this file is an adapter of the type \(kind), not a reward channel")
         }
@@ -283,7 +281,7 @@ public struct RewardChannel: Sendable {
                     "tensor \(name) is \(tensor.rows) × \(tensor.columns), but \(rows.map(String.init) ?? "any") × \(columns) fits the policy"
                 )
             }
-            return PackedMatrix(try Matrix(tensor, of: file), team)
+            return PackedMatrix(try Matrix(tensor, of: file))
         }
         layers = try (0..<policy.layers).map { i in
             let columns = i == 0 ? policy.width : both

@@ -1,4 +1,5 @@
 internal import CSimd
+import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -13,61 +14,79 @@ internal import CSimd
 /// widest plane: quads j and j + 4 in the halves of the bytes of one 64-byte vector, or four quads in the quarters, or all eight in the bits. Rows
 /// behind the last are zero. So the packed matrix is as large as the file's, but for scales of fewer than 8 bits.
 final class PackedMatrix: Sendable {
-    let format: Matrix.Format
     let rows: Int
     let columns: Int
     /// Bytes of a tile.
     private let stride: Int
-    nonisolated(unsafe) private let memory: UnsafeMutableRawPointer
+    private let source: Matrix
+    /// Written once, under the lock, before ``isPacked`` says so.
+    nonisolated(unsafe) private var memory: UnsafeMutableRawPointer?
+    private let lock = Locked(())
+    private let isPacked = Atomic<Bool>(false)
 
+    var format: Matrix.Format { source.format }
     var tiles: Int { (rows + 15) / 16 }
     /// Bytes of all tiles.
     var bytes: Int { tiles * stride }
 
-    func address(_ tile: Int) -> UnsafeRawPointer { UnsafeRawPointer(memory + tile * stride) }
-
-    /// Packs `matrix`, whose pages are not needed in memory afterwards.
-    init(_ matrix: Matrix, _ team: Team) {
-        format = matrix.format
+    /// `matrix`, to be packed when it is first needed.
+    init(_ matrix: Matrix) {
         rows = matrix.rows
         columns = matrix.columns
-        stride = (format.tileBytes(columns) + 63) & ~63
-        let hugePage = 1 << 21
-        let bytes = (rows + 15) / 16 * stride
-        memory = .allocate(byteCount: max(64, bytes), alignment: bytes < hugePage ? 64 : hugePage)
-        #if os(Linux)
-            // Whole huge pages only, so that no memory is taken that the matrix doesn't fill.
-            if bytes >= hugePage { madvise(memory, bytes & ~(hugePage - 1), MADV_HUGEPAGE) }
-        #endif
-        team.share(tiles, cost: rows * columns) { range in
-            for tile in range { pack(matrix, tile) }
-        }
-        matrix.forget()
+        stride = (matrix.format.tileBytes(matrix.columns) + 63) & ~63
+        source = matrix
     }
 
-    deinit { memory.deallocate() }
+    deinit { memory?.deallocate() }
 
-    private func pack(_ matrix: Matrix, _ tile: Int) {
+    /// Packs the matrix unless it is packed already, which this returns; the pages of the file are not needed in memory afterwards.
+    @discardableResult func prepare(_ team: Team) -> Bool {
+        if isPacked.load(ordering: .acquiring) { return true }
+        return lock.withLock { _ in
+            if isPacked.load(ordering: .acquiring) { return true }
+            let hugePage = 1 << 21
+            let memory = UnsafeMutableRawPointer.allocate(byteCount: max(64, bytes), alignment: bytes < hugePage ? 64 : hugePage)
+            #if os(Linux)
+                // Whole huge pages only, so that no memory is taken that the matrix doesn't fill.
+                if bytes >= hugePage { madvise(memory, bytes & ~(hugePage - 1), MADV_HUGEPAGE) }
+            #endif
+            self.memory = memory
+            team.share(tiles, cost: rows * columns) { range in
+                for tile in range { pack(source, tile, memory + tile * stride) }
+            }
+            source.forget()
+            isPacked.store(true, ordering: .releasing)
+            return false
+        }
+    }
+
+    /// Tile `tile` of a prepared matrix.
+    func address(_ tile: Int) -> UnsafeRawPointer {
+        guard let memory else { preconditionFailure("the matrix is not packed") }
+        return UnsafeRawPointer(memory + tile * stride)
+    }
+
+    private func pack(_ matrix: Matrix, _ tile: Int, _ target: UnsafeMutableRawPointer) {
         switch format {
-        case .f32: pack(UInt32.self, matrix, tile)
-        case .f16, .bf16: pack(UInt16.self, matrix, tile)
-        case .q8_0: pack(Q8_0.self, matrix, tile)
-        case .q4_0: pack(Q4_0.self, matrix, tile)
-        case .q4_1: pack(Q4_1.self, matrix, tile)
-        case .q5_0: pack(Q5_0.self, matrix, tile)
-        case .q5_1: pack(Q5_1.self, matrix, tile)
-        case .q2_K: pack(Q2_K.self, matrix, tile)
-        case .q3_K: pack(Q3_K.self, matrix, tile)
-        case .q4_K: pack(Q4_K.self, matrix, tile)
-        case .q5_K: pack(Q5_K.self, matrix, tile)
-        case .q6_K: pack(Q6_K.self, matrix, tile)
-        case .iq4_nl: pack(IQ4_NL.self, matrix, tile)
-        case .iq4_xs: pack(IQ4_XS.self, matrix, tile)
+        case .f32: pack(UInt32.self, matrix, tile, target)
+        case .f16, .bf16: pack(UInt16.self, matrix, tile, target)
+        case .q8_0: pack(Q8_0.self, matrix, tile, target)
+        case .q4_0: pack(Q4_0.self, matrix, tile, target)
+        case .q4_1: pack(Q4_1.self, matrix, tile, target)
+        case .q5_0: pack(Q5_0.self, matrix, tile, target)
+        case .q5_1: pack(Q5_1.self, matrix, tile, target)
+        case .q2_K: pack(Q2_K.self, matrix, tile, target)
+        case .q3_K: pack(Q3_K.self, matrix, tile, target)
+        case .q4_K: pack(Q4_K.self, matrix, tile, target)
+        case .q5_K: pack(Q5_K.self, matrix, tile, target)
+        case .q6_K: pack(Q6_K.self, matrix, tile, target)
+        case .iq4_nl: pack(IQ4_NL.self, matrix, tile, target)
+        case .iq4_xs: pack(IQ4_XS.self, matrix, tile, target)
         }
     }
 
-    private func pack<Bits: FixedWidthInteger>(_: Bits.Type, _ matrix: Matrix, _ tile: Int) {
-        let target = (memory + tile * stride).assumingMemoryBound(to: Bits.self)
+    private func pack<Bits: FixedWidthInteger>(_: Bits.Type, _ matrix: Matrix, _ tile: Int, _ target: UnsafeMutableRawPointer) {
+        let target = target.assumingMemoryBound(to: Bits.self)
         for lane in 0..<16 {
             let row = 16 * tile + lane
             if row < rows {
@@ -81,8 +100,7 @@ final class PackedMatrix: Sendable {
         }
     }
 
-    private func pack<Format: BlockFormat>(_: Format.Type, _ matrix: Matrix, _ tile: Int) {
-        let codes = memory + tile * stride
+    private func pack<Format: BlockFormat>(_: Format.Type, _ matrix: Matrix, _ tile: Int, _ codes: UnsafeMutableRawPointer) {
         let scales = codes + columns / 32 * Format.runBytes
         let valid = min(16, rows - 16 * tile)
         memset(scales, 0, columns / Format.values * Format.scaleBytes)

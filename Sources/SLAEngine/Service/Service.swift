@@ -155,7 +155,7 @@ public final class Service {
             if clock.now - lastTrim > Service.trimInterval { trimMemory() }
             if isCongested {
                 _ = news.wait(timeout: .now() + .milliseconds(20))
-            } else if isIdle, news.wait(timeout: .now() + .seconds(10)) == .timedOut {
+            } else if isIdle, !engine.prepare(), news.wait(timeout: .now() + .seconds(10)) == .timedOut {
                 trimMemory()
                 news.wait()
             }
