@@ -214,7 +214,7 @@ public final class ChannelTrainer {
             }
             let start = step % perEpoch * options.batch
             let batch = (order?.examples ?? [])[start..<min(start + options.batch, training.count)]
-            guard let taken = try train(Array(batch), epoch: epoch + 1, shouldStop) else {
+            guard !shouldStop(), let taken = try train(Array(batch), epoch: epoch + 1, shouldStop) else {
                 try save()
                 return false
             }
@@ -298,9 +298,8 @@ public final class ChannelTrainer {
     /// The outputs for all answers of a group, and the states they came from.
     private func forward(_ group: [Int], _ shouldStop: () -> Bool) throws -> (logits: [Float], rows: [HiddenStates.Rows])? {
         let items = group.flatMap { index in
-            examples[index].answers.enumerated().map {
-                HiddenStates.Item(
-                    id: firstAnswer[index] + $0, line: examples[index].line, prompt: examples[index].prompt, answer: $1.tokens)
+            zip(answerIDs(index), examples[index].answers).map {
+                HiddenStates.Item(id: $0, line: examples[index].line, prompt: examples[index].prompt, answer: $1.tokens)
             }
         }
         guard let rows = try states.states(of: items, shouldStop: shouldStop) else { return nil }
@@ -334,41 +333,45 @@ public final class ChannelTrainer {
     private func measure(epoch: Int, _ shouldStop: () -> Bool) throws -> HeldOut? {
         let counts = LossCounts(heldOut.lazy.map { self.examples[$0] }, options.loss)
         var loss = 0.0
-        var rewards: [[Float]] = []
+        var rewards: [Int: [Float]] = [:]
         for group in groups(heldOut) {
             guard let (logits, rows) = try forward(group, shouldStop) else { return nil }
             var gradient = [Float](repeating: 0, count: logits.count)
             loss += try evaluate(group, logits, counts, &gradient)
             var token = 0
-            for answer in rows {
-                rewards.append((token..<token + answer.count).map { logits[$0 * network.form.outputs] })
+            for (id, answer) in zip(group.flatMap(answerIDs), rows) {
+                rewards[id] = (token..<token + answer.count).map { logits[$0 * network.form.outputs] }
                 token += answer.count
             }
         }
-        let pairs = pairs(rewards)
+        let pairs = heldOutPairs.map { RewardPair(chosen: rewards[$0.better] ?? [], rejected: rewards[$0.worse] ?? []) }
         return HeldOut(
             epoch: epoch, loss: loss, answers: rewards.count, pairs: pairs.count, accuracy: pairwiseAccuracy(pairs),
             lastAccuracy: pairwiseAccuracy(pairs, reading: .last), curve: TokenRewardCurve(pairs))
     }
 
-    /// Given pairs, or all pairs of graded answers to one prompt of which one is better, from the rewards of the held-out answers.
-    private func pairs(_ rewards: [[Float]]) -> [RewardPair] {
-        if heldOut.first.map({ examples[$0].isPair }) ?? false {
-            return stride(from: 0, to: rewards.count, by: 2).map { RewardPair(chosen: rewards[$0], rejected: rewards[$0 + 1]) }
-        }
-        var pairs: [RewardPair] = []
-        var seen: [[Token]: [Int]] = [:]
-        for (place, index) in heldOut.enumerated() {
-            guard let label = examples[index].answers[0].label else { continue }
-            for other in seen[examples[index].prompt] ?? [] {
-                guard let otherLabel = examples[heldOut[other]].answers[0].label, otherLabel != label else { continue }
-                let (better, worse) = label > otherLabel ? (place, other) : (other, place)
-                pairs.append(RewardPair(chosen: rewards[better], rejected: rewards[worse]))
+    /// The numbers of an example's answers among all.
+    private func answerIDs(_ example: Int) -> Range<Int> { firstAnswer[example]..<firstAnswer[example] + examples[example].answers.count }
+
+    /// Of the held-out answers the given pairs, or all pairs of graded answers to one prompt of which one is better, by their numbers.
+    private(set) lazy var heldOutPairs: [(better: Int, worse: Int)] = {
+        var pairs: [(better: Int, worse: Int)] = []
+        var seen: [[Token]: [(id: Int, label: Double)]] = [:]
+        for index in heldOut {
+            let (example, id) = (examples[index], firstAnswer[index])
+            if example.isPair {
+                pairs.append((id, id + 1))
+            } else if let label = example.answers[0].label {
+                let others = seen[example.prompt] ?? []
+                pairs += others.filter { $0.label != label }.map { label > $0.label ? (id, $0.id) : ($0.id, id) }
+                seen[example.prompt] = others + [(id, label)]
             }
-            seen[examples[index].prompt, default: []].append(place)
         }
         return pairs
-    }
+    }()
+
+    /// For tests: the lines that are trained on and those that are held out.
+    var lines: (training: [Int], heldOut: [Int]) { (training.map { examples[$0].line }, heldOut.map { examples[$0].line }) }
 
     // MARK: - Files
 
