@@ -37,7 +37,8 @@ enum Train {
         Flag("--resume", nil, "go on from the checkpoint, if there is one; the result is that of an unbroken run"),
         Flag("--truncate", nil, "cut answers that do not fit the context instead of refusing them"),
         Flag("--context", "N", "most tokens of a prompt with its answer (default: what the model was made for)"),
-        Flag("--cache-mib", "N", "memory for the policy's states, which are computed again each epoch where they do not fit (default: 1024)"),
+        Flag(
+            "--cache-mib", "N", "memory for the policy's states, which are computed again each epoch where they do not fit (default: 1024)"),
         Flag("--threads", "N", "threads that compute; the result does not depend on it (default: the processor's cores)"),
         Flag("--help", nil, "this text"),
     ]

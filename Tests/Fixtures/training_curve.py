@@ -78,8 +78,9 @@ def train(policy, examples, a):
     matrices = [x for pair in zip(channel.norm, channel.blk) for x in pair] + [channel.head]
     with torch.no_grad():
         for w in (m.weight for m in matrices):
-            draws = torch.tensor([(random.next() >> 40) * 2.0**-24 for _ in range(w.numel())]).view(w.shape)
-            w.copy_((2 * draws - 1) / w.shape[1] ** 0.5 if w.dim() == 2 else torch.ones_like(w))
+            if w.dim() == 2:  # norms begin as ones
+                draws = torch.tensor([(random.next() >> 40) * 2.0**-24 for _ in range(w.numel())]).view(w.shape)
+                w.copy_((2 * draws - 1) / w.shape[1] ** 0.5)
     groups = [{"params": [m.weight for m in matrices if m.weight.dim() == d], "weight_decay": 0.01 * (d - 1)} for d in (1, 2)]
     optimizer = torch.optim.AdamW(groups, lr=a.rate)
     per_epoch = math.ceil(len(training) / a.batch)

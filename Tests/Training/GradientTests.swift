@@ -10,7 +10,10 @@ import Testing
         var description: String { "\(loss.rawValue), head \(hidden + [outputs])" }
     }
     static let cases = TrainingLoss.allCases.flatMap { loss in
-        [Case(loss: loss, hidden: [], outputs: 1), Case(loss: loss, hidden: [5], outputs: 2), Case(loss: loss, hidden: [17, 3], outputs: 1)]
+        [
+            Case(loss: loss, hidden: [], outputs: 1), Case(loss: loss, hidden: [5], outputs: 2),
+            Case(loss: loss, hidden: [17, 3], outputs: 1),
+        ]
     }
 
     static func examples(_ loss: TrainingLoss, lengths: [Int], using random: inout SeededGenerator) -> [TrainingExample] {
@@ -100,7 +103,9 @@ import Testing
     }
 
     /// More than one panel, more than one block, widths that are no multiples of anything.
-    @Test(arguments: cases.filter { $0.loss == .seqwiseBT || $0.loss == .value }) func gradientsOfWideChannelsEqualFiniteDifferences(_ test: Case) {
+    @Test(arguments: cases.filter { $0.loss == .seqwiseBT || $0.loss == .value }) func gradientsOfWideChannelsEqualFiniteDifferences(
+        _ test: Case
+    ) {
         check(test, layers: 2, policyWidth: 37, width: 35, lengths: [70, 3, 5, 9], every: 97)
     }
 

@@ -55,7 +55,8 @@ struct ReferenceChannel {
         let flat = answers.flatMap { $0 }
         switch loss {
         case .seqwiseBT:
-            return mean(answers.map { pair in -exactLog(sigmoid(mean(pair[0].outputs.map { $0[0] }) - mean(pair[1].outputs.map { $0[0] }))) })
+            return mean(
+                answers.map { pair in -exactLog(sigmoid(mean(pair[0].outputs.map { $0[0] }) - mean(pair[1].outputs.map { $0[0] }))) })
         case .tokenwiseBT:
             return mean(
                 answers.map { pair in

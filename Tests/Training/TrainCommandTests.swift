@@ -12,7 +12,9 @@ import Testing
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         data = folder.appendingPathComponent("data.jsonl").path
         let lines = (1...9).flatMap { a in
-            (1...5).map { b in "{\"prompt\":\"\(a) \(b)>\(a + b)\\n\",\"chosen\":\"\(a)+\(b)=\(a + b)\",\"rejected\":\"\(a)*\(b)=\(a * b)\"}\n" }
+            (1...5).map { b in
+                "{\"prompt\":\"\(a) \(b)>\(a + b)\\n\",\"chosen\":\"\(a)+\(b)=\(a + b)\",\"rejected\":\"\(a)*\(b)=\(a * b)\"}\n"
+            }
         }
         try lines.joined().write(toFile: data, atomically: true, encoding: .utf8)
     }
@@ -24,7 +26,10 @@ import Testing
     @Test func aTrainedChannelIsMeasuredWrittenAndUsed() throws {
         defer { done() }
         let result = try CommandTests.run(
-            ["train", "--data", data, "--out", path("c.gguf"), "--metrics", path("m.jsonl"), "--width", "16", "--sla", "width=2 chunk=3 depth=0"])
+            [
+                "train", "--data", data, "--out", path("c.gguf"), "--metrics", path("m.jsonl"), "--width", "16", "--sla",
+                "width=2 chunk=3 depth=0",
+            ])
         #expect(result.status == 0, "\(result.errors)")
         #expect(result.errors.contains("pairwise accuracy"))
         #expect(files == ["c.gguf", "data.jsonl", "m.jsonl"])
@@ -50,7 +55,8 @@ import Testing
 
     @Test(arguments: [
         [], ["--data", "x"], ["--data", "x", "--out", "y", "--loss", "hinge"], ["--data", "x", "--out", "y", "--rate", "0"],
-        ["--data", "x", "--out", "y", "--sla", "width"], ["--data", "x", "--out", "y", "--held-out", "1"], ["--data", "x", "--out", "y", "now"],
+        ["--data", "x", "--out", "y", "--sla", "width"], ["--data", "x", "--out", "y", "--held-out", "1"],
+        ["--data", "x", "--out", "y", "now"],
         ["--data", "x", "--out", "y", "--type", "q8_0"],
     ]) func aMistakeOnTheCommandLineExitsWithTwo(_ arguments: [String]) throws {
         defer { done() }
@@ -65,7 +71,8 @@ import Testing
         let shell = Process()
         shell.executableURL = URL(fileURLWithPath: "/bin/sh")
         shell.arguments = [
-            "-c", "trap '' XFSZ; ulimit -f 8; exec '\(CommandTests.binary.path)' train --data '\(data)' --out '\(path("c.gguf"))' --epochs 1",
+            "-c",
+            "trap '' XFSZ; ulimit -f 8; exec '\(CommandTests.binary.path)' train --data '\(data)' --out '\(path("c.gguf"))' --epochs 1",
         ]
         let stderr = Pipe()
         shell.standardError = stderr
@@ -104,6 +111,7 @@ import Testing
         #expect(resumed.status == 0)
         #expect(resumed.errors.contains("going on from step"))
         #expect(files == ["c.gguf", "data.jsonl", "whole.gguf"])
-        #expect(try Data(contentsOf: folder.appendingPathComponent("c.gguf")) == Data(contentsOf: folder.appendingPathComponent("whole.gguf")))
+        #expect(
+            try Data(contentsOf: folder.appendingPathComponent("c.gguf")) == Data(contentsOf: folder.appendingPathComponent("whole.gguf")))
     }
 }

@@ -40,7 +40,9 @@ import Testing
         return options
     }
 
-    private static func path() -> String { FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).gguf").path }
+    private static func path() -> String {
+        FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).gguf").path
+    }
 
     /// The bytes of the channel that comes of it, and the losses.
     private static func train(_ data: TrainingSet, _ options: TrainingOptions, threads: Int = 1, cacheBytes: Int = 1 << 24) throws -> (

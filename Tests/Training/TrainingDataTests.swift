@@ -18,7 +18,10 @@ import Testing
         let example = try #require(set.examples.first)
         #expect(example.line == 2)
         #expect(example.prompt == tokenizer.encode("3 5>8\n", addSpecial: true))
-        #expect(example.answers.map(\.tokens) == [tokenizer.encode("3+5=8", addSpecial: false) + [end], tokenizer.encode("5-3=2", addSpecial: false) + [end]])
+        #expect(
+            example.answers.map(\.tokens) == [
+                tokenizer.encode("3+5=8", addSpecial: false) + [end], tokenizer.encode("5-3=2", addSpecial: false) + [end],
+            ])
         #expect(example.answers.map(\.label) == [1, 0])
     }
 
@@ -63,20 +66,41 @@ import Testing
         ("{\"prompt\":\"a\",\"completion\":[],\"label\":1}", "line 1: completion is empty"),
         ("{\"prompt\":\"a\"}", "line 1: the line has neither chosen and rejected nor completion and label"),
         ("{\"prompt\":\"a\",\"completion\":\"b\"}", "line 1: label is missing"),
-        ("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1}\n{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1.5}", "line 2: label is 1.5; it must be from 0 to 1"),
+        (
+            "{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1}\n{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1.5}",
+            "line 2: label is 1.5; it must be from 0 to 1"
+        ),
         ("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":-1e400}", "line 1: "),
         ("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":\"good\"}", "line 1: label has the wrong type"),
         ("{\"prompt\":7,\"completion\":\"b\",\"label\":1}", "line 1: prompt must be a string or an array of token ids"),
         ("{\"prompt\":[548],\"completion\":\"b\",\"label\":1}", "line 1: prompt has the token 548, which is not in the vocabulary of 548"),
         ("{\"prompt\":[-1],\"completion\":\"b\",\"label\":1}", "line 1: prompt has the token -1"),
-        ("{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"}],\"chosen\":\"a\",\"rejected\":\"b\"}", "line 1: prompt is a list of chat messages"),
+        (
+            "{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"}],\"chosen\":\"a\",\"rejected\":\"b\"}",
+            "line 1: prompt is a list of chat messages"
+        ),
         ("{\"prompt\":\"a\",\"chosen\":\"a\",\"rejected\":\"b\",\"label\":1}", "a line is one or the other"),
-        ("{\"prompt\":\"a\",\"chosen\":\"a\",\"rejected\":\"b\"}\n\n{\"prompt\":\"a\",\"completion\":\"a\",\"label\":1}", "line 3: line 1 is a pair, this one is not"),
-        ("{\"prompt\":\"a\",\"completion\":\"bc\",\"steps\":[{\"at\":3,\"value\":1}]}", "line 1: a step's at is 3, but completion ends at 2"),
-        ("{\"prompt\":\"a\",\"completion\":\"bc\",\"steps\":[{\"at\":2,\"value\":1},{\"at\":1,\"value\":1}]}", "line 1: steps must be in the order of their at"),
-        ("{\"prompt\":\"a\",\"completion\":\"bc\",\"steps\":[{\"at\":1,\"value\":2}]}", "line 1: a step's value is 2.0; it must be from 0 to 1"),
+        (
+            "{\"prompt\":\"a\",\"chosen\":\"a\",\"rejected\":\"b\"}\n\n{\"prompt\":\"a\",\"completion\":\"a\",\"label\":1}",
+            "line 3: line 1 is a pair, this one is not"
+        ),
+        (
+            "{\"prompt\":\"a\",\"completion\":\"bc\",\"steps\":[{\"at\":3,\"value\":1}]}",
+            "line 1: a step's at is 3, but completion ends at 2"
+        ),
+        (
+            "{\"prompt\":\"a\",\"completion\":\"bc\",\"steps\":[{\"at\":2,\"value\":1},{\"at\":1,\"value\":1}]}",
+            "line 1: steps must be in the order of their at"
+        ),
+        (
+            "{\"prompt\":\"a\",\"completion\":\"bc\",\"steps\":[{\"at\":1,\"value\":2}]}",
+            "line 1: a step's value is 2.0; it must be from 0 to 1"
+        ),
         ("{\"prompt\":\"a\",\"completion\":\"bc\",\"steps\":[{\"value\":1}]}", "line 1: a step has no field at"),
-        ("{\"prompt\":\"\(String(repeating: "x", count: 128))\",\"completion\":\"bc\",\"label\":1}", "line 1: the prompt has 128 tokens, which leaves no room for an answer in a context of 128"),
+        (
+            "{\"prompt\":\"\(String(repeating: "x", count: 128))\",\"completion\":\"bc\",\"label\":1}",
+            "line 1: the prompt has 128 tokens, which leaves no room for an answer in a context of 128"
+        ),
     ]) func badDataIsToldWithItsLine(_ text: String, _ message: String) {
         #expect { try TrainingDataTests.read(text) } throws: { "\($0)".contains(message) && "\($0)".hasPrefix("data.jsonl") }
     }

@@ -113,7 +113,8 @@ final class ChannelNetwork {
         for i in 0..<form.layers {
             stages.append(
                 stage(
-                    "reward.blk.\(i).weight", norm: "reward.blk.\(i).norm.weight", rows: form.width, columns: i == 0 ? form.policyWidth : both,
+                    "reward.blk.\(i).weight", norm: "reward.blk.\(i).norm.weight", rows: form.width,
+                    columns: i == 0 ? form.policyWidth : both,
                     state: i, input: i == 0 ? 0 : keep(streamWidth), back: i == 0 ? 0..<0 : stream))
         }
         var columns = both
@@ -121,7 +122,8 @@ final class ChannelNetwork {
             let name = form.hidden.isEmpty ? "reward.head.weight" : "reward.head.\(2 * j).weight"
             stages.append(
                 stage(
-                    name, rows: rows, columns: columns, state: j == 0 ? form.layers : nil, input: keep(j == 0 ? streamWidth : padded16(columns)),
+                    name, rows: rows, columns: columns, state: j == 0 ? form.layers : nil,
+                    input: keep(j == 0 ? streamWidth : padded16(columns)),
                     back: j == 0 ? stream : 0..<padded16(columns)))
             columns = rows
         }
@@ -235,7 +237,9 @@ final class ChannelNetwork {
         }
         let z = kept + (stages.last?.output ?? 0)
         for row in 0..<count {
-            for output in 0..<form.outputs { logits[(first + row) * form.outputs + output] = z[16 * (output / 16 * height + row) + output % 16] }
+            for output in 0..<form.outputs {
+                logits[(first + row) * form.outputs + output] = z[16 * (output / 16 * height + row) + output % 16]
+            }
         }
     }
 

@@ -117,7 +117,9 @@ public final class ChannelTrainer {
     public init(_ model: Model, _ data: TrainingSet, _ options: TrainingOptions, threads: Int = 1, cacheBytes: Int = 1 << 30) throws {
         try options.check()
         if options.loss.needsPairs, !data.hasPairs {
-            throw ModelError("\(options.loss.rawValue) compares answers, but the data has none that are chosen and rejected; take value or \(TrainingLoss.seqwiseCE.rawValue)")
+            throw ModelError(
+                "\(options.loss.rawValue) compares answers, but the data has none that are chosen and rejected; take value or \(TrainingLoss.seqwiseCE.rawValue)"
+            )
         }
         if options.loss != .value, let bare = data.examples.first(where: { $0.answers.contains { $0.label == nil } }) {
             throw ModelError("line \(bare.line) has steps and no label: only the loss value can learn from it")
@@ -453,7 +455,8 @@ public final class ChannelTrainer {
         for (name, value) in settings {
             let other = try file.stringIfPresent("training.\(name)") ?? "nothing"
             guard other == value else {
-                throw ModelError("\(path) was made with \(name) \(other), not \(value): resume with the same options and data, or remove it")
+                throw ModelError(
+                    "\(path) was made with \(name) \(other), not \(value): resume with the same options and data, or remove it")
             }
         }
         func read(_ name: String, _ count: Int, into target: Floats) throws {

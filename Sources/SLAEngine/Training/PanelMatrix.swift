@@ -142,7 +142,8 @@ func multiply(
 /// target += leftᵀ · right. `left` is `[rows, outputs]` in panels of `height` rows; `right` is `panels` panels of `rightHeight` rows; `target` is
 /// `[outputs, 16 · panels]`; `panels` is 1 or 2.
 func addTransposedProduct(
-    _ left: UnsafePointer<Float>, _ right: UnsafePointer<Float>, into target: Floats, rows: Int, outputs: Int, height: Int, rightHeight: Int,
+    _ left: UnsafePointer<Float>, _ right: UnsafePointer<Float>, into target: Floats, rows: Int, outputs: Int, height: Int,
+    rightHeight: Int,
     panels: Int
 ) {
     for output in stride(from: 0, to: outputs, by: 8) {

@@ -87,7 +87,8 @@ public struct TrainingSet: Sendable {
             do {
                 let example = try reader.read(Array(line), number)
                 if let first = examples.first, first.isPair != example.isPair {
-                    throw ModelError("line \(first.line) is a \(first.isPair ? "pair" : "graded answer"), this one is not; train on one kind")
+                    throw ModelError(
+                        "line \(first.line) is a \(first.isPair ? "pair" : "graded answer"), this one is not; train on one kind")
                 }
                 examples.append(example)
             } catch let error as ModelError {
@@ -206,7 +207,8 @@ private struct LineReader {
         }
         if tokens.count > room {
             guard truncates else {
-                throw ModelError("the prompt and \(field) have \(context - room + tokens.count) tokens, more than the context of \(context)")
+                throw ModelError(
+                    "the prompt and \(field) have \(context - room + tokens.count) tokens, more than the context of \(context)")
             }
             tokens.removeLast(tokens.count - room)
             steps = steps.map { .init(end: min($0.end, room), value: $0.value, prover: $0.prover) }
