@@ -38,7 +38,7 @@ enum Train {
         Flag("--truncate", nil, "cut answers that do not fit the context instead of refusing them"),
         Flag("--context", "N", "most tokens of a prompt with its answer (default: what the model was made for)"),
         Flag(
-            "--cache-mib", "N", "memory for the policy's states, which are computed again each epoch where they do not fit (default: 1024)"),
+            "--cache-mib", "N", "memory for the policy's states; what does not fit is computed again each epoch (default: 1024)"),
         Flag("--threads", "N", "threads that compute; the result does not depend on it (default: the processor's cores)"),
         Flag("--help", nil, "this text"),
     ]
@@ -47,17 +47,17 @@ enum Train {
         """
         Usage: sla train --data FILE --out FILE [flags]
 
-        Trains a reward channel for a frozen policy, which may be quantized. Every line of the data is a pair, or, for the losses seqwise_ce,
-        tokenwise_ce and value, a graded answer; prompts and answers are text or token ids:
+        Trains a reward channel for a frozen policy, which may be quantized. Every line of the data is a pair, or, for the losses
+        seqwise_ce, tokenwise_ce and value, a graded answer; prompts and answers are text or token ids:
           {"prompt": "3 5 7 2>24\\n", "chosen": "3*5=15;7+15=22;2+22=24", "rejected": "3*7=21;2+21=23;5+23=28"}
           {"prompt": "3 5 7 2>24\\n", "completion": "3*5=15;7+15=22;2+22=24", "label": 1}
-        Labels are from 0 to 1. The model's end token is put behind every answer that has none, unless the line has "eos": false. For the loss
-        value a graded answer may have steps, {"at": 7, "value": 0.5, "prover": 0.75}: the chance of a good end seen from its first 7 characters
-        (tokens, when it is in ids), the policy's and, for a second output, a prover's.
+        Labels are from 0 to 1. The model's end token is put behind every answer that has none, unless the line has "eos": false. For
+        the loss value a graded answer may have steps, {"at": 7, "value": 0.5, "prover": 0.75}: the chance of a good end seen from its
+        first 7 characters (tokens, when it is in ids), the policy's and, for a second output, a prover's.
         """, flags,
         """
-        The defaults suit small models and some thousand lines. Ctrl-C writes a checkpoint and exits with 130; --resume goes on. Exit code 1: the
-        data, a file or the training is at fault, and no output was written; 2: a mistake on the command line.
+        The defaults suit small models and some thousand lines. Ctrl-C writes a checkpoint and exits with 130; --resume goes on. Exit
+        code 1: the data, a file or the training is at fault, and no output was written; 2: a mistake on the command line.
         """)
 
     private final class Interrupted: Sendable { let flag = Atomic(false) }
@@ -180,7 +180,8 @@ private struct TrainingProgress {
             shown = now
             let left = Int(seconds / weight * Double(step.steps - step.step))
             let numbers =
-                "\(step.step)/\(step.steps)  loss \(rounded(loss / weight, 4))  \(Int(tokens / max(seconds, 1e-9))) tokens/s  \(time(left)) left"
+                "\(step.step)/\(step.steps)  loss \(rounded(loss / weight, 4))  \(Int(tokens / max(seconds, 1e-9))) tokens/s  "
+                + "\(time(left)) left"
             if isTerminal {
                 let done = 20 * step.step / step.steps
                 let bar = String(repeating: "=", count: done) + String(repeating: " ", count: 20 - done)
@@ -194,7 +195,8 @@ private struct TrainingProgress {
             var line = "epoch \(measured.epoch)/\(epochs), \(measured.answers) held-out answers: loss \(rounded(measured.loss, 4))"
             if let accuracy = measured.accuracy, let lastAccuracy = measured.lastAccuracy, let curve = measured.curve {
                 line +=
-                    ", pairwise accuracy of \(measured.pairs) pairs \(rounded(accuracy, 4)) (last token's reward \(rounded(lastAccuracy, 4))), AuTRC \(rounded(curve.area, 4))"
+                    ", pairwise accuracy of \(measured.pairs) pairs \(rounded(accuracy, 4)) (last token's reward "
+                    + "\(rounded(lastAccuracy, 4))), AuTRC \(rounded(curve.area, 4))"
             }
             complain(line)
         case .checkpoint: break

@@ -18,6 +18,7 @@ import Testing
         func tokens(_ range: ClosedRange<Int>) -> [Token] {
             (0..<Int.random(in: range, using: &random)).map { _ in Token.random(in: 1..<Token(model.shape.vocabulary), using: &random) }
         }
+        let steps = "[{\"at\":1,\"value\":0.5,\"prover\":0.75}]"
         var text = ""
         for _ in 0..<prompts {
             let prompt = tokens(1...40)
@@ -25,7 +26,7 @@ import Testing
                 let (a, b) = (tokens(2...9), tokens(2...9))
                 text +=
                     graded
-                    ? "{\"prompt\":\(prompt),\"completion\":\(a),\"label\":0.\(a[0] % 10),\"steps\":[{\"at\":1,\"value\":0.5,\"prover\":0.75}]}\n"
+                    ? "{\"prompt\":\(prompt),\"completion\":\(a),\"label\":0.\(a[0] % 10),\"steps\":\(steps)}\n"
                     : "{\"prompt\":\(prompt),\"chosen\":\(a[0] % 2 == 0 ? a : b),\"rejected\":\(a[0] % 2 == 0 ? b : a)}\n"
             }
         }

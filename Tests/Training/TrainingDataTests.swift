@@ -108,7 +108,9 @@ import Testing
     @Test func aLossThatTheDataCannotTeachIsRefused() throws {
         let model = try TrainingDataTests.model.get()
         let graded = try TrainingDataTests.read("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1}")
-        #expect { try ChannelTrainer(model, graded, TrainingOptions()) } throws: { "\($0)".contains("seqwise_bt compares answers") }
+        #expect { try ChannelTrainer(model, graded, TrainingOptions()) } throws: {
+            "\($0)".contains("the loss seqwise_bt compares answers")
+        }
         let bare = try TrainingDataTests.read("{\"prompt\":\"a\",\"completion\":\"b\",\"steps\":[{\"at\":1,\"value\":1}]}")
         var options = TrainingOptions()
         options.loss = .tokenwiseCE

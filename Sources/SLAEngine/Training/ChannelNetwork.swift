@@ -19,16 +19,16 @@ struct ChannelForm: Sendable, Equatable {
 
 /// A reward channel that can be trained: rewards of tokens from the policy's states, and the gradients of its weights, by hand.
 ///
-/// With X_i = [h_i ; r_i], s = 1 / √(mean X_i² + ε) and W' = W · diag(g), a layer is z = s · (W' · X_i), r_{i+1} = r_i + silu(z); folding g into W once a
-/// step leaves the norm's s to be multiplied behind the product. Backwards, with dz the gradient of z:
+/// With X_i = [h_i ; r_i], s = 1 / √(mean X_i² + ε) and W' = W · diag(g), a layer is z = s · (W' · X_i), r_{i+1} = r_i + silu(z); folding
+/// g into W once a step leaves the norm's s to be multiplied behind the product. Backwards, with dz the gradient of z:
 ///
 ///     M = Σ_tokens (s · dz) · X_iᵀ      dW = M · diag(g)      dg = column sums of W ∘ M
 ///     dX_i = s · W'ᵀ · dz − (s² / n) · (dz · z) · X_i           n: values in X_i; only its r_i part is needed
 ///
 /// so neither g nor the norm costs a product of its own, and the policy's part of dX_i is never computed.
 ///
-/// Tokens are worked on in blocks of ``blockRows``, one thread each; then every panel of M is summed over the blocks in order by one thread.
-/// So the numbers do not depend on the number of threads.
+/// Tokens are worked on in blocks of ``blockRows``, one thread each; then every panel of M is summed over the blocks in order by one
+/// thread. So the numbers do not depend on the number of threads.
 final class ChannelNetwork {
     /// A weight matrix `[rows, columns]`, or a norm's weights.
     struct Parameter {
@@ -53,11 +53,13 @@ final class ChannelNetwork {
         let weight: Range<Int>
         /// Padded columns whose gradient goes on backwards.
         let back: Range<Int>
-        /// W'ᵀ `[paddedColumns, paddedRows]`, the `back` columns of W' `[paddedRows, back]`, and M `[paddedRows, paddedColumns]`, in panels.
+        /// W'ᵀ `[paddedColumns, paddedRows]`, the `back` columns of W' `[paddedRows, back]`, and M `[paddedRows, paddedColumns]`, in
+        /// panels.
         let across: AlignedFloats
         let backward: AlignedFloats
         let gradient: AlignedFloats
-        /// Where a block keeps z, later dz, `[blockRows, paddedRows]`; and where it keeps the input's last columns: the stream behind h_i, or all.
+        /// Where a block keeps z, later dz, `[blockRows, paddedRows]`; and where it keeps the input's last columns: the stream behind
+        /// h_i, or all.
         let output: Int
         let input: Int
     }
@@ -139,7 +141,7 @@ final class ChannelNetwork {
 
     /// Norms 1; matrices uniform within ±1/√columns, as PyTorch begins a linear layer.
     func initialize(seed: UInt64) {
-        var random = SplitMix64(seed: seed)
+        var random = SeededGenerator(seed: seed)
         for parameter in parameters {
             let bound = 1 / Float(parameter.shape[0]).squareRoot()
             for i in parameter.range { weights.base[i] = parameter.isMatrix ? bound * (2 * random.uniform() - 1) : 1 }
@@ -175,8 +177,8 @@ final class ChannelNetwork {
 
     // MARK: - Forward
 
-    /// The head's outputs for tokens whose states lie at `states` (``ChannelForm/stateCount`` half-precision numbers each), `[tokens, outputs]`.
-    /// What the reverse pass needs is kept, and so must the states be.
+    /// The head's outputs for tokens whose states lie at `states` (``ChannelForm/stateCount`` half-precision numbers each), `[tokens,
+    /// outputs]`. What the reverse pass needs is kept, and so must the states be.
     func forward(_ states: [UnsafeRawPointer]) -> [Float] {
         self.states = states
         let count = blockCount
@@ -395,23 +397,7 @@ final class ChannelNetwork {
     }
 }
 
-/// A repeatable source of random bits (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-struct SplitMix64 {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ z >> 30) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ z >> 27) &* 0x94d0_49bb_1331_11eb
-        return z ^ z >> 31
-    }
-
-    /// From 0 up to 1.
-    mutating func uniform() -> Float { Float(next() >> 40) * 0x1p-24 }
-
+extension SeededGenerator {
     /// The numbers 0 ..< count in random order (Fisher and Yates).
     mutating func permutation(_ count: Int) -> [Int] {
         var order = Array(0..<count)

@@ -52,8 +52,8 @@ public struct TrainingOptions: Sendable, Equatable {
 /// let trainer = try ChannelTrainer(model, TrainingSet(path: "pairs.jsonl", model), TrainingOptions(), threads: 2)
 /// if try trainer.run(report: { print($0) }) { try trainer.write(to: "channel.gguf") }
 /// ```
-/// The same data and options give the same channel, bit for bit, with any number of threads, any cache, and however often training was interrupted
-/// and resumed.
+/// The same data and options give the same channel, bit for bit, with any number of threads, any cache, and however often training was
+/// interrupted and resumed.
 public final class ChannelTrainer {
     /// A step that was taken.
     public struct Step: Sendable {
@@ -118,7 +118,7 @@ public final class ChannelTrainer {
         try options.check()
         if options.loss.needsPairs, !data.hasPairs {
             throw ModelError(
-                "\(options.loss.rawValue) compares answers, but the data has none that are chosen and rejected; take value or \(TrainingLoss.seqwiseCE.rawValue)"
+                "the loss \(options.loss.rawValue) compares answers, but the data has none that are chosen and rejected; take value"
             )
         }
         if options.loss != .value, let bare = data.examples.first(where: { $0.answers.contains { $0.label == nil } }) {
@@ -156,7 +156,7 @@ public final class ChannelTrainer {
         var count = Int((share * Double(prompts.count)).rounded())
         if share > 0 { count = max(1, count) }
         count = min(count, prompts.count - 1)
-        var random = SplitMix64(seed: seed ^ 0x0068_656c_646f_7574)
+        var random = SeededGenerator(seed: seed ^ 0x0068_656c_646f_7574)
         let held = Set(random.permutation(prompts.count).prefix(count))
         let parts = examples.indices.map { held.contains(prompts[examples[$0].prompt] ?? 0) }
         return (examples.indices.filter { !parts[$0] }, examples.indices.filter { parts[$0] })
@@ -211,7 +211,7 @@ public final class ChannelTrainer {
             let step = optimizer.steps
             let epoch = step / perEpoch
             if order?.epoch != epoch {
-                var random = SplitMix64(seed: options.seed &+ UInt64(epoch + 1) &* 0xd1b5_4a32_d192_ed03)
+                var random = SeededGenerator(seed: options.seed &+ UInt64(epoch + 1) &* 0xd1b5_4a32_d192_ed03)
                 order = (epoch, random.permutation(training.count).map { training[$0] })
             }
             let start = step % perEpoch * options.batch

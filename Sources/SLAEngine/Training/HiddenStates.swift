@@ -2,8 +2,8 @@ internal import CSimd
 
 /// What the frozen policy computes of answers' tokens: h_0 … h_L of each, in half precision, from the engine's own forward pass.
 ///
-/// Numbers beyond the range of half precision become its largest. All states go through that rounding, kept ones and those that are computed
-/// again each time, so how much is kept changes no result.
+/// Numbers beyond the range of half precision become its largest. All states go through that rounding, kept ones and those that are
+/// computed again each time, so how much is kept changes no result.
 final class HiddenStates {
     /// The states of an answer's tokens, ``ChannelForm/stateCount`` half-precision numbers each.
     final class Rows {

@@ -16,8 +16,8 @@ public enum RewardReading: String, Sendable, CaseIterable {
     /// The last one: a value model's verdict.
     case last
 
-    /// The reading of the first `percent` per cent of the tokens, rounded up; 0 where that is no token, so that all answers are equal before
-    /// they are read.
+    /// The reading of the first `percent` per cent of the tokens, rounded up; 0 where that is no token, so that all answers are equal
+    /// before they are read.
     public func callAsFunction(_ rewards: [Float], percent: Int = 100) -> Double {
         let read = rewards.prefix((percent * rewards.count + 99) / 100)
         guard let last = read.last else { return 0 }
@@ -28,8 +28,8 @@ public enum RewardReading: String, Sendable, CaseIterable {
     }
 }
 
-/// How often the chosen answer's reward is higher than the rejected one's, when the first `percent` per cent of the tokens of both are read.
-/// Equal rewards count half, so a channel that cannot tell scores 0.5. Nil when there are no pairs.
+/// How often the chosen answer's reward is higher than the rejected one's, when the first `percent` per cent of the tokens of both are
+/// read. Equal rewards count half, so a channel that cannot tell scores 0.5. Nil when there are no pairs.
 public func pairwiseAccuracy(_ pairs: [RewardPair], percent: Int = 100, reading: RewardReading = .mean) -> Double? {
     guard !pairs.isEmpty else { return nil }
     let won = pairs.reduce(0.0) { sum, pair in

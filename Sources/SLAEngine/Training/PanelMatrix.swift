@@ -16,15 +16,15 @@ final class AlignedFloats {
 }
 
 // The trainer's matrices are kept in panels of 16 columns, each panel row after row: value (row, column) of a matrix with `rows` rows is
-// at (column / 16 · rows + row) · 16 + column % 16. All extents are padded with zeros, columns to 16 and rows to 8, so that the kernel has no
-// remainders, and reads and writes memory in order.
+// at (column / 16 · rows + row) · 16 + column % 16. All extents are padded with zeros, columns to 16 and rows to 8, so that the kernel
+// has no remainders, and reads and writes memory in order.
 
 /// A number rounded up to a multiple of 16, or of 8.
 func padded16(_ count: Int) -> Int { (count + 15) & ~15 }
 func padded8(_ count: Int) -> Int { (count + 7) & ~7 }
 
-/// Where a product finds its left factor: eight rows, `row` floats apart; along each, `chunks` runs `chunk` floats apart of `steps` values that are
-/// `step` floats apart.
+/// Where a product finds its left factor: eight rows, `row` floats apart; along each, `chunks` runs `chunk` floats apart of `steps`
+/// values that are `step` floats apart.
 struct LeftFactor {
     let base: UnsafePointer<Float>
     let row: Int
@@ -86,8 +86,8 @@ private struct Sums {
     }
 }
 
-/// target (+)= left · right: eight rows by one panel of the right factor, or two that lie `second` floats apart; the targets `targetSecond` apart.
-/// Every value is summed in the order of the left factor's columns.
+/// target (+)= left · right: eight rows by one panel of the right factor, or two that lie `second` floats apart; the targets
+/// `targetSecond` apart. Every value is summed in the order of the left factor's columns.
 @inline(__always) func multiplyTile(
     _ left: LeftFactor, _ right: UnsafePointer<Float>, second: Int?, into target: Floats, targetSecond: Int, adding: Bool
 ) {
@@ -121,7 +121,8 @@ private struct Sums {
     }
 }
 
-/// target = left · right. `left` is `[rows, inner]` and `target` `[rows, columns]`, both in panels of `height` rows; `right` is `[inner, columns]`.
+/// target = left · right. `left` is `[rows, inner]` and `target` `[rows, columns]`, both in panels of `height` rows; `right` is `[inner,
+/// columns]`.
 func multiply(
     _ left: UnsafePointer<Float>, _ right: UnsafePointer<Float>, into target: Floats, rows: Int, inner: Int, columns: Int, height: Int
 ) {
@@ -139,8 +140,8 @@ func multiply(
     }
 }
 
-/// target += leftᵀ · right. `left` is `[rows, outputs]` in panels of `height` rows; `right` is `panels` panels of `rightHeight` rows; `target` is
-/// `[outputs, 16 · panels]`; `panels` is 1 or 2.
+/// target += leftᵀ · right. `left` is `[rows, outputs]` in panels of `height` rows; `right` is `panels` panels of `rightHeight` rows;
+/// `target` is `[outputs, 16 · panels]`; `panels` is 1 or 2.
 func addTransposedProduct(
     _ left: UnsafePointer<Float>, _ right: UnsafePointer<Float>, into target: Floats, rows: Int, outputs: Int, height: Int,
     rightHeight: Int,

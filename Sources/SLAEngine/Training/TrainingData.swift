@@ -36,8 +36,8 @@ struct TrainingAnswer: Sendable {
     /// Cuts in order.
     let steps: [Step]
 
-    /// The targets of all tokens in order, as runs. A step's values hold for the tokens from the cut before it up to its own; behind the last
-    /// cut the answer's outcome is what both the policy and the prover come to.
+    /// The targets of all tokens in order, as runs. A step's values hold for the tokens from the cut before it up to its own; behind the
+    /// last cut the answer's outcome is what both the policy and the prover come to.
     func targets(_ loss: TrainingLoss) -> [Target] {
         guard loss == .value, !steps.isEmpty else { return [Target(count: tokens.count, value: label, prover: nil)] }
         var start = 0
@@ -57,9 +57,9 @@ struct TrainingAnswer: Sendable {
 ///     {"prompt": "3 5 7 2>24\n", "completion": "3*5=15;7+15=22;2+22=24", "label": 1}
 ///     {"prompt": [51, 32], "completion": [51, 42, 53], "label": 0.5, "steps": [{"at": 2, "value": 0.75, "prover": 1}]}
 ///
-/// Prompts and answers are text or token ids. Text becomes tokens as the service reads it: the prompt with the model's special tokens, the answer
-/// as it goes on from there. The model's end token is put behind an answer that has none, unless the line says `"eos": false`. `at` counts tokens of
-/// an answer in ids, characters (Unicode code points) of an answer in text. Other fields are left alone.
+/// Prompts and answers are text or token ids. Text becomes tokens as the service reads it: the prompt with the model's special tokens,
+/// the answer as it goes on from there. The model's end token is put behind an answer that has none, unless the line says `"eos": false`.
+/// `at` counts tokens of an answer in ids, characters (Unicode code points) of an answer in text. Other fields are left alone.
 public struct TrainingSet: Sendable {
     let examples: [TrainingExample]
 
