@@ -122,9 +122,12 @@ import Testing
         search.width = 3
         search.minP = 0.1
         search.score = .last
-        #expect(try Search(settings: "width=3 score=last,min_p=0.1") == search)
+        #expect(try Search(settings: "width=3  score=last min_p=0.1") == search)
         #expect(try Search(settings: "") == Search())
-        for wrong in ["width", "width=x", "depth=-1", "width=64 depth=9", "score=best", "hight=3", "min_p=2"] {
+        for wrong in [
+            "width", "width=x", "depth=-1", "width=64 depth=9", "score=best", "expand=all", "chunk_at=[1]", "chunk_at=", "hight=3",
+            "min_p=2",
+        ] {
             #expect(throws: EngineFailure.self) { try Search(settings: wrong) }
         }
     }

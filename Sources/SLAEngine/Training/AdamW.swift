@@ -1,3 +1,5 @@
+internal import CSimd
+
 /// Adam with weight decay beside the gradient (Loshchilov and Hutter, arXiv 1711.05101), β = (0.9, 0.999), ε = 1e-8.
 final class AdamW {
     /// Running means of the gradients and of their squares.
@@ -34,7 +36,7 @@ final class AdamW {
                         let v = UnsafePointer(gradients.base).clampedVector(i, bounds.upperBound)
                         squares += v * v
                     }
-                    sums[piece] = Double(squares.total)
+                    sums[piece] = Double(simd_total(squares))
                 }
             }
         }

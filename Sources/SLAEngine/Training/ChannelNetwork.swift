@@ -259,7 +259,7 @@ final class ChannelNetwork {
             let v = x.vector(panel * 16 * ChannelNetwork.blockRows)
             squares = simd_fma(v, v, squares)
         }
-        return 1 / (squares.total / Float(stage.columns) + form.epsilon).squareRoot()
+        return 1 / (simd_total(squares) / Float(stage.columns) + form.epsilon).squareRoot()
     }
 
     // MARK: - Backward
@@ -324,7 +324,7 @@ final class ChannelNetwork {
                         z.store(slope * scale, place)
                     }
                     guard index > 0 else { continue }
-                    let shrink = scale * scale / Float(stage.columns) * product.total
+                    let shrink = scale * scale / Float(stage.columns) * simd_total(product)
                     for panel in 0..<streamWidth / 16 {
                         let place = (panel * height + row) * 16
                         stream.store(simd_fma(r.vector(place), Vector(repeating: -shrink), stream.vector(place)), place)

@@ -124,6 +124,10 @@ public final class ChannelTrainer {
         if options.loss != .value, let bare = data.examples.first(where: { $0.answers.contains { $0.label == nil } }) {
             throw ModelError("line \(bare.line) has steps and no label: only the loss value can learn from it")
         }
+        let outputs = options.loss == .value && data.hasProver ? 2 : 1
+        if options.recommended?.score == .progress, outputs == 1 {
+            throw ModelError("score=progress needs a second output, which the loss value trains where steps have a prover's value")
+        }
         self.model = model
         self.options = options
         examples = data.examples
@@ -139,7 +143,7 @@ public final class ChannelTrainer {
         let shape = model.shape
         let form = ChannelForm(
             layers: shape.layers, policyWidth: shape.width, epsilon: shape.normEpsilon, width: options.width ?? min(256, shape.width),
-            outputs: options.loss == .value && data.hasProver ? 2 : 1,
+            outputs: outputs,
             hidden: Array(repeating: options.headWidth ?? shape.width, count: options.headLayers - 1))
         let longest = data.examples.map { $0.prompt.count + ($0.answers.map(\.tokens.count).max() ?? 0) }.max() ?? 0
         states = HiddenStates(model, threads: threads, stateCount: form.stateCount, longest: longest, budget: cacheBytes)
@@ -421,6 +425,10 @@ public final class ChannelTrainer {
             file["reward.sla.depth"] = .uint32(UInt32(search.depth))
             file["reward.sla.score"] = .string(search.score.rawValue)
             file["reward.sla.min_p"] = .float32(search.minP)
+            file["reward.sla.alpha"] = .float32(search.alpha)
+            file["reward.sla.expand"] = .string(search.expand.rawValue)
+            file["reward.sla.temperature"] = .float32(search.sampling.temperature)
+            if !search.chunkAt.isEmpty { file["reward.sla.chunk_at"] = .array(of: .string, search.chunkAt.map { .string($0) }) }
         }
         for (name, value) in settings { file["training.\(name)"] = .string(value) }
         for parameter in network.parameters {

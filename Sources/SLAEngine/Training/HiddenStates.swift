@@ -138,6 +138,6 @@ final class HiddenStates {
     private func isFinite(_ states: Rows) -> Bool {
         var sum = Vector.zero
         for i in stride(from: 0, to: states.count * rowBytes, by: 32) { sum += simd_load_f16(states.base + i) * 0 }
-        return sum.total == 0
+        return simd_total(sum) == 0
     }
 }

@@ -108,8 +108,5 @@ extension TrainingLoss {
     }
 }
 
-/// 1 / (1 + e^−x).
-func logistic(_ x: Double) -> Double { 1 / (1 + exactExp(min(700, max(-700, -x)))) }
-
 /// ln(1 + e^x).
 func softplus(_ x: Double) -> Double { max(x, 0) + exactLog(1 + exactExp(-min(700, abs(x)))) }
