@@ -1128,6 +1128,7 @@ final class Transformer {
         // h_0: the embeddings, [n, width].
         for (i, row) in rows.enumerated() { model.embedding.dequantize(row: Int(row.token), into: x.base + i * width) }
         rewardLayer(0, rewarded)
+        observeStates?(0, x.base)
 
         for (l, layer) in model.layers.enumerated() {
             // Attention: queries, keys and values of the normed stream, [n, heads or kvHeads, headWidth].
@@ -1162,11 +1163,15 @@ final class Transformer {
             layer.down.multiply(input, into: y.base, team)
             add(y.base, to: x.base, count: n * width)
 
-            if l + 1 < shape.layers { rewardLayer(l + 1, rewarded) }
+            if l + 1 < shape.layers {
+                rewardLayer(l + 1, rewarded)
+                observeStates?(l + 1, x.base)
+            }
         }
 
         // h_L: the last layer's stream behind the final norm, [n, width].
         normalize(x.base, model.outputNorm, rows: n, into: x.base)
+        observeStates?(shape.layers, x.base)
         var answers = [Answer](repeating: Answer(), count: n)
         rewardHead(rewarded, &answers)
         readLogits(rows, &answers)
@@ -1298,6 +1303,9 @@ final class Transformer {
             }
         }
     }
+
+    /// For training: sees h_0 … h_L of a pass's rows as they are computed, `[rows, width]` each.
+    var observeStates: ((_ i: Int, UnsafePointer<Float>) -> Void)?
 
     /// For tests: sees every row of logits, `[vocabulary]`.
     var observeLogits: ((Row, UnsafeBufferPointer<Float>) -> Void)?

@@ -16,6 +16,7 @@ let usage = """
       serve         answer JSON Lines requests from standard input (the default)
       run PROMPT    answer one prompt, for people
       inspect FILE  tell what a GGUF file holds
+      train         train a reward channel for a model
       replay FILE   send a recorded session again, and compare
       bench         measure speed and memory on this machine
 
@@ -70,6 +71,7 @@ func start() -> Int32 {
         "serve": (Serve.flags, Serve.helpText, Serve.run),
         "run": (Run.flags, Run.helpText, Run.run),
         "inspect": (Inspect.flags, Inspect.helpText, Inspect.run),
+        "train": (Train.flags, Train.helpText, Train.run),
         "replay": (Replaying.flags, Replaying.helpText, Replaying.run),
         "bench": (Bench.flags, Bench.helpText, Bench.run),
     ]
@@ -83,7 +85,7 @@ func start() -> Int32 {
             return 0
         }
         guard let chosen = commands[command] else {
-            complain("there is no command \(command); serve, run, inspect, replay and bench are (sla --help)")
+            complain("there is no command \(command); serve, run, inspect, train, replay and bench are (sla --help)")
             return 2
         }
         let arguments = try Arguments(rest, flags: chosen.flags)

@@ -29,7 +29,7 @@ func writeWhole(_ path: String, _ body: (_ descriptor: Int32) -> Int32?) throws 
 }
 
 /// Throws, before hours of work, what ``writeWhole(_:_:)`` would throw after them for a folder that is missing or not writable.
-func checkWritable(_ path: String) throws {
+public func checkWritable(_ path: String) throws {
     var status = stat()
     if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR { throw ModelError("cannot write \(path): it is a folder") }
     let temporary = "\(path).\(getpid()).tmp"

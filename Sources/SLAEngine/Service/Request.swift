@@ -151,7 +151,7 @@ private struct Key: CodingKey {
 ///
 /// Strings that are hashed or compared must be short: Swift brings them into a normal form first, and for a long run of combining marks
 /// that takes time as the square of its length.
-private func hasShortNames(_ line: [UInt8]) -> Bool {
+func hasShortNames(_ line: [UInt8]) -> Bool {
     var start: Int?  // of the string that the scan is in
     var isEscaped = false
     var isLong = false  // whether the last string was

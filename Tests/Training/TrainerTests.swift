@@ -1,0 +1,196 @@
+import Foundation
+import Testing
+
+@testable import SLAEngine
+
+@Suite struct TrainerTests {
+    private static var policy: GGUFWriter {
+        var model = RandomModel(seed: 42)
+        model.hasChannel = false
+        model.layers = 2
+        return model.writer
+    }
+    private static let model = Result { try Model(policy.file()) }
+
+    /// Pairs, or graded answers with steps, of random tokens: answers with more even tokens are the better ones.
+    private static func data(_ model: Model, graded: Bool = false, prompts: Int = 12) throws -> TrainingSet {
+        var random = SeededGenerator(seed: 3)
+        func tokens(_ range: ClosedRange<Int>) -> [Token] {
+            (0..<Int.random(in: range, using: &random)).map { _ in Token.random(in: 1..<Token(model.shape.vocabulary), using: &random) }
+        }
+        let steps = "[{\"at\":1,\"value\":0.5,\"prover\":0.75}]"
+        var text = ""
+        for _ in 0..<prompts {
+            let prompt = tokens(1...40)
+            for _ in 0..<3 {
+                let (a, b) = (tokens(2...9), tokens(2...9))
+                text +=
+                    graded
+                    ? "{\"prompt\":\(prompt),\"completion\":\(a),\"label\":0.\(a[0] % 10),\"steps\":\(steps)}\n"
+                    : "{\"prompt\":\(prompt),\"chosen\":\(a[0] % 2 == 0 ? a : b),\"rejected\":\(a[0] % 2 == 0 ? b : a)}\n"
+            }
+        }
+        return try TrainingSet(MappedBytes(Array(text.utf8)), name: "data", model)
+    }
+
+    private static var options: TrainingOptions {
+        var options = TrainingOptions()
+        options.batch = 4
+        options.heldOut = 0.2
+        options.width = 24
+        return options
+    }
+
+    private static func path() -> String {
+        FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).gguf").path
+    }
+
+    /// The bytes of the channel that comes of it, and the losses.
+    private static func train(_ data: TrainingSet, _ options: TrainingOptions, threads: Int = 1, cacheBytes: Int = 1 << 24) throws -> (
+        file: [UInt8], losses: [Double]
+    ) {
+        let trainer = try ChannelTrainer(model.get(), data, options, threads: threads, cacheBytes: cacheBytes)
+        var losses: [Double] = []
+        let isDone = try trainer.run(report: { if case .step(let step) = $0 { losses.append(step.loss) } })
+        #expect(isDone)
+        let path = path()
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try trainer.write(to: path)
+        return (try [UInt8](Data(contentsOf: URL(fileURLWithPath: path))), losses)
+    }
+
+    @Test(arguments: [TrainingLoss.seqwiseBT, .value]) func theResultDependsNeitherOnThreadsNorOnTheCache(_ loss: TrainingLoss) throws {
+        let data = try TrainerTests.data(TrainerTests.model.get(), graded: loss == .value)
+        var options = TrainerTests.options
+        options.loss = loss
+        let whole = try TrainerTests.train(data, options)
+        #expect(whole.losses.count == 8 * options.epochs)
+        for (threads, cacheBytes) in [(2, 1 << 24), (1, 0), (3, 5000)] {
+            let other = try TrainerTests.train(data, options, threads: threads, cacheBytes: cacheBytes)
+            #expect(other.losses == whole.losses)
+            #expect(other.file == whole.file)
+        }
+    }
+
+    @Test func aResumedTrainingEndsAsAnUnbrokenOne() throws {
+        let model = try TrainerTests.model.get()
+        let data = try TrainerTests.data(model)
+        let whole = try TrainerTests.train(data, TrainerTests.options)
+        let (path, checkpoint) = (TrainerTests.path(), TrainerTests.path())
+        defer { for file in [path, checkpoint] { try? FileManager.default.removeItem(atPath: file) } }
+        // Stopped anew after every few questions, in steps, between them and while it measures.
+        var losses: [Int: Double] = [:]
+        var runs = 0
+        while true {
+            let trainer = try ChannelTrainer(model, data, TrainerTests.options)
+            if runs > 0 { _ = try trainer.restore(from: checkpoint) }
+            var patience = 13
+            runs += 1
+            let isDone = try trainer.run(
+                checkpoint: checkpoint,
+                shouldStop: {
+                    patience -= 1
+                    return patience < 0
+                }, report: { if case .step(let step) = $0 { losses[step.step] = step.loss } })
+            guard isDone else { continue }
+            try trainer.write(to: path)
+            break
+        }
+        #expect(runs > 2)
+        #expect(losses.keys.sorted().map { losses[$0] } == whole.losses)
+        #expect(try [UInt8](Data(contentsOf: URL(fileURLWithPath: path))) == whole.file)
+    }
+
+    @Test func aCheckpointOfAnotherTrainingIsRefused() throws {
+        let model = try TrainerTests.model.get()
+        let data = try TrainerTests.data(model)
+        let checkpoint = TrainerTests.path()
+        defer { try? FileManager.default.removeItem(atPath: checkpoint) }
+        try ChannelTrainer(model, data, TrainerTests.options).writeCheckpoint(to: checkpoint)
+        var options = TrainerTests.options
+        options.rate = 0.5
+        let other = try ChannelTrainer(model, data, options)
+        #expect { try other.restore(from: checkpoint) } throws: { "\($0)".contains("was made with rate 0.001, not 0.5") }
+        let shorter = try ChannelTrainer(model, TrainerTests.data(model, prompts: 11), TrainerTests.options)
+        #expect { try shorter.restore(from: checkpoint) } throws: { "\($0)".contains("was made with data 36 lines") }
+        let trainer = try ChannelTrainer(model, data, TrainerTests.options)
+        #expect { try trainer.restore(from: Fixtures.path("reward-llama.gguf")) } throws: { "\($0)".contains("no checkpoint") }
+    }
+
+    @Test func whatIsWrittenIsWhatWasTrained() throws {
+        let model = try TrainerTests.model.get()
+        let data = try TrainerTests.data(model, graded: true)
+        var options = TrainerTests.options
+        options.loss = .value
+        options.headLayers = 2
+        options.heldOut = 0.5
+        options.recommended = try Search(
+            settings: #"width=3 chunk=6 depth=1 score=progress alpha=2 min_p=0.25 expand=sample temperature=0.5 chunk_at=[";","\n"]"#)
+        let trainer = try ChannelTrainer(model, data, options)
+        var measured: ChannelTrainer.HeldOut?
+        _ = try trainer.run(report: { if case .heldOut(let last) = $0 { measured = last } })
+        let path = TrainerTests.path()
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try trainer.write(to: path)
+
+        let file = try TrainerTests.policy.file()
+        let rewarded = try Model(file, reward: GGUF(MappedBytes(path: path)))
+        let channel = try #require(rewarded.rewardChannel)
+        #expect(channel.outputs == 2)
+        #expect(channel.recommended == options.recommended)
+
+        // The engine's own rewards of the held-out answers order the pairs as the trainer's do, all but rounding.
+        let held = try #require(measured)
+        #expect(held.answers > 0 && held.pairs > 0)
+        let engine = Engine(rewarded)
+        var rewards: [[Float]] = []
+        for example in data.examples {
+            _ = try engine.submit(.score(prompt: example.prompt, completion: example.answers[0].tokens))
+            while !engine.isIdle {
+                for case (_, .scored(let tokens, _)) in engine.step() { rewards.append(tokens.compactMap(\.reward)) }
+            }
+        }
+        let pairs = trainer.heldOutPairs.map { RewardPair(chosen: rewards[$0.better], rejected: rewards[$0.worse]) }
+        #expect(pairs.count == held.pairs)
+        let curve = try #require(TokenRewardCurve(pairs))
+        #expect(abs(curve.area - (held.curve?.area ?? 0)) < 0.02)
+    }
+
+    @Test func trainingLearnsWhatIsThereToLearn() throws {
+        // Which of two answers begins with an even token shows in the first hidden state.
+        let data = try TrainerTests.data(TrainerTests.model.get(), prompts: 40)
+        var options = TrainerTests.options
+        options.epochs = 12
+        options.rate = 3e-3
+        let losses = try TrainerTests.train(data, options).losses
+        let (early, late) = (losses.prefix(10).reduce(0, +) / 10, losses.suffix(10).reduce(0, +) / 10)
+        #expect(late < 0.7 * early, "\(early) to \(late)")
+    }
+
+    @Test func aPromptIsTrainedOnOrHeldOutAndNeverBoth() throws {
+        let model = try TrainerTests.model.get()
+        let data = try TrainerTests.data(model)
+        let trainer = try ChannelTrainer(model, data, TrainerTests.options)
+        #expect(trainer.heldOutCount == 6)
+        #expect(trainer.trainingCount == 30)
+        let (training, held) = trainer.lines
+        let prompts = Dictionary(uniqueKeysWithValues: data.examples.map { ($0.line, $0.prompt) })
+        #expect(Set(training.compactMap { prompts[$0] }).isDisjoint(with: held.compactMap { prompts[$0] }))
+        #expect((training + held).sorted() == Array(1...36))
+    }
+
+    @Test func aLossThatIsNotANumberIsToldWithItsStepAndLines() throws {
+        let model = try TrainerTests.model.get()
+        let data = try TrainerTests.data(model)
+        let checkpoint = TrainerTests.path()
+        defer { try? FileManager.default.removeItem(atPath: checkpoint) }
+        try ChannelTrainer(model, data, TrainerTests.options).writeCheckpoint(to: checkpoint)
+        var bytes = try [UInt8](Data(contentsOf: URL(fileURLWithPath: checkpoint)))
+        let head = try GGUF(MappedBytes(bytes)).tensor("reward.head.weight").bytes
+        bytes.replaceSubrange(head.prefix(4), with: [Float.infinity].littleEndianBytes)
+        try Data(bytes).write(to: URL(fileURLWithPath: checkpoint))
+        let trainer = try ChannelTrainer(model, data, TrainerTests.options)
+        _ = try trainer.restore(from: checkpoint)
+        #expect { try trainer.run() } throws: { "\($0)".contains("the loss is not a number at step 1 (lines ") }
+    }
+}

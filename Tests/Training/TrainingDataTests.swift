@@ -1,0 +1,134 @@
+import Foundation
+import Testing
+
+@testable import SLAEngine
+
+@Suite struct TrainingDataTests {
+    private static let model = Result { try Model.builtIn() }
+
+    private static func read(_ text: String, context: Int? = nil, truncates: Bool = false) throws -> TrainingSet {
+        try TrainingSet(MappedBytes(Array(text.utf8)), name: "data.jsonl", model.get(), context: context, truncates: truncates)
+    }
+
+    @Test func aPairGetsTheEndTokenBehindBothAnswers() throws {
+        let tokenizer = try TrainingDataTests.model.get().tokenizer
+        let end = try #require(tokenizer.eos)
+        let set = try TrainingDataTests.read("\n{\"prompt\":\"3 5>8\\n\",\"chosen\":\"3+5=8\",\"rejected\":\"5-3=2<|end|>\",\"score\":3}\n")
+        #expect(set.hasPairs)
+        let example = try #require(set.examples.first)
+        #expect(example.line == 2)
+        #expect(example.prompt == tokenizer.encode("3 5>8\n", addSpecial: true))
+        #expect(
+            example.answers.map(\.tokens) == [
+                tokenizer.encode("3+5=8", addSpecial: false) + [end], tokenizer.encode("5-3=2", addSpecial: false) + [end],
+            ])
+        #expect(example.answers.map(\.label) == [1, 0])
+    }
+
+    @Test func stepsGiveTheirValuesToTheTokensBeforeTheirCut() throws {
+        // Tokens of the completion: 12 * 5 = 60 ; 1 — in characters 2, 3, 4, 5, 7, 8, 9.
+        let text = """
+            {"prompt":"1\\n","completion":"12*5=60;1","label":1,"steps":[{"at":3,"value":0.25},{"at":8,"value":0.5,"prover":0.75}]}
+            {"prompt":[49],"completion":[258,42,53],"steps":[{"at":0,"value":0.125},{"at":3,"value":0.5}]}
+            {"prompt":[49],"completion":[258,42,53],"label":0,"eos":false}
+            """
+        let answers = try TrainingDataTests.read(text).examples.map(\.answers[0])
+        #expect(answers.map(\.tokens.count) == [8, 4, 3])
+        func runs(_ answer: TrainingAnswer) -> [String] {
+            answer.targets(.value).map { "\($0.count) \($0.value.map { "\($0)" } ?? "-") \($0.prover.map { "\($0)" } ?? "-")" }
+        }
+        #expect(runs(answers[0]) == ["2 0.25 -", "4 0.5 0.75", "2 1.0 1.0"])
+        #expect(runs(answers[1]) == ["0 0.125 -", "4 0.5 -", "0 - -"])
+        #expect(runs(answers[2]) == ["3 0.0 -"])
+        #expect(answers[0].targets(.tokenwiseCE).map(\.count) == [8])
+    }
+
+    @Test func answersThatAreTooLongAreRefusedOrCut() throws {
+        let line = "{\"prompt\":[49,50],\"completion\":[51,52,53,54],\"label\":1}"
+        #expect { try TrainingDataTests.read(line, context: 6) } throws: {
+            "\($0)" == "data.jsonl, line 1: the prompt and completion have 7 tokens, more than the context of 6"
+        }
+        #expect(try TrainingDataTests.read(line, context: 7).examples[0].answers[0].tokens.count == 5)
+        let cut = try TrainingDataTests.read(line, context: 5, truncates: true).examples[0].answers[0]
+        #expect(cut.tokens == [51, 52, 53])
+    }
+
+    @Test(arguments: [
+        ("", "holds no pairs and no graded answers"),
+        (" \n\t\r\n", "holds no pairs and no graded answers"),
+        ("{", "line 1: this is no JSON object"),
+        ("[1]", "line 1: this is no JSON object"),
+        ("\u{0}", "line 1: this is no JSON object"),
+        ("{\"chosen\":\"a\",\"rejected\":\"b\"}", "line 1: prompt is missing"),
+        ("{\"prompt\":\"\",\"chosen\":\"a\",\"rejected\":\"b\"}", "line 1: the prompt is empty"),
+        ("{\"prompt\":\"a\",\"chosen\":\"a\"}", "line 1: rejected is missing"),
+        ("{\"prompt\":\"a\",\"chosen\":\"\",\"rejected\":\"b\"}", "line 1: chosen is empty"),
+        ("{\"prompt\":\"a\",\"completion\":[],\"label\":1}", "line 1: completion is empty"),
+        ("{\"prompt\":\"a\"}", "line 1: the line has neither chosen and rejected nor completion and label"),
+        ("{\"prompt\":\"a\",\"completion\":\"b\"}", "line 1: label is missing"),
+        (
+            "{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1}\n{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1.5}",
+            "line 2: label is 1.5; it must be from 0 to 1"
+        ),
+        ("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":-1e400}", "line 1: "),
+        ("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":\"good\"}", "line 1: label has the wrong type"),
+        ("{\"prompt\":7,\"completion\":\"b\",\"label\":1}", "line 1: prompt must be a string or an array of token ids"),
+        ("{\"prompt\":[548],\"completion\":\"b\",\"label\":1}", "line 1: prompt has the token 548, which is not in the vocabulary of 548"),
+        ("{\"prompt\":[-1],\"completion\":\"b\",\"label\":1}", "line 1: prompt has the token -1"),
+        (
+            "{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"}],\"chosen\":\"a\",\"rejected\":\"b\"}",
+            "line 1: prompt is a list of chat messages"
+        ),
+        ("{\"prompt\":\"a\",\"chosen\":\"a\",\"rejected\":\"b\",\"label\":1}", "a line is one or the other"),
+        (
+            "{\"prompt\":\"a\",\"chosen\":\"a\",\"rejected\":\"b\"}\n\n{\"prompt\":\"a\",\"completion\":\"a\",\"label\":1}",
+            "line 3: line 1 is a pair, this one is not"
+        ),
+        (
+            "{\"prompt\":\"a\",\"completion\":\"bc\",\"steps\":[{\"at\":3,\"value\":1}]}",
+            "line 1: a step's at is 3, but completion ends at 2"
+        ),
+        (
+            "{\"prompt\":\"a\",\"completion\":\"bc\",\"steps\":[{\"at\":2,\"value\":1},{\"at\":1,\"value\":1}]}",
+            "line 1: steps must be in the order of their at"
+        ),
+        (
+            "{\"prompt\":\"a\",\"completion\":\"bc\",\"steps\":[{\"at\":1,\"value\":2}]}",
+            "line 1: a step's value is 2.0; it must be from 0 to 1"
+        ),
+        ("{\"prompt\":\"a\",\"completion\":\"bc\",\"steps\":[{\"value\":1}]}", "line 1: a step has no field at"),
+        (
+            "{\"prompt\":\"\(String(repeating: "x", count: 128))\",\"completion\":\"bc\",\"label\":1}",
+            "line 1: the prompt has 128 tokens, which leaves no room for an answer in a context of 128"
+        ),
+    ]) func badDataIsToldWithItsLine(_ text: String, _ message: String) {
+        #expect { try TrainingDataTests.read(text) } throws: { "\($0)".contains(message) && "\($0)".hasPrefix("data.jsonl") }
+    }
+
+    @Test func aLossThatTheDataCannotTeachIsRefused() throws {
+        let model = try TrainingDataTests.model.get()
+        let graded = try TrainingDataTests.read("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":1}")
+        #expect { try ChannelTrainer(model, graded, TrainingOptions()) } throws: {
+            "\($0)".contains("the loss seqwise_bt compares answers")
+        }
+        let bare = try TrainingDataTests.read("{\"prompt\":\"a\",\"completion\":\"b\",\"steps\":[{\"at\":1,\"value\":1}]}")
+        var options = TrainingOptions()
+        options.loss = .tokenwiseCE
+        #expect { try ChannelTrainer(model, bare, options) } throws: { "\($0)".contains("line 1 has steps and no label") }
+    }
+
+    @Test func searchSettingsAreReadAsTheyAreWritten() throws {
+        var search = Search()
+        search.width = 3
+        search.minP = 0.1
+        search.score = .last
+        #expect(try Search(settings: "width=3  score=last min_p=0.1") == search)
+        #expect(try Search(settings: "") == Search())
+        for wrong in [
+            "width", "width=x", "depth=-1", "width=64 depth=9", "score=best", "expand=all", "chunk_at=[1]", "chunk_at=", "hight=3",
+            "min_p=2",
+        ] {
+            #expect(throws: EngineFailure.self) { try Search(settings: wrong) }
+        }
+    }
+}
