@@ -146,6 +146,9 @@ SLA_WORD int32_t simd_store_i8(void *to, sla_f32x16 x) {
     return __builtin_reduce_add(__builtin_convertvector(bytes, sla_i32x16));
 }
 
+/// Asks for the cache line at `address`, which need not exist, to be brought into the second-level cache.
+SLA_WORD void simd_prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
+
 /// Tells the processor that this is a loop that waits.
 SLA_WORD void simd_pause(void) {
 #if defined(__x86_64__)

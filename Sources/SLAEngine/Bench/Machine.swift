@@ -1,14 +1,24 @@
 internal import CSimd
 import Dispatch
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// What this machine could do at best, measured.
 public enum Machine {
     /// Bytes a second that `threads` threads read together from a buffer of `bytes`, far larger than any cache: the best of several passes.
     public static func readBandwidth(threads: Int, bytes: Int = 1 << 29) -> Double {
         let words = bytes / 64
-        let buffer = UnsafeMutablePointer<SIMD8<UInt64>>.allocate(capacity: words)
+        // In huge pages, and asked for ahead, as packed matrices are.
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: words * 64, alignment: 1 << 21)
         defer { buffer.deallocate() }
-        nonisolated(unsafe) let base = buffer
+        #if os(Linux)
+            madvise(buffer, words * 64, MADV_HUGEPAGE)
+        #endif
+        nonisolated(unsafe) let base = buffer.bindMemory(to: SIMD8<UInt64>.self, capacity: words)
         // Written once, by the threads that will read it: until then there is no memory behind it.
         DispatchQueue.concurrentPerform(iterations: threads) { part in
             for i in part * words / threads..<(part + 1) * words / threads { base[i] = SIMD8(repeating: UInt64(i)) }
@@ -31,6 +41,7 @@ public enum Machine {
         var (a, b, c, d) = (SIMD8<UInt64>.zero, SIMD8<UInt64>.zero, SIMD8<UInt64>.zero, SIMD8<UInt64>.zero)
         var i = range.lowerBound
         while i + 4 <= range.upperBound {
+            for line in 0..<4 { simd_prefetch(base + i + 256 + line) }
             a ^= base[i]
             b ^= base[i + 1]
             c ^= base[i + 2]
