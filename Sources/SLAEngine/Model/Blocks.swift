@@ -3,6 +3,8 @@ internal import CSimd
 // The block formats of quantized tensors, each described once: packing for the kernels and dequantization read blocks through this.
 // Source of the layouts: ggml's `ggml-common.h` and `ggml-quants.c`.
 
+// Constants are computed properties, which the kernels' loops are unrolled by: a `static let` may be read at run time.
+
 /// How a quantized type stores consecutive values of a row: value[i] = scale · group scale · (code[i] − ``offset``) − minimum · group minimum.
 protocol BlockFormat {
     /// Values in a block, 32 or 256, and the bytes that hold them.
@@ -48,8 +50,10 @@ extension UnsafeRawPointer {
 
 /// An F16 scale, 32 signed bytes.
 enum Q8_0: BlockFormat {
-    static let (values, bytes, bits) = (32, 34, 8)
-    static let offset: Int32 = 128
+    static var values: Int { 32 }
+    static var bytes: Int { 34 }
+    static var bits: Int { 8 }
+    static var offset: Int32 { 128 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_flip_signs(block.bytes32(2)) }
     @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
@@ -57,8 +61,10 @@ enum Q8_0: BlockFormat {
 
 /// An F16 scale, 16 bytes of which the low halves are the first 16 codes and the high halves the last; 8 stands for zero.
 enum Q4_0: BlockFormat {
-    static let (values, bytes, bits) = (32, 18, 4)
-    static let offset: Int32 = 8
+    static var values: Int { 32 }
+    static var bytes: Int { 18 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 8 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 2) }
     @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
@@ -66,9 +72,11 @@ enum Q4_0: BlockFormat {
 
 /// An F16 scale, an F16 value of code 0, 16 bytes of codes as in Q4_0.
 enum Q4_1: BlockFormat {
-    static let (values, bytes, bits) = (32, 20, 4)
-    static let offset: Int32 = 0
-    static let hasMinimum = true
+    static var values: Int { 32 }
+    static var bytes: Int { 20 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 0 }
+    static var hasMinimum: Bool { true }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 4) }
     @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
@@ -77,8 +85,10 @@ enum Q4_1: BlockFormat {
 
 /// An F16 scale, the fifth bits of the codes in 4 bytes, 16 bytes of their low four as in Q4_0; 16 stands for zero.
 enum Q5_0: BlockFormat {
-    static let (values, bytes, bits) = (32, 22, 5)
-    static let offset: Int32 = 16
+    static var values: Int { 32 }
+    static var bytes: Int { 22 }
+    static var bits: Int { 5 }
+    static var offset: Int32 { 16 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
         simd_over(simd_spread(block.loadUnaligned(fromByteOffset: 2, as: UInt32.self)), 4, simd_nibbles(block + 6))
@@ -88,9 +98,11 @@ enum Q5_0: BlockFormat {
 
 /// An F16 scale, an F16 value of code 0, codes as in Q5_0.
 enum Q5_1: BlockFormat {
-    static let (values, bytes, bits) = (32, 24, 5)
-    static let offset: Int32 = 0
-    static let hasMinimum = true
+    static var values: Int { 32 }
+    static var bytes: Int { 24 }
+    static var bits: Int { 5 }
+    static var offset: Int32 { 0 }
+    static var hasMinimum: Bool { true }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
         simd_over(simd_spread(block.loadUnaligned(fromByteOffset: 4, as: UInt32.self)), 4, simd_nibbles(block + 8))
@@ -104,9 +116,11 @@ var nonLinear: SIMD16<UInt8> { SIMD16(1, 24, 45, 63, 79, 93, 106, 118, 129, 141,
 
 /// An F16 scale, 16 bytes of codes as in Q4_0 that are looked up.
 enum IQ4_NL: BlockFormat {
-    static let (values, bytes, bits) = (32, 18, 4)
-    static let offset: Int32 = 128
-    static let isLookedUp = true
+    static var values: Int { 32 }
+    static var bytes: Int { 18 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 128 }
+    static var isLookedUp: Bool { true }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 2) }
     @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
@@ -116,10 +130,12 @@ enum IQ4_NL: BlockFormat {
 
 /// Sixteen bytes of a 4-bit scale and a 4-bit minimum (the high half) of 16 values, 64 bytes of 2-bit codes, F16 scale and minimum of those.
 enum Q2_K: BlockFormat {
-    static let (values, bytes, bits) = (256, 84, 2)
-    static let offset: Int32 = 0
-    static let hasMinimum = true
-    static let group: Int? = 16
+    static var values: Int { 256 }
+    static var bytes: Int { 84 }
+    static var bits: Int { 2 }
+    static var offset: Int32 { 0 }
+    static var hasMinimum: Bool { true }
+    static var group: Int? { 16 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
         simd_bits(block.bytes32(16 + 32 * (run / 4)), Int32(2 * (run % 4)), 2)
@@ -133,9 +149,11 @@ enum Q2_K: BlockFormat {
 /// 32 bytes of the codes' third bits, 64 bytes of their low two, sixteen 6-bit scales of 16 values (32 stands for zero) in 12 bytes, an F16
 /// scale of those; code 4 stands for zero.
 enum Q3_K: BlockFormat {
-    static let (values, bytes, bits) = (256, 110, 3)
-    static let offset: Int32 = 4
-    static let group: Int? = 16
+    static var values: Int { 256 }
+    static var bytes: Int { 110 }
+    static var bits: Int { 3 }
+    static var offset: Int32 { 4 }
+    static var group: Int? { 16 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
         let low = simd_bits(block.bytes32(32 + 32 * (run / 4)), Int32(2 * (run % 4)), 2)
@@ -161,10 +179,12 @@ private enum PackedScales {
 
 /// F16 scale and minimum, eight 6-bit scales and minima of 32 values each packed into 12 bytes, 128 bytes of 4-bit codes.
 enum Q4_K: BlockFormat {
-    static let (values, bytes, bits) = (256, 144, 4)
-    static let offset: Int32 = 0
-    static let hasMinimum = true
-    static let group: Int? = 32
+    static var values: Int { 256 }
+    static var bytes: Int { 144 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 0 }
+    static var hasMinimum: Bool { true }
+    static var group: Int? { 32 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
         simd_bits(block.bytes32(16 + 32 * (run / 2)), Int32(4 * (run % 2)), 4)
@@ -177,10 +197,12 @@ enum Q4_K: BlockFormat {
 
 /// F16 scale and minimum, scales and minima as in Q4_K, 32 bytes of the codes' fifth bits, 128 bytes of their low four.
 enum Q5_K: BlockFormat {
-    static let (values, bytes, bits) = (256, 176, 5)
-    static let offset: Int32 = 0
-    static let hasMinimum = true
-    static let group: Int? = 32
+    static var values: Int { 256 }
+    static var bytes: Int { 176 }
+    static var bits: Int { 5 }
+    static var offset: Int32 { 0 }
+    static var hasMinimum: Bool { true }
+    static var group: Int? { 32 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
         simd_over(simd_bits(block.bytes32(16), Int32(run), 1), 4, simd_bits(block.bytes32(48 + 32 * (run / 2)), Int32(4 * (run % 2)), 4))
@@ -193,9 +215,11 @@ enum Q5_K: BlockFormat {
 
 /// 128 bytes of low 4 bits, 64 bytes of high 2 bits, sixteen signed scales of 16 values each, an F16 scale; 32 stands for zero.
 enum Q6_K: BlockFormat {
-    static let (values, bytes, bits) = (256, 210, 6)
-    static let offset: Int32 = 32
-    static let group: Int? = 16
+    static var values: Int { 256 }
+    static var bytes: Int { 210 }
+    static var bits: Int { 6 }
+    static var offset: Int32 { 32 }
+    static var group: Int? { 16 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
         let (half, part) = (run / 4, run % 4)
@@ -211,10 +235,12 @@ enum Q6_K: BlockFormat {
 /// An F16 scale, eight 6-bit scales of 32 values (32 stands for zero): two bytes of their high two bits, four of their low four; then 128
 /// bytes of 4-bit codes, 16 bytes for 32 values as in Q4_0, that are looked up.
 enum IQ4_XS: BlockFormat {
-    static let (values, bytes, bits) = (256, 136, 4)
-    static let offset: Int32 = 128
-    static let isLookedUp = true
-    static let group: Int? = 32
+    static var values: Int { 256 }
+    static var bytes: Int { 136 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 128 }
+    static var isLookedUp: Bool { true }
+    static var group: Int? { 32 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 8 + 16 * run) }
     @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
