@@ -599,7 +599,7 @@ final class PagePool {
         capacity = max(1, budget / bytesPerPage)
     }
 
-    deinit { for page in memory { page.deallocate() } }
+    deinit { for page in memory { munmap(page, bytesPerPage) } }
 
     /// Pages that something refers to.
     var used: Int { memory.count - free.count }
@@ -614,18 +614,23 @@ final class PagePool {
         if references[Int(page)] == 0 { free.append(page) }
     }
 
-    /// A page with one reference, or nil when the budget is used up. What it held before is still in it.
+    /// A page with one reference, or nil when the budget or the system's memory is used up. What it held before may still be in it.
     func allocate() -> Page? {
         if let page = free.popLast() {
             references[Int(page)] = 1
             return page
         }
-        guard memory.count < capacity else { return nil }
-        let page = UnsafeMutableRawPointer.allocate(byteCount: bytesPerPage, alignment: 64)
-        memset(page, 0, bytesPerPage)
+        guard memory.count < capacity,
+            let page = mmap(nil, bytesPerPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0), page != MAP_FAILED
+        else { return nil }
         memory.append(page)
         references.append(1)
         return Page(memory.count - 1)
+    }
+
+    /// Gives the memory behind unused pages back to the system; it comes anew when they are written.
+    func trim() {
+        for page in free { madvise(memory[Int(page)], bytesPerPage, MADV_DONTNEED) }
     }
 }
 
@@ -666,17 +671,22 @@ final class PageTable {
 ///
 /// A node holds the pages that its run lies in, and each token's log-probability given those before it and its reward, as far as they
 /// were asked for. The least recently used leaves give way when pages run out.
+///
+/// All nodes are in a ring in the order in which they were last used, and a parent, which is used whenever a child is, comes after its
+/// children: so the first is always a leaf. The root closes the ring.
 final class PrefixCache {
-    private final class Node {
+    final class Node {
         var tokens: [Token]
         /// Position of the first token.
-        let start: Int
+        var start: Int
         /// The pages that `start ..< start + tokens.count` lies in; the first also holds the end of the path before it.
         var pages: [PagePool.Page]
         var marks: [Mark]
         var children: [Token: Node] = [:]
-        weak var parent: Node?
-        var lastUse = 0
+        // Only parents own nodes.
+        unowned var parent: Node?
+        /// The ring's neighbours: last used before this node and after it.
+        unowned var older, newer: Node?
 
         init(tokens: [Token], start: Int, pages: [PagePool.Page], marks: [Mark], parent: Node?) {
             self.tokens = tokens
@@ -686,6 +696,20 @@ final class PrefixCache {
             self.parent = parent
         }
         var firstPage: Int { start / PagePool.positions }
+
+        func unlink() {
+            older?.newer = newer
+            newer?.older = older
+        }
+
+        /// Notes a use: moves to just before the parent, whose use was noted first, or to the ring's end.
+        func use() {
+            unlink()
+            older = parent?.older
+            newer = parent
+            older?.newer = self
+            newer?.older = self
+        }
     }
 
     /// What is known of a token beside its keys and values.
@@ -695,13 +719,13 @@ final class PrefixCache {
     }
 
     let pool: PagePool
-    private let root: Node
-    private var clock = 0
+    let root: Node
     private(set) var evictions = 0
 
     init(pool: PagePool) {
         self.pool = pool
         root = Node(tokens: [], start: 0, pages: [], marks: [], parent: nil)
+        (root.older, root.newer) = (root, root)
     }
 
     deinit { clear() }
@@ -712,10 +736,9 @@ final class PrefixCache {
         var marks: [Mark] = []
         var node = root
         var count = 0
-        clock += 1
         while count < limit, let child = node.children[tokens[count]] {
             let common = zip(child.tokens, tokens[count..<limit]).prefix { $0 == $1 }.count
-            child.lastUse = clock
+            child.use()
             count += common
             marks += child.marks[..<common]
             pages.removeLast(pages.count - child.firstPage)
@@ -731,22 +754,19 @@ final class PrefixCache {
     func insert(_ tokens: [Token], _ table: PageTable, marks: [Mark]) {
         var node = root
         var count = 0
-        clock += 1
         while count < tokens.count {
             guard let child = node.children[tokens[count]] else {
                 let first = count / PagePool.positions
                 let pages = Array(table.pages[first...(tokens.count - 1) / PagePool.positions])
                 for page in pages { pool.retain(page) }
                 let leaf = Node(tokens: Array(tokens[count...]), start: count, pages: pages, marks: Array(marks[count...]), parent: node)
-                leaf.lastUse = clock
                 node.children[tokens[count]] = leaf
+                leaf.use()
                 return
             }
             let common = zip(child.tokens, tokens[count...]).prefix { $0 == $1 }.count
-            if common < child.tokens.count { split(child, at: common) }
-            // After a split `child` is the part before the cut.
-            let upper = node.children[tokens[count]] ?? child
-            upper.lastUse = clock
+            let upper = common < child.tokens.count ? split(child, of: node, at: common) : child
+            upper.use()
             for i in 0..<common {
                 if upper.marks[i].logprob == nil { upper.marks[i].logprob = marks[count + i].logprob }
                 if upper.marks[i].reward == nil { upper.marks[i].reward = marks[count + i].reward }
@@ -756,25 +776,23 @@ final class PrefixCache {
         }
     }
 
-    /// Cuts a node in two; the part before the cut is a new node in its place.
-    private func split(_ node: Node, at cut: Int) {
-        guard let parent = node.parent else { return }
+    /// Cuts a node in two; the part before the cut is a new node in its place, which is returned, and has yet to be used.
+    private func split(_ node: Node, of parent: Node, at cut: Int) -> Node {
         let boundary = node.start + cut
         let upper = Node(
             tokens: Array(node.tokens[..<cut]), start: node.start,
             pages: Array(node.pages[...((boundary - 1) / PagePool.positions - node.firstPage)]), marks: Array(node.marks[..<cut]),
             parent: parent)
-        let lower = Node(
-            tokens: Array(node.tokens[cut...]), start: boundary,
-            pages: Array(node.pages[(boundary / PagePool.positions - node.firstPage)...]), marks: Array(node.marks[cut...]), parent: upper)
-        for page in upper.pages + lower.pages { pool.retain(page) }
-        for page in node.pages { pool.release(page) }
-        lower.children = node.children
-        for child in lower.children.values { child.parent = lower }
-        lower.lastUse = node.lastUse
-        upper.lastUse = node.lastUse
-        upper.children[lower.tokens[0]] = lower
+        node.pages = Array(node.pages[(boundary / PagePool.positions - node.firstPage)...])
+        // A page that the cut goes through belongs to both.
+        if boundary % PagePool.positions != 0 { pool.retain(node.pages[0]) }
+        node.tokens = Array(node.tokens[cut...])
+        node.marks = Array(node.marks[cut...])
+        node.start = boundary
+        node.parent = upper
+        upper.children[node.tokens[0]] = node
         parent.children[upper.tokens[0]] = upper
+        return upper
     }
 
     /// A page, at the cost of the least recently used leaves if need be. Throws only when running requests hold every page, which their
@@ -786,34 +804,27 @@ final class PrefixCache {
         }
     }
 
-    private func evictLeaf() -> Bool {
-        var oldest: Node?
-        var stack = Array(root.children.values)
-        while let node = stack.popLast() {
-            if node.children.isEmpty {
-                if oldest.map({ node.lastUse < $0.lastUse || node.lastUse == $0.lastUse && node.start > $0.start }) ?? true {
-                    oldest = node
-                }
-            } else {
-                stack += node.children.values
-            }
-        }
-        guard let oldest, let parent = oldest.parent else { return false }
+    /// Forgets the least recently used leaf; false when there is none.
+    func evictLeaf() -> Bool {
+        guard let oldest = root.newer, let parent = oldest.parent else { return false }
         for page in oldest.pages { pool.release(page) }
+        oldest.unlink()
         parent.children[oldest.tokens[0]] = nil
         evictions += 1
         return true
     }
 
-    /// Forgets everything; running requests keep what they use.
+    /// Forgets everything and gives its memory back; running requests keep what they use.
     func clear() {
         var stack = Array(root.children.values)
         root.children = [:]
+        (root.older, root.newer) = (root, root)
         while let node = stack.popLast() {
             for page in node.pages { pool.release(page) }
             stack += node.children.values
             node.children = [:]  // a long path must not be freed by recursion
         }
+        pool.trim()
     }
 }
 

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import SLAEngine
@@ -262,6 +263,58 @@ import Testing
         }
     }
 
+    /// Whatever the tree's shape, the leaf that goes is the one that was used least recently, found here by looking at all of them.
+    @Test func theLeafThatGoesIsTheOneUsedLeastRecently() throws {
+        var evictions = 0
+        for seed in UInt64(3000)..<3040 {
+            var play = Play(seed: seed, pages: 400)
+            let cache = play.cache
+            var lastUse: [ObjectIdentifier: Int] = [:]
+            func nodes() -> [PrefixCache.Node] {
+                var all = Array(cache.root.children.values)
+                var i = 0
+                while i < all.count {
+                    all += all[i].children.values
+                    i += 1
+                }
+                return all
+            }
+            func use(_ tokens: [Token], at time: Int) {
+                var node = cache.root
+                while tokens.dropFirst(node.start).starts(with: node.tokens), let next = tokens.dropFirst(node.start + node.tokens.count).first,
+                    let child = node.children[next]
+                {
+                    lastUse[ObjectIdentifier(child)] = time
+                    node = child
+                }
+            }
+            for time in 0..<150 {
+                if Int.random(in: 0..<4, using: &play.random) == 0 {
+                    // Nodes that were used together are on one path, so no two leaves are equals.
+                    let leaves = nodes().filter(\.children.isEmpty)
+                    let expected = leaves.min { lastUse[ObjectIdentifier($0), default: -1] < lastUse[ObjectIdentifier($1), default: -1] }
+                    let before = Set(nodes().map(ObjectIdentifier.init))
+                    #expect(cache.evictLeaf() == (expected != nil), play.note)
+                    guard let expected else { continue }
+                    evictions += 1
+                    #expect(Set(nodes().map(ObjectIdentifier.init)) == before.subtracting([ObjectIdentifier(expected)]), play.note)
+                } else {
+                    let tokens = play.tokens()
+                    let found = cache.match(tokens, limit: tokens.count)
+                    use(tokens, at: 2 * time)
+                    guard Bool.random(using: &play.random) else { continue }
+                    let branch = Branch(found.table, cache)
+                    branch.adopt(tokens[..<found.count])
+                    for token in tokens[found.count...] { try branch.append(token) }
+                    cache.insert(tokens, branch.table, marks: Array(repeating: .init(), count: tokens.count))
+                    use(tokens, at: 2 * time + 1)
+                }
+            }
+            play.end()
+        }
+        #expect(evictions > 500)
+    }
+
     @Test(arguments: [1, 2, 31, 32, 33, 63, 64, 65, 95]) func aRunIsCutAnywhere(_ cut: Int) throws {
         let cache = CacheTests.cache(pages: 40)
         func branch(_ tokens: [Token], from start: Branch? = nil) throws -> Branch {
@@ -325,6 +378,35 @@ import Testing
         cache.insert(branch.tokens, branch.table, marks: Array(repeating: .init(), count: 71))
         #expect(cache.match(branch.tokens, limit: 71).count == 71)
     }
+
+    #if os(Linux)
+    /// Cleared pages take no memory until they are used again.
+    @Test func clearGivesMemoryBackToTheSystem() throws {
+        let bytes = 1 << 20
+        let pool = PagePool(bytesPerPage: bytes, budget: 64 * bytes)
+        let cache = PrefixCache(pool: pool)
+        func fill() throws {
+            let branch = Branch(cache.match([], limit: 0).table, cache)
+            for token in Token(0)..<64 * 32 { try branch.append(token) }
+            for page in branch.table.pages { memset(pool.address(page), 1, bytes) }
+        }
+        func resident() throws -> Int {
+            var pages = 0
+            for page in 0..<64 {
+                var inCore = [UInt8](repeating: 0, count: bytes / Int(getpagesize()))
+                #expect(mincore(pool.address(PagePool.Page(page)), bytes, &inCore) == 0)
+                pages += inCore.reduce(0) { $0 + Int($1 & 1) }
+            }
+            return pages * Int(getpagesize())
+        }
+        try fill()
+        #expect(try resident() == 64 * bytes && pool.used == 0)
+        cache.clear()
+        #expect(try resident() == 0)
+        try fill()
+        #expect(try resident() == 64 * bytes)
+    }
+    #endif
 
     @Test func aLongPathIsGivenBackWithoutRecursion() throws {
         var cache: PrefixCache? = CacheTests.cache(pages: 4000)
