@@ -21,7 +21,7 @@ struct Flag {
 /// A command's words, sorted into flags and what stands alone.
 struct Arguments {
     private(set) var operands: [String] = []
-    private var values: [String: String] = [:]
+    private var values: [String: [String]] = [:]
 
     /// Reads `words`; flags are `--name value`, `--name=value` or `--switch`, and `--` ends them.
     init(_ words: some Collection<String>, flags: [Flag]) throws {
@@ -40,21 +40,24 @@ struct Arguments {
             guard let flag = flags.first(where: { $0.name == parts[0] }) else { throw UsageError("there is no flag \(parts[0])") }
             if flag.value == nil {
                 guard parts.count == 1 else { throw UsageError("\(flag.name) takes no value") }
-                values[flag.name] = ""
+                values[flag.name] = [""]
             } else if parts.count == 2 {
-                values[flag.name] = parts[1]
+                values[flag.name, default: []].append(parts[1])
             } else {
                 guard let value = rest.popFirst() else { throw UsageError("\(flag.name) needs a value") }
-                values[flag.name] = value
+                values[flag.name, default: []].append(value)
             }
         }
     }
 
     func has(_ name: String) -> Bool { values[name] != nil }
-    func string(_ name: String) -> String? { values[name] }
+    /// The last one counts.
+    func string(_ name: String) -> String? { values[name]?.last }
+    /// All that were given, in order.
+    func strings(_ name: String) -> [String] { values[name] ?? [] }
 
     func integer(_ name: String, in range: ClosedRange<Int>) throws -> Int? {
-        guard let text = values[name] else { return nil }
+        guard let text = string(name) else { return nil }
         guard let number = Int(text), range.contains(number) else {
             throw UsageError("\(name) is \(text); whole numbers from \(range.lowerBound) to \(range.upperBound) are possible")
         }
@@ -62,7 +65,7 @@ struct Arguments {
     }
 
     func number(_ name: String) throws -> Float? {
-        guard let text = values[name] else { return nil }
+        guard let text = string(name) else { return nil }
         guard let number = Float(text), number.isFinite else { throw UsageError("\(name) is \(text), which is no number") }
         return number
     }

@@ -17,6 +17,9 @@ let usage = """
       run PROMPT    answer one prompt, for people
       inspect FILE  tell what a GGUF file holds
       train         train a reward channel for a model
+      eval          compare decoders on prompts, or measure a channel on pairs
+      pairs         make preference pairs out of searches
+      rollouts      make step values for process rewards
       replay FILE   send a recorded session again, and compare
       bench         measure speed and memory on this machine
 
@@ -72,6 +75,9 @@ func start() -> Int32 {
         "run": (Run.flags, Run.helpText, Run.run),
         "inspect": (Inspect.flags, Inspect.helpText, Inspect.run),
         "train": (Train.flags, Train.helpText, Train.run),
+        "eval": (Eval.flags, Eval.helpText, Eval.run),
+        "pairs": (Pairs.flags, Pairs.helpText, Pairs.run),
+        "rollouts": (RolloutsCommand.flags, RolloutsCommand.helpText, RolloutsCommand.run),
         "replay": (Replaying.flags, Replaying.helpText, Replaying.run),
         "bench": (Bench.flags, Bench.helpText, Bench.run),
     ]
@@ -85,7 +91,7 @@ func start() -> Int32 {
             return 0
         }
         guard let chosen = commands[command] else {
-            complain("there is no command \(command); serve, run, inspect, train, replay and bench are (sla --help)")
+            complain("there is no command \(command); serve, run, inspect, train, eval, pairs, rollouts, replay and bench are (sla --help)")
             return 2
         }
         let arguments = try Arguments(rest, flags: chosen.flags)

@@ -4,4 +4,6 @@
 /// A descriptor of a file that is in memory only (Linux 3.17, glibc 2.27).
 int memfd_create(const char *name, unsigned int flags);
 enum { SYSTEM_MFD_CLOEXEC = 1 };
+/// A pipe whose ends have the given flags, such as O_CLOEXEC (Linux 2.6.27).
+int pipe2(int ends[2], int flags);
 #endif

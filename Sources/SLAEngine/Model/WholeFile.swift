@@ -28,6 +28,12 @@ func writeWhole(_ path: String, _ body: (_ descriptor: Int32) -> Int32?) throws 
     }
 }
 
+/// Writes a text so that whoever looks finds the old file or the whole new one.
+public func writeWhole(_ text: String, to path: String) throws {
+    var text = text
+    try writeWhole(path) { descriptor in text.withUTF8 { writeAll($0, to: descriptor) } }
+}
+
 /// Throws, before hours of work, what ``writeWhole(_:_:)`` would throw after them for a folder that is missing or not writable.
 public func checkWritable(_ path: String) throws {
     var status = stat()

@@ -1,0 +1,73 @@
+import SLAEngine
+
+enum Pairs {
+    static let flags =
+        [
+            Flag("--prompts", "FILE", "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\""),
+            Flag("--out", "FILE", "where the pairs go"),
+        ] + judgeFlags + [
+            Flag("--samples", "N", "answers drawn for each prompt (default: 8)"),
+            Flag("--temperature", "X", "of what is drawn (default: 1)"),
+            Flag("--seed", "N", "of what is drawn: prompt i, counted from 0, is drawn with seed + i (default: 0)"),
+            Flag("--decoder", "SETTINGS", "instead of drawing: a search, such as 'sla width=4', and the branches that it drops"),
+            Flag("--margin", "X", "least difference of a pair's scores (default: any)"),
+            Flag("--most", "N", "most pairs of a prompt, those of the widest margins (default: 1)"),
+            Flag("--limit", "N", "take the first N prompts only"),
+            Flag("--max-tokens", "N", "longest answer; one that reaches it makes no pair (default: 256)"),
+            Flag("--stop", "TEXT", "end answers before this text"),
+        ] + engineFlags + [Flag("--help", nil, "this text")]
+
+    static let helpText = help(
+        """
+        Usage: sla pairs --prompts FILE --out FILE [--judge CMD] [flags]
+
+        Makes preference data of answers to prompts, a line {"prompt": …, "chosen": …, "rejected": …} for each pair, as sla train and TRL's
+        DPOTrainer read them. Answers are drawn, or, with --decoder, they are a search's own: what it committed to against what it dropped,
+        dropped branches being finished greedily.
+          sla pairs --prompts prompts.jsonl --judge 'python3 judge.py' --out pairs.jsonl
+          sla pairs --prompts prompts.jsonl --judge 'python3 judge.py' --decoder 'sla width=4 chunk=1' --out more.jsonl
+
+        \(judgeHelp)
+        """, flags,
+        """
+        After an interruption the same command goes on where it was, which FILE.progress tells, and makes the file of an unbroken run.
+        \(exitHelp)
+        """)
+
+    static func run(_ arguments: Arguments) throws -> Int32 {
+        guard arguments.operands.isEmpty else { throw UsageError("pairs takes no operands, only flags") }
+        guard let path = arguments.string("--prompts") else { throw UsageError("--prompts is missing: what to answer") }
+        guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the pairs go") }
+        let drawing = ["--samples", "--temperature", "--seed"]
+        if arguments.has("--decoder"), let other = drawing.first(where: { arguments.has($0) }) {
+            throw UsageError("\(other) is for drawn answers; leave it out, or --decoder, whose settings can have a temperature and a seed")
+        }
+        let samples = try arguments.integer("--samples", in: 2...1024) ?? 8
+        let temperature = try arguments.number("--temperature") ?? 1
+        let seed = try arguments.integer("--seed", in: 0...Int.max) ?? 0
+        let margin = try arguments.number("--margin") ?? 0
+        let most = try arguments.integer("--most", in: 1...1 << 20) ?? 1
+        let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
+
+        let engine = try makeEngine(arguments)
+        let text = arguments.string("--decoder") ?? "best_of n=\(samples) temperature=\(temperature) seed=\(seed) score=logprob"
+        var pairs = PreferencePairs(try decoder(text, arguments, engine.model))
+        guard pairs.dropsAnswers else { throw UsageError("--decoder \(text) drops no branches; sla, best_of and mcts do") }
+        (pairs.margin, pairs.most) = (Double(margin), most)
+        let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
+        let judge = try makeJudge(arguments, engine.model)
+        let settings = settingsInWords(arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
+        var bar = ProgressBar("prompts")
+        defer { bar.end() }
+        let written = try interruptible { stop in
+            try pairs.write(to: out, settings: "pairs; \(settings)", prompts, engine, judge, shouldStop: stop) { bar.show($0) }
+        }
+        bar.end()
+        guard let written else {
+            complain("stopped; the same command goes on")
+            return 130
+        }
+        complain("wrote \(written) pairs of \(prompts.count) prompts to \(out)")
+        return 0
+    }
+}

@@ -1,0 +1,71 @@
+import SLAEngine
+
+enum RolloutsCommand {
+    static let flags =
+        [
+            Flag("--prompts", "FILE", "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\""),
+            Flag("--out", "FILE", "where the lines go"),
+        ] + judgeFlags + [
+            Flag("--full", "X", "the least score of a success, where a prompt's meta.full does not tell (default: 1)"),
+            Flag("--cut", "TEXT", "what ends a step (default: a newline)"),
+            Flag("--policy", "SETTINGS", "what answers, and finishes from each cut (default: sample)"),
+            Flag("--prover", "SETTINGS", "what also finishes from each cut (default: 'best_of n=4', the judge choosing the best)"),
+            Flag("--samples", "N", "answers of a prompt (default: 1)"),
+            Flag("--rollouts", "N", "of the policy, and of the prover, from each cut (default: 8)"),
+            Flag("--limit", "N", "take the first N prompts only"),
+            Flag("--max-tokens", "N", "longest answer (default: 256)"),
+            Flag("--stop", "TEXT", "end answers before this text"),
+        ] + engineFlags + [Flag("--help", nil, "this text")]
+
+    static let helpText = help(
+        """
+        Usage: sla rollouts --prompts FILE --out FILE [--judge CMD] [flags]
+
+        Makes data for process rewards: answers are cut behind each step, and from every cut the policy and a prover finish them some
+        times; how many of these succeed are the step's values. Each line is a graded answer with steps, as sla train --loss value reads it.
+          sla rollouts --prompts prompts.jsonl --judge 'python3 judge.py' --full 10 --cut ';' --out steps.jsonl
+          sla train --data steps.jsonl --loss value --out channel.gguf
+
+        SETTINGS are a decoder's name and a request's fields, as in 'sample temperature=0.7'; see sla eval --help. A prover best_of that
+        names no score succeeds when any of its answers does.
+
+        \(judgeHelp)
+        """, flags,
+        """
+        After an interruption the same command goes on where it was, which FILE.progress tells, and makes the file of an unbroken run.
+        \(exitHelp)
+        """)
+
+    static func run(_ arguments: Arguments) throws -> Int32 {
+        guard arguments.operands.isEmpty else { throw UsageError("rollouts takes no operands, only flags") }
+        guard let path = arguments.string("--prompts") else { throw UsageError("--prompts is missing: what to answer") }
+        guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the lines go") }
+        let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
+        let cut = arguments.string("--cut") ?? "\n"
+        guard (1...1024).contains(cut.utf8.count) else { throw UsageError("--cut must be 1 to 1024 bytes long") }
+        let samples = try arguments.integer("--samples", in: 1...1 << 20) ?? 1
+        let count = try arguments.integer("--rollouts", in: 1...1 << 20) ?? 8
+        let full = try arguments.number("--full") ?? 1
+
+        let engine = try makeEngine(arguments)
+        var rollouts = Rollouts(
+            policy: try decoder(arguments.string("--policy") ?? "sample", arguments, engine.model),
+            prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, engine.model))
+        (rollouts.samples, rollouts.rollouts, rollouts.cut, rollouts.full) = (samples, count, [cut], Double(full))
+        let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
+        let judge = try makeJudge(arguments, engine.model)
+        let settings = settingsInWords(arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
+        var bar = ProgressBar("prompts")
+        defer { bar.end() }
+        let written = try interruptible { stop in
+            try rollouts.write(to: out, settings: "rollouts; \(settings)", prompts, engine, judge, shouldStop: stop) { bar.show($0) }
+        }
+        bar.end()
+        guard let written else {
+            complain("stopped; the same command goes on")
+            return 130
+        }
+        complain("wrote \(written) answers to \(out)")
+        return 0
+    }
+}
