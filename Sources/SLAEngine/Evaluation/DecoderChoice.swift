@@ -28,11 +28,12 @@ public struct DecoderChoice: Sendable {
         name = text
         self.maxTokens = maxTokens
         self.stop = stop
-        var words = try DecoderChoice.words(text)
-        if let first = words.first, first.hasSuffix(":"), first.count > 1 {
-            name = String(first.dropLast())
-            words.removeFirst()
+        var written = text[...]
+        if let colon = text.firstRange(of: ": "), colon.lowerBound > text.startIndex, !text[..<colon.lowerBound].contains(where: { "=\"".contains($0) }) {
+            name = String(text[..<colon.lowerBound])
+            written = text[colon.upperBound...]
         }
+        let words = try DecoderChoice.words(written)
         var settings = DecoderSettings()
         for (i, word) in words.enumerated() {
             guard let equals = word.firstIndex(of: "="), equals != word.startIndex else {
@@ -67,7 +68,7 @@ public struct DecoderChoice: Sendable {
     }
 
     /// Splits at spaces outside of quotation marks.
-    private static func words(_ text: String) throws -> [String] {
+    private static func words(_ text: Substring) throws -> [String] {
         var words = [""]
         var (isQuoted, isEscaped) = (false, false)
         for character in text {
