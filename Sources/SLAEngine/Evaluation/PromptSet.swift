@@ -29,7 +29,7 @@ public struct PromptSet: Sendable {
     ///   - context: the most tokens that a prompt and its answer may have.
     ///   - limit: how many of the first prompts are taken.
     public init(path: String, _ model: Model, context: Int? = nil, limit: Int = .max) throws {
-        try self.init(MappedBytes(path: path).buffer, name: path, model, context: context, limit: limit)
+        try self.init(MappedBytes(path: path), name: path, model, context: context, limit: limit)
     }
 
     init(_ bytes: some Collection<UInt8>, name: String, _ model: Model, context: Int? = nil, limit: Int = .max) throws {
