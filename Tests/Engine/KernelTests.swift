@@ -300,7 +300,9 @@ import Testing
 
     // MARK: - Reading logits
 
-    static func candidates(_ logits: [Float], _ want: Want) -> [Candidate]? { logits.withUnsafeBufferPointer { read($0, want, Team(threads: 1)) } }
+    static func candidates(_ logits: [Float], _ want: Want) -> [Candidate]? {
+        logits.withUnsafeBufferPointer { read($0, want, Team(threads: 1)) }
+    }
 
     @Test(arguments: [1, 2, 5, 15, 16, 17, 100, 1023, 1024, 1025, 1040, 2100]) func theLikeliestAreRead(_ count: Int) throws {
         var random = SeededGenerator(seed: UInt64(count))
