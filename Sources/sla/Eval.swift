@@ -38,7 +38,9 @@ enum Eval {
         let outputs = ["--json", "--out", "--chart"].compactMap { arguments.string($0) }.filter { $0 != "-" }
         for path in outputs { try checkWritable(path) }
         if let pairs = arguments.string("--pairs") {
-            if let other = ["--prompts", "--decoder", "--judge", "--out", "--full", "--limit", "--max-tokens", "--stop"].first(where: { arguments.has($0) }) {
+            if let other = ["--prompts", "--decoder", "--judge", "--out", "--full", "--limit", "--max-tokens", "--stop"].first(where: {
+                arguments.has($0)
+            }) {
                 throw UsageError("\(other) has no meaning with --pairs")
             }
             let engine = try makeEngine(arguments)

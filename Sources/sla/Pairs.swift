@@ -56,7 +56,8 @@ enum Pairs {
         (pairs.margin, pairs.most) = (Double(margin), most)
         let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
         let judge = try makeJudge(arguments, engine.model)
-        let settings = settingsInWords(arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
+        let settings = settingsInWords(
+            arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
         var bar = ProgressBar("prompts")
         defer { bar.end() }
         let written = try interruptible { stop in

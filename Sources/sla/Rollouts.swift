@@ -54,7 +54,8 @@ enum RolloutsCommand {
         (rollouts.samples, rollouts.rollouts, rollouts.cut, rollouts.full) = (samples, count, [cut], Double(full))
         let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
         let judge = try makeJudge(arguments, engine.model)
-        let settings = settingsInWords(arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
+        let settings = settingsInWords(
+            arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
         var bar = ProgressBar("prompts")
         defer { bar.end() }
         let written = try interruptible { stop in

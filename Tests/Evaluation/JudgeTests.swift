@@ -47,7 +47,8 @@ import Testing
         ("while read line; do echo '{\"score\": 1e999}'; done", "is not {\"score\": number}"),
         ("while read line; do echo '{\"score\": \"1\"}'; done", "is not {\"score\": number}"),
         ("while read line; do echo; done", "is not {\"score\": number}"),
-        ("head -c 2000000 /dev/zero; sleep 5", "longer than 1 MiB"), ("cat >/dev/null; sleep 5", "the judge has said nothing for 1 seconds"),
+        ("head -c 2000000 /dev/zero; sleep 5", "longer than 1 MiB"),
+        ("cat >/dev/null; sleep 5", "the judge has said nothing for 1 seconds"),
         ("sleep 5", "the judge has said nothing for 1 seconds"),
     ]) func aBadJudgeIsNamed(_ command: String, _ message: String) throws {
         let error = #expect(throws: ModelError.self) { try scores(command, timeout: .seconds(1)) }
@@ -65,7 +66,9 @@ import Testing
     @Test func metaReachesTheJudge() throws {
         let set = try JudgeTests.prompts(["{\"prompt\": \"1>1\\n\", \"meta\": {\"b\": [1, null, 2.5], \"a\": \"\\u00e9\"}, \"other\": 1}"])
         let judge = try Judge(
-            command: #"while read -r line; do case $line in *'"meta":{"a":"é","b":[1,null,2.5]}}') echo '{"score": 1}';; *) echo '{"score": 0}';; esac; done"#)
+            command:
+                #"while read -r line; do case $line in *'"meta":{"a":"é","b":[1,null,2.5]}}') echo '{"score": 1}';; *) echo '{"score": 0}';; esac; done"#
+        )
         final class Box { var score = -1.0 }
         let box = Box()
         judge.ask(.init(prompt: set.prompts[0], completion: "", rewards: [])) { box.score = $0 }

@@ -221,7 +221,8 @@ extension Chart.Axis {
         let powers = sequence(first: 1e-3) { $0 < 1e12 ? $0 * 10 : nil }
         let ticks = powers.flatMap { [$0, 2 * $0, 5 * $0] }.filter { $0 >= low && $0 <= high }
         return Chart.Axis(
-            label: label, ticks: ticks.map { (value: $0, text: $0 < 1 ? $0.fixed(3) : $0.fixed(0)) }, low: low, high: high, isLogarithmic: true)
+            label: label, ticks: ticks.map { (value: $0, text: $0 < 1 ? $0.fixed(3) : $0.fixed(0)) }, low: low, high: high,
+            isLogarithmic: true)
     }
 }
 

@@ -29,7 +29,9 @@ public struct DecoderChoice: Sendable {
         self.maxTokens = maxTokens
         self.stop = stop
         var written = text[...]
-        if let colon = text.firstRange(of: ": "), colon.lowerBound > text.startIndex, !text[..<colon.lowerBound].contains(where: { "=\"".contains($0) }) {
+        if let colon = text.firstRange(of: ": "), colon.lowerBound > text.startIndex,
+            !text[..<colon.lowerBound].contains(where: { "=\"".contains($0) })
+        {
             name = String(text[..<colon.lowerBound])
             written = text[colon.upperBound...]
         }

@@ -194,7 +194,9 @@ public final class Judge {
             start = end + 1
         }
         received.removeFirst(start)
-        guard received.count <= Judge.longestLine else { throw ModelError("the judge's line \(answered + 1) is longer than 1 MiB; \(expected)") }
+        guard received.count <= Judge.longestLine else {
+            throw ModelError("the judge's line \(answered + 1) is longer than 1 MiB; \(expected)")
+        }
     }
 
     private func take(_ line: [UInt8]) throws {

@@ -163,9 +163,10 @@ public struct Rollouts {
 
     /// A number for random draws that belongs to a place in the work.
     private static func number(_ place: Int...) -> Int {
-        Int(truncatingIfNeeded: place.reduce(0 as UInt64) { state, part in
-            var random = SeededGenerator(seed: state ^ UInt64(truncatingIfNeeded: part))
-            return random.next()
-        })
+        Int(
+            truncatingIfNeeded: place.reduce(0 as UInt64) { state, part in
+                var random = SeededGenerator(seed: state ^ UInt64(truncatingIfNeeded: part))
+                return random.next()
+            })
     }
 }
