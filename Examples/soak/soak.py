@@ -472,7 +472,9 @@ def run_soak(driver, arguments):
     first = [size for at, size in samples if warm <= at < warm + window]
     last = [size for at, size in samples if at >= arguments.seconds - window]
     growth = 0.0
-    if first and last:
+    if min(len(first), len(last)) < window:  # one a second at least; five are aimed at
+        checker.violations.append(f"memory was looked at {len(first)} and {len(last)} times in {window:.0f} s: the driver stood still")
+    else:
         growth = (statistics.median(last) / statistics.median(first) - 1) * 100
         print(f"resident memory after {warm:.0f} s: {spread(first)}; at the end: {spread(last)}; the median grew by {growth:.2f} %")
     if arguments.seconds >= 300 and growth >= 2:
