@@ -469,6 +469,24 @@ import Testing
         }
     }
 
+    // MARK: - Packing
+
+    @Test func preparingPacksEachMatrixOnceAndChangesNoAnswer() throws {
+        let recipe = RandomModel(seed: 109)
+        let prepared = try Engine(Model(recipe.writer.file()))
+        var packed = 0
+        while prepared.prepare() { packed += 1 }
+        #expect(packed == prepared.model.matrices.count && packed > 7)
+        var generation = Generation(prompt: [0, 1, 2])
+        generation.maxTokens = 5
+        generation.ignoreEOS = true
+        let work = Work.generate(generation)
+        let cold = try Engine(Model(recipe.writer.file()))
+        #expect(try prepared.outcome(work) == cold.outcome(work))
+        // The first pass has packed them where nothing was prepared.
+        #expect(!cold.prepare())
+    }
+
     // MARK: - Broken models
 
     @Test(

@@ -21,7 +21,8 @@ struct RandomStream: Equatable {
         RandomStream.mix(state &+ (UInt64(truncatingIfNeeded: index) &+ 1) &* 0x9e37_79b9_7f4a_7c15)
     }
 
-    private static func mix(_ x: UInt64) -> UInt64 {
+    /// SplitMix64's finishing function.
+    static func mix(_ x: UInt64) -> UInt64 {
         var z = x
         z = (z ^ z >> 30) &* 0xbf58_476d_1ce4_e5b9
         z = (z ^ z >> 27) &* 0x94d0_49bb_1331_11eb
