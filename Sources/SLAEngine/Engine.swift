@@ -390,9 +390,21 @@ extension PackedMatrix {
                     if Format.offset == 0 { return SIMD16<Int32>.zero }
                     return SIMD16(repeating: sums.load(fromByteOffset: 4 * i, as: Int32.self)) &* Format.offset
                 }
-                for quad in part * group / 4..<(part + 1) * group / 4 {
+                @inline(__always) func add(_ quad: Int) {
                     let w = Format.quad(weights, quad)
                     dots.update { i, dot in dot = simd_add_dot4(dot, w, simd_four_bytes(record + 32 * i + 4 * quad)) }
+                }
+                // Written out, because the compiler unrolls such a loop only partly.
+                let quad = part * group / 4
+                add(quad)
+                add(quad + 1)
+                add(quad + 2)
+                add(quad + 3)
+                if group == 32 {
+                    add(quad + 4)
+                    add(quad + 5)
+                    add(quad + 6)
+                    add(quad + 7)
                 }
                 let (scale, minimum) = Format.factors(scales, run, part)
                 sum.update { i, sum in
