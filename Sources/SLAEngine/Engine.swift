@@ -142,10 +142,11 @@ extension Tile<Vector> {
 ///
 /// For plain weights a panel of n is `[columns, n]` floats. For quantized weights every 32 values of an input are rounded to 8 bits with one scale,
 /// max |x| / 127, and the panel is one record for every such run: codes `[n, 32]`, scales `[n]`, and less the sums of the codes of the run, of its
-/// first half and of its second, `[n]` each: what a weight code's offset is multiplied with.
+/// first half and of its second, `[n]` each: what a weight code's offset is multiplied with. Then these three times their scales: what a minimum is
+/// multiplied with.
 final class Activations {
     /// Bytes of an input's share in a record.
-    static let runBytes = 48
+    static let runBytes = 60
 
     private(set) var rows = 0
     private(set) var columns = 0
@@ -218,29 +219,34 @@ final class Activations {
         team.share(panels, cost: 4 * rows * columns) { range in
             for index in range {
                 let (first, inputs) = panel(index)
-                for i in 0..<inputs { quantize(first + i, i, of: inputs, UnsafeMutableRawPointer(mutating: quantizedPanel(first))) }
+                quantize(first, inputs, UnsafeMutableRawPointer(mutating: quantizedPanel(first)))
             }
         }
     }
 
-    private func quantize(_ row: Int, _ i: Int, of inputs: Int, _ panel: UnsafeMutableRawPointer) {
+    private func quantize(_ first: Int, _ inputs: Int, _ panel: UnsafeMutableRawPointer) {
+        // Record by record, so that each is written while it is in the first-level cache.
         for run in 0..<columns / 32 {
             let record = panel + run * inputs * Activations.runBytes
-            let low = source.vector(row * columns + 32 * run)
-            let high = source.vector(row * columns + 32 * run + 16)
-            let largest = simd_largest(simd_max(simd_max(low, -low), simd_max(high, -high)))
-            // Nothing is added but to what is no number: that must not get lost in the rounding.
-            let scale = largest / 127 + simd_total((low + high) * 0)
-            let inverse = largest > 0x1p-100 && largest.isFinite ? 127 / largest : 0
-            let codes = record + 32 * i
-            let first = simd_store_i8(codes, low * inverse)
-            let second = simd_store_i8(codes + 16, high * inverse)
-            let scales = (record + 32 * inputs + 4 * i).assumingMemoryBound(to: Float.self)
-            let sums = (record + 36 * inputs + 4 * i).assumingMemoryBound(to: Int32.self)
-            scales[0] = scale
-            sums[0] = -first - second
-            sums[inputs] = -first
-            sums[2 * inputs] = -second
+            for i in 0..<inputs {
+                let start = (first + i) * columns + 32 * run
+                let low = source.vector(start)
+                let high = source.vector(start + 16)
+                // Not a number where one of them is none: that must not get lost in the rounding.
+                let largest = simd_largest_magnitude(low, high)
+                let scale = largest / 127
+                let inverse = largest > 0x1p-100 && largest.isFinite ? 127 / largest : 0
+                let left = -simd_store_i8(record + 32 * i, low * inverse)
+                let right = -simd_store_i8(record + 32 * i + 16, high * inverse)
+                let own = record + 4 * i
+                own.storeBytes(of: scale, toByteOffset: 32 * inputs, as: Float.self)
+                own.storeBytes(of: left &+ right, toByteOffset: 36 * inputs, as: Int32.self)
+                own.storeBytes(of: left, toByteOffset: 40 * inputs, as: Int32.self)
+                own.storeBytes(of: right, toByteOffset: 44 * inputs, as: Int32.self)
+                own.storeBytes(of: Float(left &+ right) * scale, toByteOffset: 48 * inputs, as: Float.self)
+                own.storeBytes(of: Float(left) * scale, toByteOffset: 52 * inputs, as: Float.self)
+                own.storeBytes(of: Float(right) * scale, toByteOffset: 56 * inputs, as: Float.self)
+            }
         }
     }
 }
@@ -383,38 +389,41 @@ extension PackedMatrix {
             let weights = codes + run * Format.runBytes
             let record = x + run * n * Activations.runBytes
             if first == 0 { ahead(weights, lines: Format.runBytes / 64) }
-            for part in 0..<32 / group {
-                // Less the sums of the activations' codes that meet the group, whole or by halves.
+            // The parts and their quads are written out, because the compiler unrolls such loops only partly.
+            @inline(__always) func addPart(_ part: Int) {
+                // Less the sums of the activations' codes that meet the group, whole or by halves; and these times their scales.
                 let sums = record + (group == 32 ? 36 : 40 + 4 * part) * n
+                let scaledSums = sums + 12 * n
                 var dots = Dots { i in
                     if Format.offset == 0 { return SIMD16<Int32>.zero }
                     return SIMD16(repeating: sums.load(fromByteOffset: 4 * i, as: Int32.self)) &* Format.offset
                 }
-                @inline(__always) func add(_ quad: Int) {
+                @inline(__always) func addQuad(_ quad: Int) {
                     let w = Format.quad(weights, quad)
                     dots.update { i, dot in dot = simd_add_dot4(dot, w, simd_four_bytes(record + 32 * i + 4 * quad)) }
                 }
-                // Written out, because the compiler unrolls such a loop only partly.
                 let quad = part * group / 4
-                add(quad)
-                add(quad + 1)
-                add(quad + 2)
-                add(quad + 3)
+                addQuad(quad)
+                addQuad(quad + 1)
+                addQuad(quad + 2)
+                addQuad(quad + 3)
                 if group == 32 {
-                    add(quad + 4)
-                    add(quad + 5)
-                    add(quad + 6)
-                    add(quad + 7)
+                    addQuad(quad + 4)
+                    addQuad(quad + 5)
+                    addQuad(quad + 6)
+                    addQuad(quad + 7)
                 }
                 let (scale, minimum) = Format.factors(scales, run, part)
                 sum.update { i, sum in
                     let unit = (record + 32 * n).load(fromByteOffset: 4 * i, as: Float.self)
                     sum = simd_fma(simd_float(dots[i]), scale * unit, sum)
                     if Format.hasMinimum {
-                        sum = simd_fma(minimum, Vector(repeating: Float(sums.load(fromByteOffset: 4 * i, as: Int32.self)) * unit), sum)
+                        sum = simd_fma(minimum, Vector(repeating: scaledSums.load(fromByteOffset: 4 * i, as: Float.self)), sum)
                     }
                 }
             }
+            addPart(0)
+            if group == 16 { addPart(1) }
         }
         store(sum, tile, first, output)
     }

@@ -136,6 +136,16 @@ SLA_WORD float simd_largest(sla_f32x16 x) {
     return b > a ? b : a;
 }
 
+/// The largest magnitude in either vector; not a number where one of them is none.
+SLA_WORD float simd_largest_magnitude(sla_f32x16 a, sla_f32x16 b) {
+    // Without their signs floats are ordered as whole numbers, with what is no number above infinity.
+    sla_i32x16 p = (sla_i32x16)a & 0x7fffffff, q = (sla_i32x16)b & 0x7fffffff;
+    int32_t largest = __builtin_reduce_max(p > q ? p : q);
+    float x;
+    memcpy(&x, &largest, 4);
+    return x;
+}
+
 /// Rounds 16 numbers of magnitude below 128 to the nearest whole number, ties to even, stores them as bytes, and returns their sum.
 SLA_WORD int32_t simd_store_i8(void *to, sla_f32x16 x) {
     typedef int8_t i8x16 __attribute__((ext_vector_type(16)));
@@ -143,7 +153,7 @@ SLA_WORD int32_t simd_store_i8(void *to, sla_f32x16 x) {
     sla_i32x16 bits = (sla_i32x16)(x + 12582912.0f) - 0x4b400000;
     i8x16 bytes = __builtin_convertvector(bits, i8x16);
     memcpy(to, &bytes, 16);
-    return __builtin_reduce_add(__builtin_convertvector(bytes, sla_i32x16));
+    return __builtin_reduce_add(bits);
 }
 
 /// Asks for the cache line at `address`, which need not exist, to be brought into the second-level cache.
