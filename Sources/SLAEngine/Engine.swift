@@ -137,120 +137,6 @@ extension Tile<Vector> {
     @inline(__always) mutating func add(_ w: Vector, _ x: (_ input: Int) -> Vector) { update { i, sum in sum = simd_fma(w, x(i), sum) } }
 }
 
-/// The inputs of matrix products, `[rows, columns]` floats, as the kernels read them: in panels of eight, four or one, in which the inputs of a
-/// panel lie beside each other.
-///
-/// For plain weights a panel of n is `[columns, n]` floats. For quantized weights every 32 values of an input are rounded to 8 bits with one scale,
-/// max |x| / 127, and the panel is one record for every such run: codes `[n, 32]`, scales `[n]`, and less the sums of the codes of the run, of its
-/// first half and of its second, `[n]` each: what a weight code's offset is multiplied with. Then these three times their scales: what a minimum is
-/// multiplied with.
-final class Activations {
-    /// Bytes of an input's share in a record.
-    static let runBytes = 60
-
-    private(set) var rows = 0
-    private(set) var columns = 0
-    private var source: UnsafePointer<Float>
-    private var plain = FloatBuffer(1)
-    private var quantized = FloatBuffer(1)
-    private var plainCapacity = 1
-    private var quantizedCapacity = 1
-    private var isPlain = false
-    private var isQuantized = false
-
-    init() { source = UnsafePointer(plain.base) }
-
-    /// Takes `rows` rows of `columns` floats, one after another, which must stay until the products are done.
-    func set(_ source: Floats, rows: Int, columns: Int) {
-        self.source = UnsafePointer(source)
-        self.rows = rows
-        self.columns = columns
-        isPlain = false
-        isQuantized = false
-    }
-
-    /// The panels: eights, then a four, then ones.
-    var panels: Int { rows / 8 + rows % 8 / 4 + rows % 4 }
-    /// The first input of a panel, and how many it has.
-    @inline(__always) func panel(_ index: Int) -> (first: Int, inputs: Int) {
-        let eights = rows / 8
-        if index < eights { return (8 * index, 8) }
-        if rows % 8 >= 4 { return index == eights ? (8 * eights, 4) : (8 * eights + 3 + index - eights, 1) }
-        return (8 * eights + index - eights, 1)
-    }
-
-    func plainPanel(_ first: Int, _ inputs: Int) -> UnsafePointer<Float> {
-        inputs == 1 ? source + first * columns : UnsafePointer(plain.base + first * columns)
-    }
-    func quantizedPanel(_ first: Int) -> UnsafeRawPointer {
-        UnsafeRawPointer(quantized.base) + first * (columns / 32) * Activations.runBytes
-    }
-
-    /// Lays out the panels of floats, once for all the matrices that read them.
-    func interleave(_ team: Team) {
-        guard !isPlain else { return }
-        isPlain = true
-        if rows * columns > plainCapacity {
-            plainCapacity = rows * columns
-            plain = FloatBuffer(plainCapacity)
-        }
-        team.share(panels, cost: 2 * rows * columns) { range in
-            for index in range {
-                let (first, inputs) = panel(index)
-                guard inputs > 1 else { continue }
-                let target = plain.base + first * columns
-                for i in 0..<inputs {
-                    let row = source + (first + i) * columns
-                    for c in 0..<columns { target[c * inputs + i] = row[c] }
-                }
-            }
-        }
-    }
-
-    /// Rounds the rows to 8 bits, once for all the matrices that read them.
-    func quantize(_ team: Team) {
-        guard !isQuantized else { return }
-        isQuantized = true
-        let needed = rows * (columns / 32) * Activations.runBytes / 4
-        if needed > quantizedCapacity {
-            quantizedCapacity = needed
-            quantized = FloatBuffer(needed)
-        }
-        team.share(panels, cost: 4 * rows * columns) { range in
-            for index in range {
-                let (first, inputs) = panel(index)
-                quantize(first, inputs, UnsafeMutableRawPointer(mutating: quantizedPanel(first)))
-            }
-        }
-    }
-
-    private func quantize(_ first: Int, _ inputs: Int, _ panel: UnsafeMutableRawPointer) {
-        // Record by record, so that each is written while it is in the first-level cache.
-        for run in 0..<columns / 32 {
-            let record = panel + run * inputs * Activations.runBytes
-            for i in 0..<inputs {
-                let start = (first + i) * columns + 32 * run
-                let low = source.vector(start)
-                let high = source.vector(start + 16)
-                // Not a number where one of them is none: that must not get lost in the rounding.
-                let largest = simd_largest_magnitude(low, high)
-                let scale = largest / 127
-                let inverse = largest > 0x1p-100 && largest.isFinite ? 127 / largest : 0
-                let left = -simd_store_i8(record + 32 * i, low * inverse)
-                let right = -simd_store_i8(record + 32 * i + 16, high * inverse)
-                let own = record + 4 * i
-                own.storeBytes(of: scale, toByteOffset: 32 * inputs, as: Float.self)
-                own.storeBytes(of: left &+ right, toByteOffset: 36 * inputs, as: Int32.self)
-                own.storeBytes(of: left, toByteOffset: 40 * inputs, as: Int32.self)
-                own.storeBytes(of: right, toByteOffset: 44 * inputs, as: Int32.self)
-                own.storeBytes(of: Float(left &+ right) * scale, toByteOffset: 48 * inputs, as: Float.self)
-                own.storeBytes(of: Float(left) * scale, toByteOffset: 52 * inputs, as: Float.self)
-                own.storeBytes(of: Float(right) * scale, toByteOffset: 56 * inputs, as: Float.self)
-            }
-        }
-    }
-}
-
 /// A storage type of plain numbers.
 protocol NumberFormat {
     static var bytes: Int { get }
@@ -1086,20 +972,21 @@ final class Transformer {
             normalize(x.base, layer.attentionNorm, rows: n, into: y.base)
             input.set(y.base, rows: n, columns: width)
             PackedMatrix.multiply(input, [(layer.query, q.base), (layer.key, k.base), (layer.value, v.base)], team)
-            addBias(layer.queryBias, to: q.base, rows: n)
-            addBias(layer.keyBias, to: k.base, rows: n)
-            addBias(layer.valueBias, to: v.base, rows: n)
-            if let norm = layer.queryNorm { normalize(q.base, norm, rows: n * shape.heads, into: q.base) }
-            if let norm = layer.keyNorm { normalize(k.base, norm, rows: n * shape.kvHeads, into: k.base) }
-            for i in 0..<n {
-                rotate(q.base + i * queryWidth, heads: shape.heads, row: i)
-                rotate(k.base + i * kvWidth, heads: shape.kvHeads, row: i)
-                attention.store(keys: k.base + i * kvWidth, values: v.base + i * kvWidth, layer: l, row: places[i])
+            team.share(n, cost: 8 * n * (queryWidth + 2 * kvWidth)) { range in
+                for i in range {
+                    let (q, k, v) = (self.q.base + i * queryWidth, self.k.base + i * kvWidth, self.v.base + i * kvWidth)
+                    if let bias = layer.queryBias { add(bias, to: q, count: queryWidth) }
+                    if let bias = layer.keyBias { add(bias, to: k, count: kvWidth) }
+                    if let bias = layer.valueBias { add(bias, to: v, count: kvWidth) }
+                    self.place(q, heads: shape.heads, layer.queryNorm, row: i)
+                    self.place(k, heads: shape.kvHeads, layer.keyNorm, row: i)
+                    attention.store(keys: k, values: v, layer: l, row: places[i])
+                }
             }
             attention.attend(q.base, rows: places, layer: l, into: mixed.base, team)
             input.set(mixed.base, rows: n, columns: queryWidth)
             layer.attentionOutput.multiply(input, into: y.base, team)
-            add(y.base, to: x.base, count: n * width)
+            addToStream(n)
 
             // Feed-forward: down(silu(gate) · up), [n, feedForward] inside.
             normalize(x.base, layer.feedForwardNorm, rows: n, into: y.base)
@@ -1112,7 +999,7 @@ final class Transformer {
             }
             input.set(gate.base, rows: n, columns: shape.feedForward)
             layer.down.multiply(input, into: y.base, team)
-            add(y.base, to: x.base, count: n * width)
+            addToStream(n)
 
             if l + 1 < shape.layers {
                 rewardLayer(l + 1, rewarded)
@@ -1139,18 +1026,19 @@ final class Transformer {
         }
     }
 
+    /// x += y, `[rows, width]`.
+    private func addToStream(_ rows: Int) {
+        let width = model.shape.width
+        team.share(rows, cost: rows * width) { range in
+            add(self.y.base + range.lowerBound * width, to: self.x.base + range.lowerBound * width, count: range.count * width)
+        }
+    }
+
     private func normalize(_ x: Floats, _ weight: [Float], rows: Int, into y: Floats) {
         team.share(rows, cost: 4 * rows * weight.count) { range in
             for i in range {
                 rmsNorm(x + i * weight.count, weight, epsilon: self.model.shape.normEpsilon, into: y + i * weight.count)
             }
-        }
-    }
-
-    private func addBias(_ bias: [Float]?, to rows: Floats, rows n: Int) {
-        guard let bias else { return }
-        bias.withUnsafeBufferPointer { bias in
-            for i in 0..<n { add(bias.baseAddress.unsafelyUnwrapped, to: rows + i * bias.count, count: bias.count) }
         }
     }
 
@@ -1166,8 +1054,8 @@ final class Transformer {
         }
     }
 
-    /// Rotary position embedding of one row's heads, in place. Source: RoFormer, arXiv 2104.09864.
-    private func rotate(_ heads: Floats, heads count: Int, row: Int) {
+    /// Norm, where there is one, and rotary position embedding of one row's heads, in place. Source: RoFormer, arXiv 2104.09864.
+    private func place(_ heads: Floats, heads count: Int, _ norm: [Float]?, row: Int) {
         let shape = model.shape
         let pairs = shape.rotaryWidth / 2
         let cosine = cosines.base + row * pairs
@@ -1175,6 +1063,7 @@ final class Transformer {
         let (step, distance) = shape.rotaryNeighbours ? (2, 1) : (1, pairs)
         for head in 0..<count {
             let h = heads + head * shape.headWidth
+            if let norm { rmsNorm(h, norm, epsilon: shape.normEpsilon, into: h) }
             for pair in 0..<pairs {
                 let (a, b) = (h[step * pair], h[step * pair + distance])
                 h[step * pair] = a * cosine[pair] - b * sine[pair]
