@@ -35,6 +35,6 @@ let package = Package(
         .executableTarget(name: "sla", dependencies: ["SLAEngine", "CSimd"]),
         .testTarget(
             name: "SLAEngineTests", dependencies: ["SLAEngine"], path: "Tests",
-            exclude: ["Fixtures", "Conversations"]),
+            exclude: ["Fixtures", "Conversations", "Simd"]),
     ]
 )

@@ -2,21 +2,30 @@
 //
 // A float vector has 16 lanes on every machine: one register with AVX-512, two with AVX2, four with NEON. Clang's vector
 // types carry that width, so load, add, multiply, compare and convert are Swift's own operators on SIMD16<Float>; this header
-// adds the words Swift lacks. Each is exact per lane, so every vector unit gives the same bits.
+// adds the words Swift lacks. Each is exact per lane, so every vector unit gives the same bits; of a NaN only that it is one.
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
 #include <arm_neon.h>
+#endif
+
+// The units with instructions of their own below. NEON is the 64-bit one: on 32-bit ARM it flushes denormal numbers to zero.
+#if defined(__aarch64__) && !defined(SLA_PLAIN)
+#define SLA_NEON 1
+#endif
+#if (defined(__F16C__) && !defined(SLA_PLAIN)) || defined(SLA_NEON)
+#define SLA_CONVERTS_F16 1
 #endif
 
 #define SLA_WORD static inline __attribute__((always_inline, unused))
 
 typedef float sla_f32x16 __attribute__((ext_vector_type(16)));
 typedef int32_t sla_i32x16 __attribute__((ext_vector_type(16)));
+typedef _Float16 sla_f16x16 __attribute__((ext_vector_type(16)));
 typedef uint16_t sla_u16x16 __attribute__((ext_vector_type(16)));
 typedef uint8_t sla_u8x16 __attribute__((ext_vector_type(16)));
 typedef uint8_t sla_u8x32 __attribute__((ext_vector_type(32)));
@@ -28,17 +37,10 @@ SLA_WORD sla_f32x16 simd_fma(sla_f32x16 a, sla_f32x16 b, sla_f32x16 c) { return 
 
 /// 16 half-precision numbers, widened.
 SLA_WORD sla_f32x16 simd_load_f16(const void *from) {
-#if defined(__AVX512F__) && !defined(SLA_PLAIN)
-    return (sla_f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
-#elif defined(__F16C__) && !defined(SLA_PLAIN)
-    __m128i low, high;
-    memcpy(&low, from, 16);
-    memcpy(&high, (const char *)from + 16, 16);
-    __m256 a = _mm256_cvtph_ps(low), b = _mm256_cvtph_ps(high);
-    sla_f32x16 wide;
-    memcpy(&wide, &a, 32);
-    memcpy((char *)&wide + 32, &b, 32);
-    return wide;
+#if defined(SLA_CONVERTS_F16)
+    sla_f16x16 half;
+    memcpy(&half, from, 32);
+    return __builtin_convertvector(half, sla_f32x16);
 #else
     // Shift exponent and mantissa into place, let a float product renormalise (exact: a power of two), mend inf and NaN.
     sla_u16x16 bits;
@@ -54,13 +56,8 @@ SLA_WORD sla_f32x16 simd_load_f16(const void *from) {
 
 /// 16 numbers rounded to half precision (nearest, ties to even) and stored.
 SLA_WORD void simd_store_f16(void *to, sla_f32x16 x) {
-#if defined(__AVX512F__) && !defined(SLA_PLAIN)
-    _mm256_storeu_si256((__m256i *)to, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#else
-    typedef _Float16 f16x16 __attribute__((ext_vector_type(16)));
-    f16x16 half = __builtin_convertvector(x, f16x16);
+    sla_f16x16 half = __builtin_convertvector(x, sla_f16x16);
     memcpy(to, &half, 32);
-#endif
 }
 
 /// 16 bfloat16 numbers, widened.
@@ -90,12 +87,35 @@ SLA_WORD sla_i32x16 simd_add_dot4(sla_i32x16 start, sla_u8x64 w, sla_i8x64 a) {
         memcpy((char *)&sum + 32 * half, &lanes, 32);
     }
     return start + sum;
+#elif defined(SLA_NEON)
+    int32x4_t sum[4];
+    memcpy(sum, &start, 64);
+    for (int i = 0; i < 4; i++) {
+        uint8x16_t codes;
+        int8x16_t by;
+        memcpy(&codes, (const char *)&w + 16 * i, 16);
+        memcpy(&by, (const char *)&a + 16 * i, 16);
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+        sum[i] = vusdotq_s32(sum[i], codes, by);
+#elif defined(__ARM_FEATURE_DOTPROD)
+        // Both operands are signed here: w = (w − 128) − (−128).
+        int8x16_t least = vdupq_n_s8(-128), shifted = veorq_s8(vreinterpretq_s8_u8(codes), least);
+        sum[i] = vsubq_s32(vdotq_s32(sum[i], shifted, by), vdotq_s32(vdupq_n_s32(0), least, by));
 #else
-    sla_i32x16 sum;
-    for (int i = 0; i < 16; i++)
-        sum[i] = (int)w[4 * i] * a[4 * i] + (int)w[4 * i + 1] * a[4 * i + 1] + (int)w[4 * i + 2] * a[4 * i + 2]
-               + (int)w[4 * i + 3] * a[4 * i + 3];
-    return start + sum;
+        // A product fits 16 bits, the sum of two does not.
+        int16x8_t low = vmulq_s16(vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(codes))), vmovl_s8(vget_low_s8(by)));
+        int16x8_t high = vmulq_s16(vreinterpretq_s16_u16(vmovl_high_u8(codes)), vmovl_high_s8(by));
+        sum[i] = vaddq_s32(sum[i], vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+#endif
+    }
+    memcpy(&start, sum, 64);
+    return start;
+#else
+    typedef int16_t i16x64 __attribute__((ext_vector_type(64)));
+    typedef int32_t i32x32 __attribute__((ext_vector_type(32)));
+    i16x64 products = __builtin_convertvector(w, i16x64) * __builtin_convertvector(a, i16x64);
+    i32x32 pairs = __builtin_convertvector(products.even, i32x32) + __builtin_convertvector(products.odd, i32x32);
+    return start + (pairs.even + pairs.odd);
 #endif
 }
 
@@ -189,9 +209,14 @@ SLA_WORD sla_u8x32 simd_nibbles(const void *from) {
 }
 /// 32 bits as bytes that are 1 or 0, the lowest first.
 SLA_WORD sla_u8x32 simd_spread(uint32_t bits) {
-    sla_u8x32 bytes;
-    for (int i = 0; i < 32; i++) bytes[i] = (bits >> i) & 1;
-    return bytes;
+    typedef uint8_t u8x4 __attribute__((ext_vector_type(4)));
+    const sla_u8x32 own = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128,
+                           1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    u8x4 four;
+    memcpy(&four, &bits, 4);
+    sla_u8x32 eight = __builtin_shufflevector(four, four, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,
+                                              2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    return (sla_u8x32)((eight & own) != 0) & 1;
 }
 /// table[index] for 64 indices below 16.
 SLA_WORD sla_u8x64 simd_lookup64(sla_u8x16 table, sla_u8x64 index) {
@@ -204,7 +229,7 @@ SLA_WORD sla_u8x64 simd_lookup64(sla_u8x16 table, sla_u8x64 index) {
     half[1] = _mm256_shuffle_epi8(both, half[1]);
     memcpy(&index, half, 64);
     return index;
-#elif defined(__ARM_NEON) && !defined(SLA_PLAIN)
+#elif defined(SLA_NEON)
     uint8x16_t from, part[4];
     memcpy(&from, &table, 16);
     memcpy(part, &index, 64);
@@ -233,8 +258,10 @@ SLA_WORD sla_i8x64 simd_four_bytes(const void *from) {
 
 /// One half-precision number, widened.
 SLA_WORD float simd_half(uint16_t bits) {
-#if defined(__F16C__) && !defined(SLA_PLAIN)
-    return _cvtsh_ss(bits);
+#if defined(SLA_CONVERTS_F16)
+    _Float16 half;
+    memcpy(&half, &bits, 2);
+    return half;
 #else
     uint32_t magnitude = (bits & 0x7fffu) << 13, sign = (bits & 0x8000u) << 16;
     float value;
@@ -263,7 +290,11 @@ SLA_WORD const char *simd_compiled_unit(void) {
     return "avx512";
 #elif defined(__AVX2__)
     return "avx2";
-#elif defined(__ARM_NEON)
+#elif defined(SLA_NEON) && defined(__ARM_FEATURE_MATMUL_INT8)
+    return "neon-i8mm";
+#elif defined(SLA_NEON) && defined(__ARM_FEATURE_DOTPROD)
+    return "neon-dotprod";
+#elif defined(SLA_NEON)
     return "neon";
 #else
     return "plain";

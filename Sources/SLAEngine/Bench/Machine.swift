@@ -93,7 +93,7 @@ public enum Machine {
             s11 = simd_add_dot4(s11, w3, c)
             x &+= step
         }
-        return (s0 &+ s1 &+ s2) &+ (s3 &+ s4 &+ s5) &+ (s6 &+ s7 &+ s8) &+ (s9 &+ s10 &+ s11)
+        return [s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11].reduce(.zero, &+)
     }
 
     /// Makes the optimizer believe that a value is needed.
