@@ -6,6 +6,10 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+for word in $(sed -nE 's/^SLA_WORD .*\<simd_(\w+)\(.*/\1/p' "$root/Sources/CSimd/include/simd.h"); do
+    [ "$word" = compiled_unit ] || grep -q "WORD($word, " "$root/Tests/Simd/words.c" || { echo "words.c lacks $word"; exit 1; }
+done
+
 # check NAME EMULATOR FLAGS…
 check() {
     clang -O2 -ffp-contract=off -Wall -Wextra -Werror -Wno-psabi -I"$root/Sources/CSimd/include" "${@:3}" \

@@ -107,6 +107,7 @@ static void store_i8(sla_f32x16 x) {
     WORD(first, MIX_FLOAT(simd_first(in.lanes, in.a, in.b))) \
     WORD(total, MIX_FLOAT(simd_total(in.a))) \
     WORD(largest, MIX_FLOAT(simd_largest(in.ordered))) \
+    WORD(largest_magnitude, MIX_FLOAT(simd_largest_magnitude(in.a, in.b))) \
     WORD(store_i8, store_i8(in.small)) \
     WORD(prefetch, simd_prefetch(&in)) \
     WORD(pause, simd_pause()) \
