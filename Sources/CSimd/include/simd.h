@@ -166,7 +166,7 @@ SLA_WORD float simd_largest_magnitude(sla_f32x16 a, sla_f32x16 b) {
     return x;
 }
 
-/// Rounds 16 numbers of magnitude below 128 to the nearest whole number, ties to even, stores them as bytes, and returns their sum.
+/// Rounds 16 numbers that round to −127 … 127 to the nearest whole number, ties to even, stores them as bytes, and returns their sum.
 SLA_WORD int32_t simd_store_i8(void *to, sla_f32x16 x) {
     typedef int8_t i8x16 __attribute__((ext_vector_type(16)));
     // Adding 1.5 · 2^23 leaves the rounded number in the low bits of the sum.
