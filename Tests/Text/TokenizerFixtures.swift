@@ -17,14 +17,21 @@ struct TokenizerMetadata {
         bytes.append(contentsOf: text)
     }
 
-    private mutating func key(_ name: String, _ type: GGUF.ValueType) {
+    private mutating func key(_ name: String, _ type: GGUF.ValueType) { key(named: "tokenizer.ggml.\(name)", type) }
+
+    private mutating func key(named name: String, _ type: GGUF.ValueType) {
         count += 1
-        string(Array("tokenizer.ggml.\(name)".utf8))
+        string(Array(name.utf8))
         integer(type.rawValue)
     }
 
     mutating func add(_ name: String, _ text: String) {
         key(name, .string)
+        string(Array(text.utf8))
+    }
+
+    mutating func add(key name: String, _ text: String) {
+        key(named: name, .string)
         string(Array(text.utf8))
     }
 

@@ -206,6 +206,15 @@ public final class GGUF: Sendable {
         }
     }
 
+    /// A string of any length, or nil when the key is missing. It must not be compared or hashed.
+    public func textIfPresent(_ key: String) throws -> String? {
+        switch value(key) {
+        case nil: return nil
+        case .string(let text)?: return text
+        default: throw wrongType(key, "a string")
+        }
+    }
+
     /// An array of strings as bytes, or nil when the key is missing. The bytes need not be UTF-8.
     public func byteStringsIfPresent(_ key: String) throws -> ByteStrings? {
         guard let value = value(key) else { return nil }

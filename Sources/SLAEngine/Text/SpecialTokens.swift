@@ -45,8 +45,8 @@ struct SpecialTokens: Sendable {
         return [control[node], userDefined[node]].first { $0 != Self.none }
     }
 
-    /// The longest token that begins at `start`; control tokens only where asked for, user-defined ones always.
-    func longest(in text: [UInt8], at start: Int, control withControl: Bool) -> (token: Token, end: Int)? {
+    /// The longest token that begins at `start`; of control tokens only those that lie before `controlEnd`, of user-defined ones all.
+    func longest(in text: [UInt8], at start: Int, controlUpTo controlEnd: Int) -> (token: Token, end: Int)? {
         guard isFirst[Int(text[start])] else { return nil }
         var found: (token: Token, end: Int)?
         var node = 0
@@ -54,7 +54,7 @@ struct SpecialTokens: Sendable {
         while position < text.count, let child = children[Self.key(node, text[position])] {
             node = Int(child)
             position += 1
-            if withControl, control[node] != Self.none {
+            if position <= controlEnd, control[node] != Self.none {
                 found = (control[node], position)
             } else if userDefined[node] != Self.none {
                 found = (userDefined[node], position)

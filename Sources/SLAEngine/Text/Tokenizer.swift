@@ -23,12 +23,24 @@ public struct Tokenizer: Sendable {
         let vocabulary: Vocabulary
         let special: SpecialTokens
         let encoder: Encoder
+        let chatTemplate: Result<ChatTemplate, any Error>?
+        let infill: Infill?
 
-        init(_ vocabulary: Vocabulary, _ special: SpecialTokens, _ encoder: Encoder) {
+        init(
+            _ vocabulary: Vocabulary, _ special: SpecialTokens, _ encoder: Encoder, _ chatTemplate: Result<ChatTemplate, any Error>?,
+            _ infill: Infill?
+        ) {
             self.vocabulary = vocabulary
             self.special = special
             self.encoder = encoder
+            self.chatTemplate = chatTemplate
+            self.infill = infill
         }
+    }
+
+    /// The tokens that stand before a gap's surroundings and before what fills it.
+    struct Infill: Sendable {
+        let prefix, suffix, middle: Token
     }
 
     private let model: Model
@@ -103,6 +115,23 @@ public struct Tokenizer: Sendable {
             encoder = .sentencePiece(try SentencePieceEncoder(file, vocabulary, unknown: unknown))
             addsBOS = true
         }
+        // What the file names, under its newer or its older name, or else the token that is written as in llama.cpp's list.
+        func infillToken(_ newer: String, _ older: String, _ names: [String]) throws -> Token? {
+            try token(newer) ?? token(older) ?? names.lazy.compactMap { special.token(named: $0.utf8) }.first
+        }
+        let prefix = try infillToken(
+            "fim_pre", "prefix", ["<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>", "<|code_prefix|>"])
+        let suffix = try infillToken(
+            "fim_suf", "suffix", ["<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>", "<|code_suffix|>"])
+        let middle = try infillToken(
+            "fim_mid", "middle", ["<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>", "<|code_middle|>"])
+        var infill: Infill?
+        if let prefix, let suffix, let middle { infill = Infill(prefix: prefix, suffix: suffix, middle: middle) }
+
+        // A template that cannot be read matters to nobody who sends no messages.
+        let chatTemplate = try file.textIfPresent("tokenizer.chat_template").map { source in
+            Result { try ChatTemplate(source) }
+        }
         let wantsBOS = try file.boolIfPresent("tokenizer.ggml.add_bos_token")
         let wantsEOS = try file.boolIfPresent("tokenizer.ggml.add_eos_token")
         if wantsBOS == true, bos == nil { throw ModelError("add_bos_token is true, but tokenizer.ggml.bos_token_id is missing") }
@@ -112,7 +141,7 @@ public struct Tokenizer: Sendable {
         self.bos = bos
         self.eos = eos
         endOfGeneration = ends
-        model = Model(vocabulary, special, encoder)
+        model = Model(vocabulary, special, encoder, chatTemplate, infill)
     }
 
     /// The vocabulary's size.
@@ -130,11 +159,28 @@ public struct Tokenizer: Sendable {
         var tokens: [Token] = []
         tokens.reserveCapacity(text.count / 3 + 2)
         if addSpecial, addsBOS, let bos { tokens.append(bos) }
+        encode(text, outside: parseSpecial ? [] : [0..<text.count], continues: continues, into: &tokens)
+        if addSpecial, addsEOS, let eos { tokens.append(eos) }
+        return tokens
+    }
+
+    /// The tokens of a text that was put together: control tokens are found where no part of them came from outside.
+    func encode(_ text: TracedText, continues: Bool = false) -> [Token] {
+        let (text, outside) = text.utf8
+        var tokens: [Token] = []
+        encode(text, outside: outside, continues: continues, into: &tokens)
+        return tokens
+    }
+
+    /// `outside`: where no control token is looked for.
+    private func encode(_ text: [UInt8], outside: [Range<Int>], continues: Bool, into tokens: inout [Token]) {
+        var outside = outside[...]
         var plainStart = 0
         var position = 0
         var afterSpecial = !continues
         while position < text.count {
-            guard let special = model.special.longest(in: text, at: position, control: parseSpecial) else {
+            while let range = outside.first, range.upperBound <= position { outside.removeFirst() }
+            guard let special = model.special.longest(in: text, at: position, controlUpTo: outside.first?.lowerBound ?? text.count) else {
                 position += 1
                 continue
             }
@@ -145,8 +191,6 @@ public struct Tokenizer: Sendable {
             plainStart = position
         }
         if plainStart < text.count { encode(text, plainStart..<text.count, first: afterSpecial, into: &tokens) }
-        if addSpecial, addsEOS, let eos { tokens.append(eos) }
-        return tokens
     }
 
     private func encode(_ text: [UInt8], _ range: Range<Int>, first: Bool, into tokens: inout [Token]) {
@@ -162,6 +206,9 @@ public struct Tokenizer: Sendable {
 
     /// The token's name, for people: its text, `<|im_end|>` or `<0x0A>`.
     public func name(of token: Token) -> String { model.vocabulary.name(of: token) }
+
+    var chatTemplate: Result<ChatTemplate, any Error>? { model.chatTemplate }
+    var infill: Infill? { model.infill }
 
     /// The control or user-defined token that is written like this: `<|fim_prefix|>`.
     public func token(named name: String) -> Token? { model.special.token(named: name.utf8) }

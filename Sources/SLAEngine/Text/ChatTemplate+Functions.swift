@@ -1,0 +1,452 @@
+// The functions, filters, tests and methods that templates use. What is not here is refused by name.
+
+extension ChatTemplateInterpreter {
+    // MARK: - Functions
+
+    func builtIn(_ call: Call) throws -> Value {
+        var call = call
+        defer { call.positional = [] }
+        switch call.name {
+        case "raise_exception":
+            let message = try call.take("message").map(text) ?? TracedText("")
+            throw ChatTemplateError(nil, message.string, isRefusal: true)
+        case "namespace":
+            let namespace = ChatTemplate.Namespace()
+            for (name, value) in call.named { namespace.values[name] = value }
+            call.named = []
+            try call.finish(self)
+            return .namespace(namespace)
+        case "dict":
+            let pairs: [(key: Value, value: Value)] = call.named.map { (.string(TracedText($0.name)), $0.value) }
+            call.named = []
+            try call.finish(self)
+            return .dictionary(pairs)
+        case "range":
+            let bounds = try call.positional.map { try integer($0, "range") }
+            guard (1...3).contains(bounds.count), call.named.isEmpty else { throw failure("range takes one to three whole numbers") }
+            let step = bounds.count == 3 ? bounds[2] : 1
+            guard step != 0, bounds.allSatisfy({ abs($0) < 1 << 30 }) else { throw failure("range cannot take \(bounds)") }
+            let (first, end) = bounds.count == 1 ? (0, bounds[0]) : (bounds[0], bounds[1])
+            // Jinja's own limit.
+            guard (abs(end - first) / abs(step)) < 100_000 else { throw failure("a range has more than 100000 numbers") }
+            let numbers = stride(from: first, to: end, by: step).map { Value.integer($0) }
+            try charge(4 * numbers.count)
+            return .list(numbers)
+        default: throw failure("the function \(call.name) is not supported")
+        }
+    }
+
+    // MARK: - Methods
+
+    private static let stringMethods: Set<String> = [
+        "strip", "lstrip", "rstrip", "startswith", "endswith", "split", "splitlines", "upper", "lower", "title", "capitalize", "replace",
+        "join", "find", "removeprefix", "removesuffix",
+    ]
+    private static let dictionaryMethods: Set<String> = ["items", "keys", "values", "get"]
+
+    /// Python's other methods: to take one for a missing field would render something else.
+    private static let otherStringMethods: Set<String> = [
+        "casefold", "center", "count", "encode", "expandtabs", "format", "format_map", "index", "isalnum", "isalpha", "isascii",
+        "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "ljust",
+        "maketrans", "partition", "rfind", "rindex", "rjust", "rpartition", "rsplit", "swapcase", "translate", "zfill",
+    ]
+    private static let otherDictionaryMethods: Set<String> = ["clear", "copy", "fromkeys", "pop", "popitem", "setdefault", "update"]
+    private static let listMethods: Set<String> = [
+        "append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort",
+    ]
+
+    /// The method of that name, if values of this kind have it. It is refused when it is called, unless it is supported.
+    func method(_ name: String, of value: Value) -> Value? {
+        switch value {
+        case .string where Self.stringMethods.contains(name) || Self.otherStringMethods.contains(name): .function(.method(value, name))
+        case .dictionary where Self.dictionaryMethods.contains(name) || Self.otherDictionaryMethods.contains(name):
+            .function(.method(value, name))
+        case .list where Self.listMethods.contains(name): .function(.method(value, name))
+        case .tuple where name == "count" || name == "index": .function(.method(value, name))
+        case .loop where name == "cycle" || name == "changed": .function(.method(value, name))
+        default: nil
+        }
+    }
+
+    func method(of receiver: Value, _ call: Call) throws -> Value {
+        var call = call
+        let name = call.name
+        switch (receiver, name) {
+        case (.dictionary(let pairs), "items"):
+            try call.finish(self)
+            return .list(pairs.map { .tuple([$0.key, $0.value]) })
+        case (.dictionary(let pairs), "keys"):
+            try call.finish(self)
+            return .list(pairs.map(\.key))
+        case (.dictionary(let pairs), "values"):
+            try call.finish(self)
+            return .list(pairs.map(\.value))
+        case (.dictionary(let pairs), "get"):
+            guard let key = call.take("key") else { throw failure("get needs a key") }
+            let otherwise = call.take("default") ?? .none
+            try call.finish(self)
+            return try place(of: key, in: pairs).map { pairs[$0].value } ?? otherwise
+        case (.loop(let loop), "cycle"):
+            guard !call.positional.isEmpty, call.named.isEmpty else { throw failure("cycle needs values") }
+            return Array(call.positional)[loop.index % call.positional.count]
+        case (.string(let text), _) where Self.stringMethods.contains(name):
+            let value = try method(name, text, &call)
+            try call.finish(self)
+            return value
+        default: throw failure("the method \(name) of \(kind(of: receiver)) is not supported")
+        }
+    }
+
+    private func method(_ name: String, _ text: TracedText, _ call: inout Call) throws -> Value {
+        func optionalString(_ argument: Value?) throws -> TracedText? {
+            switch argument {
+            case nil, .some(.none): nil
+            case let argument?: try string(argument, name)
+            }
+        }
+        try charge(text.count)
+        switch name {
+        case "strip": return .string(text.trimmed(try optionalString(call.take("chars"))))
+        case "lstrip": return .string(text.trimmed(try optionalString(call.take("chars")), right: false))
+        case "rstrip": return .string(text.trimmed(try optionalString(call.take("chars")), left: false))
+        case "startswith", "endswith":
+            let argument = call.take("prefix")
+            var affixes = [argument]
+            if case .tuple(let several)? = argument { affixes = several }
+            return .bool(
+                try affixes.contains {
+                    let affix = try string($0, name)
+                    return name == "startswith" ? text.hasPrefix(affix) : text.hasSuffix(affix)
+                })
+        case "split":
+            let separator = try optionalString(call.take("sep"))
+            let limit = try call.take("maxsplit").map { try integer($0, name) } ?? -1
+            let most = limit < 0 ? .max : limit
+            guard let separator else { return try list(text.splitAtSpaces(most: most)) }
+            guard !separator.isEmpty else { throw failure("split needs a separator") }
+            try chargeSearch(text, separator)
+            return try list(text.split(separator, most: most))
+        case "splitlines": return try list(text.lines())
+        case "upper": return .string(text.uppercased())
+        case "lower": return .string(text.lowercased())
+        case "title": return .string(text.titlecased { !$0.properties.isCased })
+        case "capitalize": return .string(text.capitalized())
+        case "replace": return try replace(text, &call)
+        case "join":
+            guard let items = call.take("iterable") else { throw failure("join needs values") }
+            return try join(try elements(items).map { try string($0, name) }, by: text)
+        case "find":
+            let part = try string(call.take("sub"), name)
+            try chargeSearch(text, part)
+            return .integer(text.find(part) ?? -1)
+        case "removeprefix":
+            let affix = try string(call.take("prefix"), name)
+            return .string(text.hasPrefix(affix) ? TracedText(text.units.dropFirst(affix.count)) : text)
+        default:
+            let affix = try string(call.take("suffix"), name)
+            return .string(text.hasSuffix(affix) ? TracedText(text.units.dropLast(affix.count)) : text)
+        }
+    }
+
+    private func list(_ texts: [TracedText]) throws -> Value {
+        try charge(4 * texts.count)
+        return .list(texts.map { .string($0) })
+    }
+
+    private func replace(_ text: TracedText, _ call: inout Call) throws -> Value {
+        let (old, new) = (try string(call.take("old"), "replace"), try string(call.take("new"), "replace"))
+        let count = try call.take("count").map { value in
+            if case .none = value { return -1 }
+            return try integer(value, "replace")
+        }
+        try chargeSearch(text, old)
+        // What it may become: checked before it is made.
+        let pieces = old.isEmpty ? text.count + 1 : text.count / old.count
+        let (growth, overflow) = pieces.multipliedReportingOverflow(by: new.count)
+        try charge(overflow ? Int(Int32.max) : min(growth, Int(Int32.max)))
+        return try checked(text.replacing(old, with: new, most: count.map { $0 < 0 ? .max : $0 } ?? .max))
+    }
+
+    private func join(_ pieces: [TracedText], by separator: TracedText) throws -> Value {
+        try charge(pieces.reduce(pieces.count * min(separator.count, 1 << 24)) { $0 + $1.count })
+        return try checked(.joined(pieces, by: separator))
+    }
+
+    // MARK: - Filters
+
+    func apply(_ name: String, to value: Value, _ call: Call) throws -> Value {
+        var call = call
+        let result = try filtered(name, value, &call)
+        try call.finish(self)
+        return result
+    }
+
+    private func filtered(_ name: String, _ value: Value, _ call: inout Call) throws -> Value {
+        switch name {
+        case "default", "d":
+            let otherwise = call.take("default_value") ?? .string(TracedText(""))
+            let isForFalse = call.take("boolean").map(isTrue) ?? false
+            if case .undefined = value { return otherwise }
+            return isForFalse && !isTrue(value) ? otherwise : value
+        case "length", "count": return .integer(try length(value))
+        case "string": return .string(try text(value))
+        case "safe":
+            // It only matters where text is escaped for HTML.
+            return .string(try text(value))
+        case "trim":
+            let characters = try call.take("chars").map { try string($0, name) }
+            return try checked(text(value).trimmed(characters))
+        case "upper": return try checked(text(value).uppercased())
+        case "lower": return try checked(text(value).lowercased())
+        case "capitalize": return try checked(text(value).capitalized())
+        case "title":
+            return try checked(
+                text(value).titlecased { TracedText.isSpace($0.value) || ["-", "(", "{", "[", "<"].contains($0) })
+        case "replace":
+            let text = try text(value)
+            return try replace(text, &call)
+        case "indent": return try indent(text(value), &call)
+        case "int":
+            let otherwise = call.take("default") ?? .integer(0)
+            switch value {
+            case .integer: return value
+            case .bool(let flag): return .integer(flag ? 1 : 0)
+            case .string(let text):
+                let digits = text.trimmed().string
+                if let number = Int(digits) { return .integer(number) }
+                guard digits.utf8.allSatisfy({ !(0x30...0x39).contains($0) }) else {
+                    throw failure("int of \(digits.prefix(40).debugDescription) is not supported")
+                }
+                return otherwise
+            case .number(let number): if let whole = Int(exactly: number.rounded(.towardZero)) { return .integer(whole) }
+            default: break
+            }
+            return otherwise
+        case "abs":
+            switch value {
+            case .integer(let number) where number != .min: return .integer(abs(number))
+            case .number(let number): return .number(abs(number))
+            default: throw failure("abs needs a number, not \(kind(of: value))")
+            }
+        case "list": return .list(try elements(value))
+        case "first":
+            switch value {
+            case .string(let text): return text.units.first.map { .string(TracedText([$0])) } ?? .undefined("the first character")
+            case .iterator(let iterator): return iterator.rest.popFirst() ?? .undefined("the first item")
+            default: return try elements(value).first ?? .undefined("the first item")
+            }
+        case "last":
+            switch value {
+            case .string(let text): return text.units.last.map { .string(TracedText([$0])) } ?? .undefined("the last character")
+            case .iterator: throw failure("last of an iterator is not possible; make it a list")
+            default: return try elements(value).last ?? .undefined("the last item")
+            }
+        case "reverse":
+            if case .string(let text) = value { return try checked(TracedText(text.units.reversed())) }
+            return .iterator(ChatTemplate.Iterator(try elements(value).reversed()))
+        case "items":
+            switch value {
+            case .undefined: return .iterator(ChatTemplate.Iterator([]))
+            case .dictionary(let pairs): return .iterator(ChatTemplate.Iterator(pairs.map { .tuple([$0.key, $0.value]) }))
+            default: throw failure("items needs a dictionary, not \(kind(of: value))")
+            }
+        case "join":
+            let separator = try call.take("d").map(text) ?? TracedText("")
+            let attribute = call.take("attribute")
+            let items = try elements(value).map { item in try text(attribute.map { try path($0, of: item) } ?? item) }
+            return try join(items, by: separator)
+        case "map":
+            let attribute = call.named.firstIndex { $0.name == "attribute" }.map { call.named.remove(at: $0).value }
+            if let attribute, call.positional.isEmpty {
+                let otherwise = call.take("default")
+                return try iterator(value) { item in
+                    let part = try self.path(attribute, of: item)
+                    if case .undefined = part, let otherwise { return otherwise }
+                    return part
+                }
+            }
+            let filter = try string(call.take("filter"), "map").string
+            let arguments = taken(filter, &call)
+            return try iterator(value) { try self.apply(filter, to: $0, arguments) }
+        case "select", "reject", "selectattr", "rejectattr":
+            let attribute = name.hasSuffix("attr") ? call.take("attribute") : nil
+            if name.hasSuffix("attr"), attribute == nil { throw failure("\(name) needs an attribute") }
+            let test = try call.take("test").map { try string($0, name).string }
+            let arguments = taken(test ?? "", &call)
+            let wanted = name.hasPrefix("select")
+            let items = try elementsOrNone(value).filter { item in
+                try charge(4)
+                let part = try attribute.map { try path($0, of: item) } ?? item
+                return try (test.map { try holds($0, part, arguments) } ?? isTrue(part)) == wanted
+            }
+            return .iterator(ChatTemplate.Iterator(items))
+        case "tojson":
+            let indentation = try call.take("indent").flatMap { value in
+                if case .none = value { return nil as Int? }
+                return try integer(value, "indent")
+            }
+            guard (0...64).contains(indentation ?? 0) else { throw failure("tojson cannot indent by \(indentation ?? 0)") }
+            // The other way is to escape letters outside of ASCII, which is not supported.
+            if let index = call.named.firstIndex(where: { $0.name == "ensure_ascii" }), !isTrue(call.named[index].value) {
+                call.named.remove(at: index)
+            }
+            var json = TracedText("")
+            try writeJSON(value, indentation, 0, &json)
+            return try checked(json)
+        default: throw failure("the filter \(name) is not supported")
+        }
+    }
+
+    /// The rest of a call's arguments, for another filter or test.
+    private func taken(_ name: String, _ call: inout Call) -> Call {
+        defer { (call.positional, call.named) = ([], []) }
+        return Call(name: name, positional: call.positional, named: call.named)
+    }
+
+    private func iterator(_ value: Value, _ transform: (Value) throws -> Value) throws -> Value {
+        .iterator(
+            ChatTemplate.Iterator(
+                try elementsOrNone(value).map { element in
+                    try charge(4)
+                    return try transform(element)
+                }))
+    }
+
+    /// Filters that go through values take what is false for nothing.
+    private func elementsOrNone(_ value: Value) throws -> [Value] { isTrue(value) ? try elements(value) : [] }
+
+    /// An attribute as filters name it: `a.b.0`.
+    private func path(_ path: Value, of value: Value) throws -> Value {
+        if case .integer = path { return try item(path, of: value) }
+        return try string(path, "attribute").split(TracedText(".")).reduce(value) { value, name in
+            let index = Int(name.string).map { Value.integer($0) }
+            return try item(index ?? .string(name), of: value)
+        }
+    }
+
+    private func indent(_ text: TracedText, _ call: inout Call) throws -> Value {
+        var indentation = TracedText("    ")
+        switch call.take("width") {
+        case nil: break
+        case .string(let given)?: indentation = given
+        case let width?:
+            let width = try integer(width, "indent")
+            guard width <= 1024 else { throw failure("indent cannot indent by \(width)") }
+            indentation = TracedText(repeatElement(0x20, count: max(width, 0)))
+        }
+        let first = call.take("first").map(isTrue) ?? false
+        let blank = call.take("blank").map(isTrue) ?? false
+        let lines = (text.units.isEmpty ? [text] : TracedText(text.units + [0x0a]).lines()).enumerated().map { i, line in
+            i == 0 && !first || i > 0 && line.isEmpty && !blank ? line : .joined([indentation, line], by: TracedText(""))
+        }
+        return try join(lines, by: TracedText("\n"))
+    }
+
+    // MARK: - JSON, as Python's json.dumps writes it
+
+    private func writeJSON(_ value: Value, _ indentation: Int?, _ depth: Int, _ json: inout TracedText) throws {
+        try charge(4)
+        guard depth < 64 else { throw failure("tojson nests too deeply") }
+        func newline(_ depth: Int) {
+            guard let indentation else { return }
+            json += TracedText("\n" + String(repeating: " ", count: indentation * depth))
+        }
+        func all<T>(_ items: [T], _ open: String, _ close: String, _ write: (T) throws -> Void) throws {
+            json += TracedText(open)
+            for (i, item) in items.enumerated() {
+                if i > 0 { json += TracedText(indentation == nil ? ", " : ",") }
+                newline(depth + 1)
+                try write(item)
+            }
+            if !items.isEmpty { newline(depth) }
+            json += TracedText(close)
+        }
+        switch value {
+        case .none: json += TracedText("null")
+        case .bool(let flag): json += TracedText(flag ? "true" : "false")
+        case .integer, .number: json += try text(value)
+        case .string(let text): try writeJSON(text, &json)
+        case .list(let items), .tuple(let items):
+            try all(items, "[", "]") { try writeJSON($0, indentation, depth + 1, &json) }
+        case .dictionary(let pairs):
+            try all(pairs, "{", "}") { key, value in
+                try writeJSON(string(key, "tojson of a dictionary's key"), &json)
+                json += TracedText(": ")
+                try writeJSON(value, indentation, depth + 1, &json)
+            }
+        default: throw failure("\(kind(of: value)) cannot become JSON")
+        }
+    }
+
+    private func writeJSON(_ text: TracedText, _ json: inout TracedText) throws {
+        try charge(text.count)
+        json.units.append(0x22)
+        for unit in text.units {
+            let mark = unit & TracedText.outside
+            func write(_ escape: String) { json.units += escape.unicodeScalars.map { $0.value | mark } }
+            switch TracedText.codePoint(unit) {
+            case 0x22: write("\\\"")
+            case 0x5c: write("\\\\")
+            case 0x08: write("\\b")
+            case 0x0c: write("\\f")
+            case 0x0a: write("\\n")
+            case 0x0d: write("\\r")
+            case 0x09: write("\\t")
+            case let control where control < 0x20:
+                let hex = String(control, radix: 16)
+                write("\\u" + String(repeating: "0", count: 4 - hex.count) + hex)
+            default: json.units.append(unit)
+            }
+        }
+        json.units.append(0x22)
+    }
+
+    // MARK: - Tests
+
+    func holds(_ name: String, _ value: Value, _ call: Call) throws -> Bool {
+        var call = call
+        let holds = try tested(name, value, &call)
+        try call.finish(self)
+        return holds
+    }
+
+    private func tested(_ name: String, _ value: Value, _ call: inout Call) throws -> Bool {
+        func other() throws -> Value {
+            guard let other = call.take("other") else { throw failure("the test \(name) needs a value") }
+            return other
+        }
+        switch (name, value) {
+        case ("defined", .undefined), ("none", .undefined): return false
+        case ("defined", _): return true
+        case ("undefined", .undefined): return true
+        case ("undefined", _): return false
+        case ("none", .none): return true
+        case ("string", .string), ("mapping", .dictionary), ("boolean", .bool), ("integer", .integer), ("float", .number): return true
+        case ("number", .integer), ("number", .number), ("number", .bool): return true
+        case ("true", .bool(let flag)): return flag
+        case ("false", .bool(let flag)): return !flag
+        case ("sequence", .string), ("sequence", .list), ("sequence", .tuple), ("sequence", .dictionary), ("sequence", .undefined):
+            return true
+        case ("iterable", .iterator), ("iterable", .loop): return true
+        case ("iterable", _): return try tested("sequence", value, &call)
+        case ("callable", .function): return true
+        case ("none", _), ("string", _), ("mapping", _), ("boolean", _), ("integer", _), ("float", _), ("number", _), ("true", _),
+            ("false", _), ("sequence", _), ("callable", _):
+            return false
+        case ("even", _): return try integer(value, name) & 1 == 0
+        case ("odd", _): return try integer(value, name) & 1 == 1
+        case ("divisibleby", _):
+            let (number, divisor) = (try integer(value, name), try integer(other(), name))
+            guard divisor != 0, divisor != -1 else { throw failure("divisibleby cannot take \(divisor)") }
+            return number % divisor == 0
+        case ("in", _): return try contains(other(), value)
+        case ("eq", _), ("equalto", _): return try compare("==", value, other())
+        case ("ne", _): return try compare("!=", value, other())
+        case ("lt", _), ("lessthan", _): return try compare("<", value, other())
+        case ("le", _): return try compare("<=", value, other())
+        case ("gt", _), ("greaterthan", _): return try compare(">", value, other())
+        case ("ge", _): return try compare(">=", value, other())
+        default: throw failure("the test \(name) is not supported")
+        }
+    }
+}
