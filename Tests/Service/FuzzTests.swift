@@ -26,6 +26,8 @@ import Testing
             #"{"id":"t","prompt":"1 2>3\n","decoder":"best_of","n":3,"score":"logprob","temperature":1.5,"seed":1,"max_tokens":4}"#,
             #"{"id":"u","prompt":"1 2>3\n","decoder":"mcts","width":2,"chunk":2,"simulations":4,"exploration":0.5,"max_tokens":4}"#,
             #"{"id":"v","prompt":"1 2>3\n","width":2,"chunk":9,"chunk_at":[";","="],"expand":"sample","alpha":2,"depth":1,"max_tokens":4}"#,
+            #"{"id":"w","messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"text","text":"b"}]}],"max_tokens":3}"#,
+            #"{"id":"x","prompt":"ab","suffix":"c","max_tokens":3}"#,
             #"{"type":"clear_cache","id":null}"#,
             #"{"id":"q","prompt":"3 5 7 2>24\n","max_tokens":4,"include":[],"stop":null,"priority":3}"#,
         ]
@@ -65,7 +67,8 @@ import Testing
 
     static let names = [
         "id", "type", "prompt", "decoder", "width", "chunk", "depth", "min_p", "score", "expand", "max_tokens", "stop", "ignore_eos",
-        "deadline_ms", "include", "priority", "completion", "completions", "text", "add_special", "tokens", "target", "messages", "n",
+        "deadline_ms", "include", "priority", "completion", "completions", "text", "add_special", "tokens", "target", "messages", "suffix",
+        "role", "content", "n",
         "seed", "temperature", "top_k", "top_p", "chunk_at", "alpha", "simulations", "exploration",
         "", "ID", "prompt ", "\\u0070rompt", "\\ud800", "naïve",
     ]
@@ -154,9 +157,10 @@ import Testing
     // MARK: - Answers
 
     static func engine(_ kind: UInt64) throws -> Engine {
-        switch kind % 3 {
+        switch kind % 4 {
         case 0: return Engine(try Model.builtIn(), cacheBytes: 8 << 20)
         case 1: return Engine(try ServiceTests.model.get(), threads: 2, context: 200, cacheBytes: 4 << 20)
+        case 2: return Engine(try ServiceTests.chatModel.get(), context: 100, cacheBytes: 2 << 20)
         default:
             var recipe = RandomModel(seed: 3)
             recipe.tokenizer = "llama"

@@ -88,6 +88,18 @@ import Testing
             ("{\"prompt\":\"a\",\"chunk_at\":\"\"}", "invalid_request", "chunk_at"),
             ("{\"prompt\":\"a\",\"decoder\":\"magic\"}", "invalid_request", "decoder"),
             ("{\"messages\":[]}", "invalid_request", "messages"),
+            ("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}", "invalid_request", "messages"),
+            ("{\"messages\":\"a\"}", "invalid_request", "messages"),
+            ("{\"messages\":[\"a\"]}", "invalid_request", "messages"),
+            ("{\"messages\":[{\"role\":\"user\"}]}", "invalid_request", "messages"),
+            ("{\"messages\":[{\"role\":7,\"content\":\"a\"}]}", "invalid_request", "messages"),
+            ("{\"messages\":[{\"role\":\"\(String(repeating: "r", count: 65))\",\"content\":\"a\"}]}", "invalid_request", "messages"),
+            ("{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}", "invalid_request", "messages"),
+            ("{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tool_calls\":[]}]}", "invalid_request", "messages"),
+            ("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"prompt\":\"a\"}", "invalid_request", "messages"),
+            ("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"suffix\":\"a\"}", "invalid_request", "suffix"),
+            ("{\"suffix\":\"a\"}", "invalid_request", "prompt"),
+            ("{\"prompt\":\"a\",\"suffix\":7}", "invalid_request", "suffix"),
             ("{\"prompt\":\"a\",\"suffix\":\"b\"}", "invalid_request", "suffix"),
             ("{\"prompt\":\"a\",\"temperature\":0.5}", "invalid_request", "temperature"),
             ("{\"prompt\":\"a\",\"id\":1.5}", "invalid_request", "id"),
@@ -164,6 +176,53 @@ import Testing
         #expect(client.line(within: 60).map { String(decoding: $0, as: UTF8.self) } == #"{"type":"shutdown","id":"end"}"#)
         #expect(client.line(within: 60) == nil && client.isAtEnd)
         _ = client.finish()
+    }
+
+    /// A model with a chat template and tokens for gaps.
+    static let chatModel = Result {
+        var recipe = RandomModel(seed: 21)
+        recipe.ends = 2
+        var file = recipe.writer
+        file["tokenizer.chat_template"] = .string(
+            """
+            {% for m in messages %}{% if m.role not in ['system', 'user', 'assistant'] %}{{ raise_exception('No such role') }}{% endif %}\
+            {{ 'x' if m.role == 'user' else 'y' }}{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}y{% endif %}
+            """)
+        for (name, token) in [("fim_pre", 29), ("fim_suf", 30), ("fim_mid", 31)] {
+            file["tokenizer.ggml.\(name)_token_id"] = .uint32(UInt32(token))
+        }
+        return try Model(file.file())
+    }
+
+    /// The events of one request to that model.
+    func chat(_ line: String) throws -> [String] {
+        Array(Conversation.events(line, engine: Engine(try ServiceTests.chatModel.get(), cacheBytes: 8 << 20)).dropFirst())
+    }
+
+    @Test func messagesAreAnsweredAsThePromptThatTheyMake() throws {
+        let tokenizer = try ServiceTests.chatModel.get().tokenizer
+        let rest = #""max_tokens":5,"ignore_eos":true}"#
+        let parts = #"[{"type":"text","text":"a"},{"type":"text","text":"c"}]"#
+        let messages = #""messages":[{"role":"system","content":"b"},{"role":"user","content":\#(parts)}]"#
+        let prompt = tokenizer.encode("yb<|im_end|>xac<|im_end|>y", addSpecial: false)
+        #expect(prompt.count == 8)
+        let answer = try chat("{\(messages),\(rest)")
+        #expect(answer.last?.hasPrefix(#"{"type":"done""#) == true)
+        #expect(try answer == chat(#"{"prompt":\#(prompt),\#(rest)"#))
+        let scores = try chat("{\"type\":\"score\",\(messages),\"completion\":\"ab\"}")
+        #expect(scores.last?.hasPrefix(#"{"type":"score""#) == true)
+        #expect(try scores == chat(#"{"type":"score","prompt":\#(prompt),"completion":"ab"}"#))
+        let refused = try chat(#"{"messages":[{"role":"critic","content":"a"}]}"#)
+        #expect(refused.first?.contains("the model's chat template refuses these messages: No such role") == true)
+    }
+
+    @Test func aSuffixIsAnsweredAsThePromptThatItMakes() throws {
+        let rest = #""max_tokens":5,"ignore_eos":true}"#
+        let tokenizer = try ServiceTests.chatModel.get().tokenizer
+        let prompt = [29] + tokenizer.encode("ab", addSpecial: false) + [30] + tokenizer.encode("c", addSpecial: false) + [31]
+        let answer = try chat(#"{"prompt":"ab","suffix":"c",\#(rest)"#)
+        #expect(answer.last?.hasPrefix(#"{"type":"done""#) == true)
+        #expect(try answer == chat(#"{"prompt":\#(prompt),\#(rest)"#))
     }
 
     @Test func aCancelledRequestStillEndsWithDone() throws {

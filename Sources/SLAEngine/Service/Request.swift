@@ -78,7 +78,7 @@ enum Text: Decodable, Sendable {
 /// A request line, understood.
 enum Request: Sendable {
     case generate(GenerateRequest)
-    case score(prompt: Text, completions: [Text], priority: Int)
+    case score(prompt: PromptContent, completions: [Text], priority: Int)
     case tokenize(text: String, addSpecial: Bool)
     case detokenize([Token])
     /// An event's type, and the name and value of its only field.
@@ -88,7 +88,9 @@ enum Request: Sendable {
 
     /// A `generate` request.
     struct GenerateRequest: Sendable {
-        var prompt: Text
+        var prompt: PromptContent
+        /// What follows the gap that the answer is to fill.
+        var suffix: Text?
         var settings: DecoderSettings
         var maxTokens: Int
         var stop: [String]
@@ -100,13 +102,30 @@ enum Request: Sendable {
 
     /// The request with all done that takes nothing but the tokenizer: its texts are tokens, and what asked for no more is answered.
     func prepared(by tokenizer: Tokenizer) throws(RequestError) -> Request {
+        do {
+            return try tokenized(by: tokenizer)
+        } catch let error as RequestError {
+            throw error
+        } catch let failure as EngineFailure {
+            throw RequestError(failure)
+        } catch {
+            throw RequestError(.internal, "\(error)")
+        }
+    }
+
+    private func tokenized(by tokenizer: Tokenizer) throws -> Request {
         switch self {
         case .generate(var request):
-            request.prompt = .tokens(request.prompt.tokens(by: tokenizer))
+            if let suffix = request.suffix, case .text(let prefix) = request.prompt {
+                request.prompt = .text(.tokens(try tokenizer.prompt(prefix, suffix: suffix)))
+                request.suffix = nil
+            } else {
+                request.prompt = .text(.tokens(try request.prompt.tokens(by: tokenizer)))
+            }
             return .generate(request)
         case .score(let prompt, let completions, let priority):
             return .score(
-                prompt: .tokens(prompt.tokens(by: tokenizer)),
+                prompt: .text(.tokens(try prompt.tokens(by: tokenizer))),
                 completions: completions.map { .tokens($0.tokens(by: tokenizer, continues: true)) }, priority: priority)
         case .tokenize(let text, let addSpecial):
             return .answered("tokens", "tokens", JSONText(tokenizer.encode(text, addSpecial: addSpecial)))
@@ -194,9 +213,6 @@ private struct ParsedLine: Decodable {
 private struct Fields {
     let container: KeyedDecodingContainer<Key>
 
-    /// Fields of the protocol that belong to prompts which are not there yet.
-    static let reserved = ["messages", "suffix"]
-
     /// Bytes of a field's name, or of a value that is one of a few words.
     static let longestWord = 64
     /// Bytes; an id comes back in every event.
@@ -219,7 +235,7 @@ private struct Fields {
         switch type {
         case "generate": return .generate(try generate())
         case "score":
-            try allow("prompt", "completion", "completions", "priority")
+            try allow("prompt", "messages", "completion", "completions", "priority")
             let one = try optional("completion", Text.self, "a string or an array of token ids")
             let many = try optional("completions", [Text].self, "an array of strings or of arrays of token ids")
             guard (one == nil) != (many == nil) else {
@@ -229,7 +245,7 @@ private struct Fields {
                 throw RequestError(.invalidRequest, "completions may hold 1 to \(Fields.mostCompletions)", field: "completions")
             }
             return .score(
-                prompt: try required("prompt", Text.self, "a string or an array of token ids"),
+                prompt: try prompt(),
                 completions: many ?? [one].compactMap { $0 }, priority: try priority())
         case "tokenize":
             try allow("text", "add_special")
@@ -263,11 +279,8 @@ private struct Fields {
     }
 
     private func generate() throws -> Request.GenerateRequest {
-        for name in Fields.reserved where container.contains(Key(name)) {
-            throw RequestError(.invalidRequest, "\(name) is not supported yet", field: name)
-        }
         try allow(
-            ["prompt", "decoder"] + DecoderSettings.all.map(\.name)
+            ["prompt", "messages", "suffix", "decoder"] + DecoderSettings.all.map(\.name)
                 + ["max_tokens", "stop", "ignore_eos", "deadline_ms", "include", "priority"])
         var settings = DecoderSettings()
         settings.decoder = try word("decoder")
@@ -292,11 +305,38 @@ private struct Fields {
                 known ? "\(wrong) cannot be included yet; branches and draft can" : "include knows branches and draft, not \(wrong)",
                 field: "include")
         }
+        let prompt = try prompt()
+        let suffix = try optional("suffix", Text.self, "a string or an array of token ids")
+        if suffix != nil, case .messages = prompt {
+            throw RequestError(.invalidRequest, "suffix goes with a prompt, not with messages", field: "suffix")
+        }
         return Request.GenerateRequest(
-            prompt: try required("prompt", Text.self, "a string or an array of token ids"), settings: settings,
+            prompt: prompt, suffix: suffix, settings: settings,
             maxTokens: try optional("max_tokens", Int.self, "an integer") ?? 256, stop: try strings("stop") ?? [],
             ignoreEOS: try optional("ignore_eos", Bool.self, "true or false") ?? false, deadline: deadline, include: include,
             priority: try priority())
+    }
+
+    /// What an answer goes on from: a prompt or messages.
+    private func prompt() throws -> PromptContent {
+        let messages: [ChatMessage]?
+        do {
+            messages = try container.decodeIfPresent([ChatMessage].self, forKey: Key("messages"))
+        } catch let failure as EngineFailure {
+            throw RequestError(failure)
+        } catch {
+            throw wrong("messages", "an array of messages")
+        }
+        let text = try optional("prompt", Text.self, "a string or an array of token ids")
+        switch (text, messages) {
+        case (let text?, nil): return .text(text)
+        case (nil, let messages?): return .messages(messages)
+        case (nil, nil):
+            throw RequestError(
+                .invalidRequest, "prompt is missing; it is a string or an array of token ids, and messages may stand in its place",
+                field: "prompt")
+        default: throw RequestError(.invalidRequest, "give either prompt or messages", field: "messages")
+        }
     }
 
     /// A short string.

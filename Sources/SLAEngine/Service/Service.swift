@@ -258,7 +258,7 @@ public final class Service {
             self.live[job] = live
         case .score(let prompt, let completions, let priority):
             let scores = Scores(count: completions.count)
-            let prompt = prompt.tokens(by: engine.model.tokenizer)
+            let prompt = try prompt.tokens(by: engine.model.tokenizer)
             var jobs: [Engine.JobID] = []
             do {
                 for completion in completions {
@@ -292,7 +292,7 @@ public final class Service {
     }
 
     private func generation(_ request: Request.GenerateRequest) throws -> Generation {
-        var generation = Generation(prompt: request.prompt.tokens(by: engine.model.tokenizer))
+        var generation = Generation(prompt: try request.prompt.tokens(by: engine.model.tokenizer))
         generation.maxTokens = request.maxTokens
         generation.stop = request.stop
         generation.ignoreEOS = request.ignoreEOS
