@@ -25,7 +25,8 @@ enum Eval {
 
         Answers prompts with several decoders, has the answers judged, and says how often each wins against the first, and what it costs:
           sla eval --prompts prompts.jsonl --judge 'python3 judge.py' --decoder greedy --decoder 'sla width=4 chunk=1 depth=2'
-        A prompt is a JSON string, or an object with a "prompt" and, for the judge, a "meta" of any form.
+        A prompt is a JSON string, or an object with a "prompt" and, for the judge, a "meta" of any form. A "prompt" is text, an array of
+        token ids, or chat messages: {"prompt": [{"role": "user", "content": "Hello"}]}
 
         \(decoderHelp) Prompt i, counted from 0, is drawn with a decoder's seed + i.
 

@@ -48,7 +48,8 @@ enum Train {
         Usage: sla train --data FILE --out FILE [flags]
 
         Trains a reward channel for a frozen policy, which may be quantized. Every line of the data is a pair, or, for the losses
-        seqwise_ce, tokenwise_ce and value, a graded answer; prompts and answers are text or token ids:
+        seqwise_ce, tokenwise_ce and value, a graded answer; prompts and answers are text, token ids, or chat
+        messages (an answer is a list of one of the assistant's):
           {"prompt": "3 5 7 2>24\\n", "chosen": "3*5=15;7+15=22;2+22=24", "rejected": "3*7=21;2+21=23;5+23=28"}
           {"prompt": "3 5 7 2>24\\n", "completion": "3*5=15;7+15=22;2+22=24", "label": 1}
         Labels are from 0 to 1. The model's end token is put behind every answer that has none, unless the line has "eos": false. For

@@ -78,7 +78,9 @@ import Testing
     }
 
     @Test(arguments: [
-        ("{\"prompt\": 1}", "prompt must be a string"), ("{}", "prompt is missing"), ("17", "a prompt is a string"),
+        ("{\"prompt\": 1}", "prompt must be a string"), ("{\"prompt\": [9999]}", "token 9999 is not in the vocabulary"),
+        ("{\"prompt\": [{\"role\":\"user\",\"content\":\"a\"}]}", "the model's file has no chat template"), ("{}", "prompt is missing"),
+        ("17", "a prompt is a string"),
         ("[\"a\"]", "a prompt is a string"), ("{\"prompt\": \"1", "this is not JSON"), ("plain text", "this is not JSON"),
         ("\"\"", "the prompt is empty"), ("\"\(String(repeating: "1", count: 5000))\"", "leaves no room"),
     ]) func aBadPromptIsNamedWithItsLine(_ line: String, _ message: String) {

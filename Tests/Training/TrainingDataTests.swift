@@ -43,6 +43,47 @@ import Testing
         #expect(answers[0].targets(.tokenwiseCE).map(\.count) == [8])
     }
 
+    @Test func conversationsAreWrittenOutByTheTemplate() throws {
+        var recipe = RandomModel(seed: 8)
+        recipe.ends = 2
+        var file = recipe.writer
+        // Token 1 is <|im_end|>; a letter stands for each role.
+        file["tokenizer.chat_template"] = .string(
+            """
+            {% for m in messages %}{{ {'user': 'x', 'assistant': 'y', 'tool': 'z'}[m.role] }}{{ m.content | trim }}<|im_end|>1{% endfor %}\
+            {% if add_generation_prompt %}y{% endif %}
+            """)
+        let model = try Model(file.file())
+        func read(_ line: String) throws -> TrainingExample {
+            try TrainingSet(MappedBytes(Array(line.utf8)), name: "data.jsonl", model).examples[0]
+        }
+        func tokens(_ text: String) -> [Token] { model.tokenizer.encode(text, addSpecial: false) }
+        let question = #"[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]"#
+        func answer(_ text: String) -> String { #"[{"role":"assistant","content":"\#(text)"}]"# }
+        let pair = try read(#"{"prompt":\#(question),"chosen":\#(answer(" g ")),"rejected":\#(answer("<|im_end|>"))}"#)
+        #expect(pair.prompt == tokens("xa<|im_end|>1yb<|im_end|>1xc<|im_end|>1y"))
+        #expect(pair.answers[0].tokens == tokens("g<|im_end|>"), "the turn ends the answer, what follows is no part of it")
+        #expect(pair.answers[1].tokens == model.tokenizer.encode("<|im_end|>", addSpecial: false, parseSpecial: false) + [1])
+        let mixed = try read(#"{"prompt":\#(question),"completion":"g","label":1}"#)
+        #expect(mixed.answers[0].tokens == tokens("g") + [0])
+        for (line, message) in [
+            (#"{"prompt":"a","chosen":\#(answer("g")),"rejected":"h"}"#, "chosen must be one message of the assistant, behind a prompt of"),
+            (#"{"prompt":\#(question),"chosen":\#(question),"rejected":"h"}"#, "chosen must be one message of the assistant"),
+            (#"{"prompt":\#(question),"completion":[{"role":"user","content":"g"}],"label":1}"#, "completion must be one message"),
+            (#"{"prompt":[],"chosen":"g","rejected":"h"}"#, "the prompt is empty"),
+            (#"{"prompt":[{"role":"critic","content":"g"}],"completion":"g","label":1}"#, ""),
+            (#"{"prompt":[{"role":"user"}],"completion":"g","label":1}"#, "a message's content must be a string"),
+            (#"{"prompt":[{"role":"user","content":"g","name":"h"}],"completion":"g","label":1}"#, "a message has no field name here"),
+            (#"{"prompt":\#(question),"completion":\#(answer("g")),"steps":[{"at":0,"value":1}]}"#, "steps tell characters of a text"),
+        ] {
+            if message.isEmpty {
+                #expect(throws: Never.self) { try read(line) }
+            } else {
+                #expect { try read(line) } throws: { "\($0)".contains(message) }
+            }
+        }
+    }
+
     @Test func answersThatAreTooLongAreRefusedOrCut() throws {
         let line = "{\"prompt\":[49,50],\"completion\":[51,52,53,54],\"label\":1}"
         #expect { try TrainingDataTests.read(line, context: 6) } throws: {
@@ -72,12 +113,15 @@ import Testing
         ),
         ("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":-1e400}", "line 1: "),
         ("{\"prompt\":\"a\",\"completion\":\"b\",\"label\":\"good\"}", "line 1: label has the wrong type"),
-        ("{\"prompt\":7,\"completion\":\"b\",\"label\":1}", "line 1: prompt must be a string or an array of token ids"),
+        (
+            "{\"prompt\":7,\"completion\":\"b\",\"label\":1}",
+            "line 1: prompt must be a string, an array of token ids, or an array of chat messages"
+        ),
         ("{\"prompt\":[548],\"completion\":\"b\",\"label\":1}", "line 1: prompt has the token 548, which is not in the vocabulary of 548"),
         ("{\"prompt\":[-1],\"completion\":\"b\",\"label\":1}", "line 1: prompt has the token -1"),
         (
             "{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"}],\"chosen\":\"a\",\"rejected\":\"b\"}",
-            "line 1: prompt is a list of chat messages"
+            "line 1: prompt: the model's file has no chat template"
         ),
         ("{\"prompt\":\"a\",\"chosen\":\"a\",\"rejected\":\"b\",\"label\":1}", "a line is one or the other"),
         (

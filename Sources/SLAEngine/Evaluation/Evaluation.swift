@@ -87,7 +87,7 @@ public struct Evaluation: Sendable {
     private static func line(_ prompt: PromptSet.Prompt, _ decoder: String, _ answer: FinishedAnswer, _ score: Double) -> String {
         JSONObject {
             $0.add("line", prompt.line)
-            $0.add("prompt", prompt.text)
+            $0.add("prompt", prompt.content)
             $0.add("decoder", decoder)
             $0.add("completion", answer.text)
             $0.add("score", score)

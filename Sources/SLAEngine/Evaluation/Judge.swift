@@ -138,7 +138,7 @@ public final class Judge {
         if pending == 0 { lastNews = clock.now }
         waiting.append((item.prompt.place, then))
         let line = JSONObject {
-            $0.add("prompt", item.prompt.text)
+            $0.add("prompt", item.prompt.content)
             $0.add("completion", item.completion)
             if let meta = item.prompt.meta { $0.add("meta", meta) }
         }

@@ -52,9 +52,9 @@ public struct PreferencePairs {
             let chosen = pairs.enumerated().sorted { ($1.element.margin, $0.offset) < ($0.element.margin, $1.offset) }.prefix(most)
             let text = chosen.map(\.element).map { pair in
                 JSONObject {
-                    $0.add("prompt", prompt.text)
-                    $0.add("chosen", answers[pair.better].text)
-                    $0.add("rejected", answers[pair.worse].text)
+                    $0.add("prompt", prompt.content)
+                    $0.add("chosen", prompt.content.answer(answers[pair.better].text))
+                    $0.add("rejected", prompt.content.answer(answers[pair.worse].text))
                 }.line
             }
             return (text.joined(), chosen.count)

@@ -8,11 +8,13 @@
 ///
 ///     "3 5 7 2>24\n"
 ///     {"prompt": "3 5 7 2>24\n", "meta": {"full": 10}}
+///     {"prompt": [{"role": "user", "content": "Hello"}]}
 ///
-/// Other fields are left alone. `meta.full`, where it is a number, is the score of a full success.
+/// A `prompt` is text, token ids or chat messages, and goes to the judge and into data as it came. Other fields are left alone. `meta.full`, where it is a number, is the score of a full success.
 public struct PromptSet: Sendable {
     struct Prompt: Sendable {
-        let text: String
+        /// As it came.
+        let content: PromptContent
         let tokens: [Token]
         let meta: JSONValue?
         /// The file and the line, for people.
@@ -40,14 +42,19 @@ public struct PromptSet: Sendable {
             let place = "\(name), line \(i + 1)"
             do {
                 let line = try PromptSet.read(Array(line))
-                let tokens = model.tokenizer.encode(line.prompt, addSpecial: true)
+                let tokens = try line.prompt.tokens(by: model.tokenizer)
+                if let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabulary }) {
+                    throw ModelError("token \(wrong) is not in the vocabulary of \(model.shape.vocabulary)")
+                }
                 guard !tokens.isEmpty else { throw ModelError("the prompt is empty") }
                 guard tokens.count < context else {
                     throw ModelError("the prompt has \(tokens.count) tokens, which leaves no room for an answer in a context of \(context)")
                 }
-                prompts.append(Prompt(text: line.prompt, tokens: tokens, meta: line.meta, place: place, line: i + 1))
+                prompts.append(Prompt(content: line.prompt, tokens: tokens, meta: line.meta, place: place, line: i + 1))
             } catch let error as ModelError {
                 throw ModelError("\(place): \(error)")
+            } catch let failure as EngineFailure {
+                throw ModelError("\(place): \(failure.message)")
             }
         }
         guard !prompts.isEmpty else { throw ModelError("\(name) holds no prompts") }
@@ -55,14 +62,14 @@ public struct PromptSet: Sendable {
     }
 
     private struct Line: Decodable {
-        let prompt: String
+        let prompt: PromptContent
         let meta: JSONValue?
 
         enum Field: String, CodingKey { case prompt, meta }
 
         init(from decoder: any Swift.Decoder) throws {
             if let text = try? decoder.singleValueContainer().decode(String.self) {
-                prompt = text
+                prompt = .text(.string(text))
                 meta = nil
                 return
             }
@@ -70,8 +77,7 @@ public struct PromptSet: Sendable {
                 throw ModelError("a prompt is a string, or an object with a prompt")
             }
             guard fields.contains(.prompt) else { throw ModelError("prompt is missing") }
-            guard let text = try? fields.decode(String.self, forKey: .prompt) else { throw ModelError("prompt must be a string") }
-            prompt = text
+            prompt = try fields.decode(PromptContent.self, forKey: .prompt)
             meta = try fields.decodeIfPresent(JSONValue.self, forKey: .meta)
         }
     }
@@ -83,6 +89,8 @@ public struct PromptSet: Sendable {
             return try JSONDecoder().decode(Line.self, from: Data(bytes))
         } catch let error as ModelError {
             throw error
+        } catch let failure as EngineFailure {
+            throw ModelError(failure.message)
         } catch {
             throw ModelError("this is not JSON; a prompt is a JSON string, or an object with a prompt")
         }
@@ -92,7 +100,7 @@ public struct PromptSet: Sendable {
     var fingerprint: String {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for prompt in prompts {
-            for byte in JSONText(prompt.text).line.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+            for byte in JSONText(prompt.content).line.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
             for byte in JSONText(prompt.meta).line.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
         }
         return String(hash, radix: 16)

@@ -124,7 +124,7 @@ public struct Rollouts {
             Double(ends.count { $0.contains { task.scores[$0] >= full } }) / Double(ends.count)
         }
         return JSONObject {
-            $0.add("prompt", task.prompt.text)
+            $0.add("prompt", task.prompt.content)
             $0.add("completion", sample.answer.tokens)
             // An answer that was cut off has no end to be learned.
             if !sample.answer.isWhole { $0.add("eos", false) }

@@ -57,7 +57,11 @@ struct TrainingAnswer: Sendable {
 ///     {"prompt": "3 5 7 2>24\n", "completion": "3*5=15;7+15=22;2+22=24", "label": 1}
 ///     {"prompt": [51, 32], "completion": [51, 42, 53], "label": 0.5, "steps": [{"at": 2, "value": 0.75, "prover": 1}]}
 ///
-/// Prompts and answers are text or token ids. Text becomes tokens as the service reads it: the prompt with the model's special tokens,
+/// Prompts and answers are text, token ids or, as in TRL, chat messages: a conversation, and a list of one message that answers it.
+///
+///     {"prompt": [{"role": "user", "content": "Hi"}], "chosen": [{"role": "assistant", "content": "Hello!"}], "rejected": …}
+///
+/// Text becomes tokens as the service reads it: the prompt with the model's special tokens,
 /// the answer as it goes on from there. The model's end token is put behind an answer that has none, unless the line says `"eos": false`.
 /// `at` counts tokens of an answer in ids, characters (Unicode code points) of an answer in text. Other fields are left alone.
 public struct TrainingSet: Sendable {
@@ -113,30 +117,10 @@ private struct LineReader {
             let value: Double?
             let prover: Double?
         }
-        let prompt, chosen, rejected, completion: Content?
+        let prompt, chosen, rejected, completion: PromptContent?
         let label: Double?
         let steps: [Step]?
         let eos: Bool?
-    }
-
-    /// A prompt or an answer.
-    private enum Content: Decodable {
-        case text(String)
-        case tokens([Token])
-        case messages
-
-        init(from decoder: any Swift.Decoder) throws {
-            let container = try decoder.singleValueContainer()
-            if let text = try? container.decode(String.self) {
-                self = .text(text)
-            } else if let tokens = try? container.decode([Token].self) {
-                self = .tokens(tokens)
-            } else if (try? container.decode([[String: String]].self)) != nil {
-                self = .messages
-            } else {
-                throw ModelError("\(decoder.codingPath.last?.stringValue ?? "it") must be a string or an array of token ids")
-            }
-        }
     }
 
     func read(_ bytes: [UInt8], _ number: Int) throws -> TrainingExample {
@@ -144,8 +128,8 @@ private struct LineReader {
         let line: Line
         do {
             line = try JSONDecoder().decode(Line.self, from: Data(bytes))
-        } catch let error as ModelError {
-            throw error
+        } catch let failure as EngineFailure {
+            throw ModelError(failure.message)
         } catch DecodingError.typeMismatch(_, let context) where !context.codingPath.isEmpty {
             throw ModelError("\(context.codingPath.map(\.stringValue).joined(separator: ".")) has the wrong type")
         } catch DecodingError.keyNotFound(let key, _) {
@@ -154,14 +138,16 @@ private struct LineReader {
             throw ModelError("this is no JSON object")
         }
         guard let content = line.prompt else { throw ModelError("prompt is missing") }
-        let prompt = try tokens(content, "prompt")
+        let prompt = try tokens(content, "prompt", isAnswerTo: nil)
         guard !prompt.isEmpty else { throw ModelError("the prompt is empty") }
         guard prompt.count < context else {
             throw ModelError("the prompt has \(prompt.count) tokens, which leaves no room for an answer in a context of \(context)")
         }
-        func answer(_ content: Content?, _ field: String, label: Double?, steps: [Line.Step] = []) throws -> TrainingAnswer {
-            guard let content else { throw ModelError("\(field) is missing") }
-            return try self.answer(content, field, label: label, steps: steps, room: context - prompt.count, withEnd: line.eos ?? true)
+        func answer(_ given: PromptContent?, _ field: String, label: Double?, steps: [Line.Step] = []) throws -> TrainingAnswer {
+            guard let given else { throw ModelError("\(field) is missing") }
+            let tokens = try tokens(given, field, isAnswerTo: content)
+            return try self.answer(
+                given, tokens, field, label: label, steps: steps, room: context - prompt.count, withEnd: line.eos ?? true)
         }
         if line.chosen != nil || line.rejected != nil {
             guard line.completion == nil, line.label == nil, line.steps == nil else {
@@ -180,10 +166,13 @@ private struct LineReader {
     }
 
     private func answer(
-        _ content: Content, _ field: String, label: Double?, steps given: [Line.Step], room: Int, withEnd: Bool
+        _ content: PromptContent, _ tokens: [Token], _ field: String, label: Double?, steps given: [Line.Step], room: Int, withEnd: Bool
     ) throws -> TrainingAnswer {
-        var tokens = try tokens(content, field)
+        var tokens = tokens
         guard !tokens.isEmpty else { throw ModelError("\(field) is empty") }
+        if case .messages = content, !given.isEmpty {
+            throw ModelError("steps tell characters of a text or token ids; give \(field) as one of these")
+        }
         var steps: [TrainingAnswer.Step] = []
         let ends = offsets(content, tokens)
         for step in given {
@@ -217,8 +206,8 @@ private struct LineReader {
     }
 
     /// Where each token ends, in the unit of `at`.
-    private func offsets(_ content: Content, _ tokens: [Token]) -> [Int] {
-        guard case .text = content else { return Array(1...tokens.count) }
+    private func offsets(_ content: PromptContent, _ tokens: [Token]) -> [Int] {
+        guard case .text(.string) = content else { return Array(1...tokens.count) }
         var count = 0
         return tokens.map { token in
             // A code point begins with each byte that does not continue one. Control tokens are there as they are written.
@@ -228,17 +217,25 @@ private struct LineReader {
         }
     }
 
-    private func tokens(_ content: Content, _ field: String) throws -> [Token] {
-        switch content {
-        case .messages: throw ModelError("\(field) is a list of chat messages, which cannot be rendered yet; give text or token ids")
-        case .text(let text):
-            let isPrompt = field == "prompt"
-            return tokenizer.encode(text, addSpecial: isPrompt, continues: !isPrompt)
-        case .tokens(let tokens):
-            if let wrong = tokens.first(where: { $0 < 0 || $0 >= vocabulary }) {
-                throw ModelError("\(field) has the token \(wrong), which is not in the vocabulary of \(vocabulary)")
+    /// The tokens of a prompt, or of an answer to one.
+    private func tokens(_ content: PromptContent, _ field: String, isAnswerTo prompt: PromptContent?) throws -> [Token] {
+        do {
+            switch content {
+            case .messages(let messages):
+                guard let prompt else { return try tokenizer.prompt(messages) }
+                guard case .messages(let conversation) = prompt, messages.count == 1, messages[0].role == "assistant" else {
+                    throw ModelError("\(field) must be one message of the assistant, behind a prompt of messages")
+                }
+                return try tokenizer.answer(messages[0], to: conversation)
+            case .text(let text):
+                let tokens = text.tokens(by: tokenizer, continues: prompt != nil)
+                if let wrong = tokens.first(where: { $0 < 0 || $0 >= vocabulary }) {
+                    throw ModelError("\(field) has the token \(wrong), which is not in the vocabulary of \(vocabulary)")
+                }
+                return tokens
             }
-            return tokens
+        } catch let failure as EngineFailure {
+            throw ModelError("\(field): \(failure.message)")
         }
     }
 
