@@ -16,6 +16,8 @@ enum Run {
                 "\(DecoderSettings.decoders.joined(separator: ", ")) (default: sla with a reward channel, else greedy)")
         ]
         + DecoderSettings.all.map { Flag(flag($0), "X", $0.help) } + [
+            Flag("--chat", nil, "PROMPT is a message to the assistant, for the model's chat template to write out"),
+            Flag("--system", "TEXT", "the system's message before it; goes with --chat"),
             Flag("--max-tokens", "N", "longest answer (default: 256)"),
             Flag("--colour", "WHEN", "always, never or auto: colour tokens by reward, red to green (default: auto)"),
             Flag("--help", nil, "this text"),
@@ -31,6 +33,7 @@ enum Run {
 
         Writes the answer to standard output as it comes, and its speed to standard error. PROMPT is text, or - for standard input:
           echo '3 5 7 2>24' | sla run -
+        With --chat it is a message: sla run --model model.gguf --chat 'Who are you?'
         The settings from --width to --exploration mean what Protocol.md says of a request's fields.
         """, flags)
 
@@ -46,8 +49,8 @@ enum Run {
         let engine = try makeEngine(arguments)
         let loaded = clock.now
 
-        var generation = Generation(
-            prompt: engine.model.tokenizer.encode(operand == "-" ? try standardInput() : operand, addSpecial: true))
+        let text = operand == "-" ? try standardInput() : operand
+        var generation = Generation(prompt: try prompt(text, arguments, engine.model.tokenizer))
         generation.maxTokens = try arguments.integer("--max-tokens", in: 1...1 << 30) ?? generation.maxTokens
         generation.method = try method(arguments, engine.model)
         let job = try engine.submit(.generate(generation))
@@ -80,6 +83,16 @@ enum Run {
             }
         }
         return interrupted.flag.load(ordering: .relaxed) ? 130 : 0
+    }
+
+    private static func prompt(_ text: String, _ arguments: Arguments, _ tokenizer: Tokenizer) throws -> [Token] {
+        let system = arguments.string("--system")
+        guard arguments.has("--chat") else {
+            guard system == nil else { throw UsageError("--system goes with --chat") }
+            return tokenizer.encode(text, addSpecial: true)
+        }
+        let messages = [system.map { ChatMessage(role: "system", content: $0) }, ChatMessage(role: "user", content: text)]
+        return try tokenizer.prompt(messages.compactMap(\.self))
     }
 
     private final class Interrupted: Sendable { let flag = Atomic(false) }
