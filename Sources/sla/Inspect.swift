@@ -35,7 +35,8 @@ enum Inspect {
         }
         do {
             let model = try Model(file)
-            return "a model that sla can run, \(model.rewardChannel == nil ? "without" : "with") a reward channel"
+            return "a model that sla can run, \(model.rewardChannel == nil ? "without" : "with") a reward channel\n"
+                + (model.tokenizer.noChat.map { "no messages: \($0)" } ?? "messages are written out by its chat template")
         } catch {
             return "not a model that sla can run: \(error)"
         }

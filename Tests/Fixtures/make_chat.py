@@ -2,7 +2,7 @@
 
     pip install -r requirements.txt && python3 make_chat.py
 
-With a folder that has ggml-vocab-qwen2.gguf it also writes chat/tokens.json: the tokens that transformers makes of the conversations.
+With a folder that has llama.cpp's ggml-vocab-*.gguf it also writes chat/tokens.json: the tokens that transformers makes of the conversations.
 """
 import json
 import pathlib
@@ -52,14 +52,14 @@ SNIPPETS = [
     "{{ 1 < 2 < 3 }}{{ 3 > 2 > 2 }}{{ 'a' < 'b' }}{{ 1 == 1.0 }}{{ 1 == true }}{{ 'a' != 'b' }}{{ none == none }}{{ [1, 'a'] == [1, 'a'] }}{{ (1, 2) == [1, 2] }}{{ {'a': 1} == {'a': 1} }}",
     "{{ 'ell' in 'hello' }}{{ 'x' not in 'hello' }}{{ 2 in [1, 2] }}{{ 'role' in messages[0] }}{{ 'x' in missing }}{{ not 1 in [2] }}",
     "{{ true and 'a' }}{{ 0 or 'b' }}{{ not '' }}{{ 'x' if false else 'y' }}{{ 'x' if false }}{{ 'a' ~ 1 ~ none ~ true }}{{ 1 if 0 else 2 if 0 else 3 }}",
-    "{{ missing is defined }}{{ messages is defined }}{{ none is none }}{{ 'a' is string }}{{ messages[0] is mapping }}{{ messages is iterable }}{{ 'a' is iterable }}{{ 1 is iterable }}{{ messages is sequence }}{{ 1 is number }}{{ true is number }}{{ 1 is integer }}{{ true is integer }}{{ 1.5 is float }}{{ true is true }}{{ 1 is true }}{{ false is false }}{{ 3 is odd }}{{ 3 is even }}{{ 4 is divisibleby 2 }}{{ 'a' is in ['a'] }}{{ 2 is eq 2 }}{{ 2 is not gt 1 }}{{ raise_exception is callable }}{{ tools is none }}{{ none is defined }}{{ 'a' is not none and true }}",
+    "{{ missing is defined }}{{ messages is defined }}{{ none is none }}{{ 'a' is string }}{{ messages[0] is mapping }}{{ messages is iterable }}{{ 'a' is iterable }}{{ 1 is iterable }}{{ messages is sequence }}{{ 1 is number }}{{ true is number }}{{ 1 is integer }}{{ true is integer }}{{ 1.5 is float }}{{ true is true }}{{ 1 is true }}{{ false is false }}{{ 3 is odd }}{{ 3 is even }}{{ 4 is divisibleby 2 }}{{ 'a' is in ['a'] }}{{ 2 is eq 2 }}{{ 2 is not gt 1 }}{{ raise_exception is callable }}{{ missing is callable }}{{ tools is none }}{{ none is defined }}{{ 'a' is not none and true }}",
     "{{ '  a b ' | trim }}|{{ 'xxaxx' | trim('x') }}|{{ 'aBc dE' | upper }}{{ 'aBc' | lower }}{{ 'aBC dE' | capitalize }}{{ \"they're bill's\" | title }}{{ 'ab' | length }}{{ [1, 2] | count }}{{ missing | length }}",
     "{{ missing | default('d') }}{{ '' | default('d') }}{{ '' | default('d', true) }}{{ none | d('e') }}{{ 0 | default('z', boolean=true) }}",
     "{{ [1, 2, 3] | first }}{{ [1, 2, 3] | last }}{{ [] | first }}{{ 'abc' | first }}{{ 'abc' | last }}{{ 'abc' | reverse }}{{ [1, 2] | reverse | list | first }}{{ 'ab' | list | join('-') }}",
     "{{ messages | map(attribute='role') | join(', ') }}{{ messages | map(attribute='nothing', default='-') | join }}{{ ['a', 'b'] | map('upper') | join }}{{ messages | selectattr('role', 'equalto', 'user') | list | length }}{{ messages | rejectattr('role', 'in', ['user', 'system']) | map(attribute='content') | first }}{{ [0, 1, 2] | select | join }}{{ [0, 1, 2] | select('odd') | join }}{{ [0, 1, '', none] | reject | list | length }}{{ none | selectattr('x') | list | length }}",
     "{% set it = messages | map(attribute='role') %}{{ it | join }}{{ it | join }}{{ 'yes' if it else 'no' }}",
     "{{ {'b': 1, 'a': [1, 2.5, none, true, 'é\"\\n<']} | tojson }}{{ {'b': 1, 'a': [], 'c': {}, 'd': [1, {'x': 2}]} | tojson(indent=2) }}{{ messages | tojson }}{{ 'x' | tojson(ensure_ascii=false) }}",
-    "{% for k, v in messages[0].items() %}{{ k }}={{ v }};{% endfor %}{% for k, v in {'x': 1} | items %}{{ k }}{{ v }}{% endfor %}{{ messages[0].keys() | join }}{{ messages[0].values() | join }}{{ messages[0].get('role') }}{{ messages[0].get('x') }}{{ messages[0].get('x', 'y') }}{% for k in {'p': 1, 'q': 2} %}{{ k }}{% endfor %}",
+    "{% for k, v in messages[0].items() %}{{ k }}={{ v }};{% endfor %}{% for k, v in {'x': 1} | items %}{{ k }}{{ v }}{% endfor %}{{ messages[0].keys() | join }}{{ messages[0].keys()[0] }}{{ messages[0].items() | length }}{{ messages[0].keys() is sequence }}{{ messages[0].keys() is iterable }}{{ messages[0].values() | join }}{{ messages[0].get('role') }}{{ messages[0].get('x') }}{{ messages[0].get('x', 'y') }}{% for k in {'p': 1, 'q': 2} %}{{ k }}{% endfor %}",
     "{{ ' a '.strip() }}|{{ 'xay'.strip('xy') }}|{{ ' a '.lstrip() }}|{{ ' a '.rstrip() }}|{{ 'abc'.startswith('ab') }}{{ 'abc'.startswith(('x', 'a')) }}{{ 'abc'.endswith('bc') }}{{ 'a b'.upper() }}{{ 'A'.lower() }}{{ \"they're x1y\".title() }}{{ 'aB'.capitalize() }}{{ 'aaa'.replace('a', 'b', 2) }}{{ 'ab'.replace('', '-') }}{{ 'abcb'.find('b') }}{{ 'abc'.find('x') }}{{ 'abc'.removeprefix('a') }}{{ 'abc'.removesuffix('c') }}",
     "{{ 'a,b,c'.split(',') | join('|') }}{{ 'a,b,c'.split(',', 1) | join('|') }}{{ ' a  b c '.split() | join('|') }}{{ ' a  b c '.split(none, 1) | join('|') }}{{ 'x</think>y'.split('</think>')[-1] }}{{ ''.split(',') | length }}{{ ''.split() | length }}{{ 'a\\nb\\r\\nc'.splitlines() | join('|') }}{{ ', '.join(['a', 'b']) }}",
     "{{ 'a\\nb\\n\\nc' | indent }}|{{ 'a\\nb' | indent(2, true) }}|{{ 'a\\n\\nb' | indent(1, blank=true) }}|{{ '' | indent }}|{{ 'a\\n' | indent(2) }}|{{ 'a\\nb' | indent('> ') }}",
@@ -99,12 +99,15 @@ snippets = [[source, render(source, CONVERSATIONS[1], "<s>", "</s>")] for source
 write("expected.json", dict(conversations=conversations, expected=expected, snippets=snippets))
 
 if len(sys.argv) > 1:
-    tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], gguf_file="ggml-vocab-qwen2.gguf")
-    template = (folder / "qwen2_5.jinja").read_text()
     # Those that write control tokens into a message are another matter: see the tests.
     sound = [i for i, messages in enumerate(conversations) if messages and "<|" not in str(messages)]
-    write("tokens.json", [
-        dict(conversation=i, tokens=tokenizer.apply_chat_template(
-            conversations[i], chat_template=template, add_generation_prompt=True, tokenize=True, return_dict=False))
-        for i in sound
-    ])
+    tokens = {}
+    for vocabulary, name in [("qwen2", "qwen2_5.jinja"), ("llama-bpe", "llama3.jinja")]:
+        tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], gguf_file=f"ggml-vocab-{vocabulary}.gguf")
+        template = (folder / name).read_text()
+        tokens[name] = dict(vocabulary=vocabulary, cases=[
+            dict(conversation=i, tokens=tokenizer.apply_chat_template(
+                conversations[i], chat_template=template, add_generation_prompt=True, tokenize=True, return_dict=False))
+            for i in sound
+        ])
+    write("tokens.json", tokens)

@@ -70,6 +70,7 @@ import Testing
             recipe.context = 64
             return Pair(policy: Source(recipe.writer.bytes()))
         }
+        pairs.append(Pair(policy: Source(try ServiceTests.chatFile.bytes())))
         // The same, in two files.
         pairs += (UInt64(0)..<6).map { seed in
             var recipe = RandomModel.any(seed: seed + 100)
@@ -198,8 +199,8 @@ import Testing
         var random = SeededGenerator(seed: seed)
         let pairs = try pairs.get()
         // The small ones, mostly: they are quick, and nearly all header.
-        let pair = pairs[Int.random(in: 0..<(Int.random(in: 0..<8, using: &random) == 0 ? pairs.count : 20), using: &random)]
-        let other = pairs[Int.random(in: 0..<20, using: &random)]
+        let pair = pairs[Int.random(in: 0..<(Int.random(in: 0..<8, using: &random) == 0 ? pairs.count : 21), using: &random)]
+        let other = pairs[Int.random(in: 0..<21, using: &random)]
         var (policy, channel) = (pair.policy.bytes, pair.channel?.bytes)
         let count = [1, 1, 1, 2, 3, 6].randomElement(using: &random) ?? 1
         let isOfChannel = channel != nil && Bool.random(using: &random)
@@ -234,6 +235,10 @@ import Testing
             }
             let some = [-1, 0, 1, tokenizer.count / 2, tokenizer.count - 1, tokenizer.count, Int(Int32.max)].map { Token($0) }
             _ = tokenizer.decode(some)
+            do {
+                _ = try tokenizer.prompt(oddTexts.map { ChatMessage(role: "user", content: $0) })
+                _ = try tokenizer.prompt(.string(oddTexts[3]), suffix: .string(oddTexts[4]))
+            } catch is EngineFailure {}
             for token in some { _ = (tokenizer.name(of: token), tokenizer.bytes(of: token)) }
 
             let engine = Engine(model, cacheBytes: 1 << 20)

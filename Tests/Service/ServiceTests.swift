@@ -179,7 +179,9 @@ import Testing
     }
 
     /// A model with a chat template and tokens for gaps.
-    static let chatModel = Result {
+    static let chatModel = Result { try Model(chatFile.file()) }
+
+    static var chatFile: GGUFWriter {
         var recipe = RandomModel(seed: 21)
         recipe.ends = 2
         var file = recipe.writer
@@ -191,7 +193,7 @@ import Testing
         for (name, token) in [("fim_pre", 29), ("fim_suf", 30), ("fim_mid", 31)] {
             file["tokenizer.ggml.\(name)_token_id"] = .uint32(UInt32(token))
         }
-        return try Model(file.file())
+        return file
     }
 
     /// The events of one request to that model.

@@ -11,7 +11,7 @@ extension ChatTemplateInterpreter {
             let message = try call.take("message").map(text) ?? TracedText("")
             throw ChatTemplateError(nil, message.string, isRefusal: true)
         case "namespace":
-            let namespace = ChatTemplate.Namespace()
+            let namespace = try kept(ChatTemplate.Namespace())
             for (name, value) in call.named { namespace.values[name] = value }
             call.named = []
             try call.finish(self)
@@ -20,7 +20,7 @@ extension ChatTemplateInterpreter {
             let pairs: [(key: Value, value: Value)] = call.named.map { (.string(TracedText($0.name)), $0.value) }
             call.named = []
             try call.finish(self)
-            return .dictionary(pairs)
+            return try made(.dictionary(pairs))
         case "range":
             let bounds = try call.positional.map { try integer($0, "range") }
             guard (1...3).contains(bounds.count), call.named.isEmpty else { throw failure("range takes one to three whole numbers") }
@@ -31,7 +31,7 @@ extension ChatTemplateInterpreter {
             guard (abs(end - first) / abs(step)) < 100_000 else { throw failure("a range has more than 100000 numbers") }
             let numbers = stride(from: first, to: end, by: step).map { Value.integer($0) }
             try charge(4 * numbers.count)
-            return .list(numbers)
+            return try made(.list(numbers))
         default: throw failure("the function \(call.name) is not supported")
         }
     }
@@ -74,13 +74,13 @@ extension ChatTemplateInterpreter {
         switch (receiver, name) {
         case (.dictionary(let pairs), "items"):
             try call.finish(self)
-            return .list(pairs.map { .tuple([$0.key, $0.value]) })
+            return try made(.view(pairs.map { .tuple([$0.key, $0.value]) }))
         case (.dictionary(let pairs), "keys"):
             try call.finish(self)
-            return .list(pairs.map(\.key))
+            return try made(.view(pairs.map(\.key)))
         case (.dictionary(let pairs), "values"):
             try call.finish(self)
-            return .list(pairs.map(\.value))
+            return try made(.view(pairs.map(\.value)))
         case (.dictionary(let pairs), "get"):
             guard let key = call.take("key") else { throw failure("get needs a key") }
             let otherwise = call.take("default") ?? .none
@@ -150,7 +150,7 @@ extension ChatTemplateInterpreter {
 
     private func list(_ texts: [TracedText]) throws -> Value {
         try charge(4 * texts.count)
-        return .list(texts.map { .string($0) })
+        return try made(.list(texts.map { .string($0) }))
     }
 
     private func replace(_ text: TracedText, _ call: inout Call) throws -> Value {
@@ -205,12 +205,13 @@ extension ChatTemplateInterpreter {
         case "replace":
             let text = try text(value)
             return try replace(text, &call)
-        case "indent": return try indent(text(value), &call)
+        case "indent": return try indent(string(value, name), &call)
         case "int":
             let otherwise = call.take("default") ?? .integer(0)
             switch value {
             case .integer: return value
             case .bool(let flag): return .integer(flag ? 1 : 0)
+            case .undefined(let name): throw failure("\(name) is undefined")
             case .string(let text):
                 let digits = text.trimmed().string
                 if let number = Int(digits) { return .integer(number) }
@@ -228,7 +229,7 @@ extension ChatTemplateInterpreter {
             case .number(let number): return .number(abs(number))
             default: throw failure("abs needs a number, not \(kind(of: value))")
             }
-        case "list": return .list(try elements(value))
+        case "list": return try made(.list(elements(value)))
         case "first":
             switch value {
             case .string(let text): return text.units.first.map { .string(TracedText([$0])) } ?? .undefined("the first character")
@@ -427,9 +428,9 @@ extension ChatTemplateInterpreter {
         case ("false", .bool(let flag)): return !flag
         case ("sequence", .string), ("sequence", .list), ("sequence", .tuple), ("sequence", .dictionary), ("sequence", .undefined):
             return true
-        case ("iterable", .iterator), ("iterable", .loop): return true
+        case ("iterable", .view), ("iterable", .iterator), ("iterable", .loop): return true
         case ("iterable", _): return try tested("sequence", value, &call)
-        case ("callable", .function): return true
+        case ("callable", .function), ("callable", .undefined): return true
         case ("none", _), ("string", _), ("mapping", _), ("boolean", _), ("integer", _), ("float", _), ("number", _), ("true", _),
             ("false", _), ("sequence", _), ("callable", _):
             return false

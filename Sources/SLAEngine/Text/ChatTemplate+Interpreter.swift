@@ -16,6 +16,42 @@ final class ChatTemplateInterpreter {
     private static let mostWork = 1 << 26
     private static let longestText = 1 << 24
 
+    // MARK: - Memory
+
+    /// Lists and dictionaries in the order in which they were made, and what may refer to itself.
+    ///
+    /// A template can make a list of a list of a list, and Swift would release such a thing by as many calls inside one another. So all are
+    /// kept, and released from the newest to the oldest: each then holds nothing that is not held here too.
+    private var made: [Value] = []
+    private var scopes: [Scope] = []
+    private var namespaces: [ChatTemplate.Namespace] = []
+
+    /// A new list or dictionary.
+    func made(_ value: Value) throws -> Value {
+        try charge(64)
+        made.append(value)
+        return value
+    }
+
+    func kept(_ scope: Scope) throws -> Scope {
+        try charge(64)
+        scopes.append(scope)
+        return scope
+    }
+
+    func kept(_ namespace: ChatTemplate.Namespace) throws -> ChatTemplate.Namespace {
+        try charge(64)
+        namespaces.append(namespace)
+        return namespace
+    }
+
+    /// Releases what the template made.
+    func tearDown() {
+        for scope in scopes { scope.values = [:] }
+        for namespace in namespaces { namespace.values = [:] }
+        while made.popLast() != nil {}
+    }
+
     // MARK: - Bounds and errors
 
     func failure(_ message: String) -> ChatTemplateError { ChatTemplateError(line, message) }
@@ -90,7 +126,7 @@ final class ChatTemplateInterpreter {
             self.line = line
             for filter in filters { value = try apply(filter.name, to: value, call(filter.name, filter.1, scope)) }
             if let target { try set(target, value, scope) } else { try write(text(value)) }
-        case .macro(let macro): scope.values[macro.name] = .function(.macro(macro, scope))
+        case .macro(let macro): scope.values[macro.name] = .function(.macro(macro, try kept(scope)))
         case .block(let body): return try run(body, scope)
         case .leave: return .leave
         case .next: return .next
@@ -142,15 +178,15 @@ final class ChatTemplateInterpreter {
         case .number(let number): return .number(number)
         case .text(let text): return .string(text)
         case .name(let name): return scope.value(name)
-        case .list(let items): return .list(try items.map { try evaluate($0, scope) })
-        case .tuple(let items): return .tuple(try items.map { try evaluate($0, scope) })
+        case .list(let items): return try made(.list(items.map { try evaluate($0, scope) }))
+        case .tuple(let items): return try made(.tuple(items.map { try evaluate($0, scope) }))
         case .dictionary(let items):
             var pairs: [(key: Value, value: Value)] = []
             for item in items {
                 let (key, value) = (try evaluate(item.key, scope), try evaluate(item.value, scope))
                 if let place = try place(of: key, in: pairs) { pairs[place].value = value } else { pairs.append((key, value)) }
             }
-            return .dictionary(pairs)
+            return try made(.dictionary(pairs))
         case .attribute(let base, let name): return try attribute(name, of: evaluate(base, scope))
         case .item(let base, let key): return try item(evaluate(key, scope), of: evaluate(base, scope))
         case .slice(let base, let from, let to, let by):
@@ -271,6 +307,7 @@ final class ChatTemplateInterpreter {
         case .list: "a list"
         case .tuple: "a tuple"
         case .dictionary: "a dictionary"
+        case .view: "a dictionary's view"
         case .iterator: "an iterator"
         case .namespace: "a namespace"
         case .loop: "a loop"
@@ -285,7 +322,7 @@ final class ChatTemplateInterpreter {
         case .integer(let number): number != 0
         case .number(let number): number != 0
         case .string(let text): !text.isEmpty
-        case .list(let items), .tuple(let items): !items.isEmpty
+        case .list(let items), .tuple(let items), .view(let items): !items.isEmpty
         case .dictionary(let pairs): !pairs.isEmpty
         case .loop(let loop): !loop.items.isEmpty
         case .iterator, .namespace, .function: true
@@ -324,7 +361,7 @@ final class ChatTemplateInterpreter {
     func elements(_ value: Value) throws -> [Value] {
         switch value {
         case .undefined: return []
-        case .list(let items), .tuple(let items): return items
+        case .list(let items), .tuple(let items), .view(let items): return items
         case .dictionary(let pairs): return pairs.map(\.key)
         case .string(let text):
             try charge(4 * text.count)
@@ -340,7 +377,7 @@ final class ChatTemplateInterpreter {
         switch value {
         case .undefined: 0
         case .string(let text): text.count
-        case .list(let items), .tuple(let items): items.count
+        case .list(let items), .tuple(let items), .view(let items): items.count
         case .dictionary(let pairs): pairs.count
         case .loop(let loop): loop.items.count
         default: throw failure("\(kind(of: value)) has no length")
@@ -378,6 +415,7 @@ final class ChatTemplateInterpreter {
                 }
                 return true
             case (.namespace(let a), .namespace(let b)): return a === b
+            case (.view, .view): throw failure("views of dictionaries cannot be compared")
             default:
                 guard let a = number(a), let b = number(b) else { return false }
                 return a == b
@@ -429,7 +467,7 @@ final class ChatTemplateInterpreter {
 
     func place(of key: Value, in pairs: [(key: Value, value: Value)]) throws -> Int? {
         switch key {
-        case .list, .dictionary, .iterator, .namespace, .loop, .function: throw failure("\(kind(of: key)) cannot be a key")
+        case .list, .dictionary, .view, .iterator, .namespace, .loop, .function: throw failure("\(kind(of: key)) cannot be a key")
         default: return try pairs.firstIndex { try areEqual($0.key, key) }
         }
     }
@@ -442,10 +480,10 @@ final class ChatTemplateInterpreter {
             return try checked(a)
         case ("+", .list(let a), .list(let b)):
             try charge(4 * (a.count + b.count))
-            return .list(a + b)
+            return try made(.list(a + b))
         case ("+", .tuple(let a), .tuple(let b)):
             try charge(4 * (a.count + b.count))
-            return .tuple(a + b)
+            return try made(.tuple(a + b))
         case ("*", .string(let text), .integer(let times)), ("*", .integer(let times), .string(let text)):
             let times = max(times, 0)
             let (count, overflow) = text.count.multipliedReportingOverflow(by: times)
@@ -551,8 +589,8 @@ final class ChatTemplateInterpreter {
         let places = stride(from: place(from, step > 0 ? 0 : count - 1), to: place(to, step > 0 ? count : -1), by: step)
         switch base {
         case .string(let text): return .string(TracedText(places.map { text.units[$0] }))
-        case .list(let items): return .list(places.map { items[$0] })
-        case .tuple(let items): return .tuple(places.map { items[$0] })
+        case .list(let items): return try made(.list(places.map { items[$0] }))
+        case .tuple(let items): return try made(.tuple(places.map { items[$0] }))
         default: throw failure("\(kind(of: base)) cannot be sliced")
         }
     }

@@ -221,6 +221,7 @@ struct ChatTemplateParser {
                         i += 1
                     }
                     text.units.append(value)
+                case let other where other?.isASCII != true: throw failure("a string has a backslash before a letter outside of ASCII")
                 default: text.units += [unit, escape]
                 }
             }
@@ -399,7 +400,12 @@ struct ChatTemplateParser {
             try expect(symbol: "(")
             while !skip(symbol: ")") {
                 if !parameters.isEmpty { try expect(symbol: ",") }
-                parameters.append((try self.name(), skip(symbol: "=") ? try expression() : nil))
+                let parameter = try self.name()
+                let value = skip(symbol: "=") ? try expression() : nil
+                guard value != nil || parameters.last?.value == nil else {
+                    throw failure("the parameter \(parameter) has no value of its own, but the one before it has")
+                }
+                parameters.append((parameter, value))
             }
             statement = .macro(ChatTemplate.Macro(name, parameters, try block(until: "endmacro")))
         case "generation": statement = .block(try block(until: "endgeneration"))

@@ -37,7 +37,8 @@ struct ChatTemplate: Sendable {
             "raise_exception": .function(.builtIn("raise_exception")),
         ])
         let interpreter = ChatTemplateInterpreter()
-        _ = try interpreter.run(body, Scope(parent: globals))
+        defer { interpreter.tearDown() }
+        _ = try interpreter.run(body, interpreter.kept(Scope(parent: globals)))
         return interpreter.output
     }
 
@@ -124,6 +125,8 @@ struct ChatTemplate: Sendable {
         case list([Value])
         case tuple([Value])
         case dictionary([(key: Value, value: Value)])
+        /// What `keys()`, `values()` and `items()` of a dictionary give: it is gone through and counted, but has no places.
+        case view([Value])
         case iterator(Iterator)
         case namespace(Namespace)
         case loop(Loop)

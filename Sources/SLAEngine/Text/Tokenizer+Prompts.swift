@@ -10,6 +10,15 @@ extension Tokenizer {
     /// Control tokens come from the template alone; what is written in a message is never one. Throws ``EngineFailure``.
     public func prompt(_ messages: [ChatMessage]) throws -> [Token] { encode(try rendered(messages)) }
 
+    /// Why there can be no conversations with the model; nil when there can.
+    public var noChat: String? {
+        switch chatTemplate {
+        case nil: "the model's file has no chat template"
+        case .failure(let error)?: "the model's chat template cannot be read: \(error)"
+        case .success?: nil
+        }
+    }
+
     /// The answer that `message` is to the conversation before it, its end token included if the template writes one.
     func answer(_ message: ChatMessage, to messages: [ChatMessage]) throws -> [Token] {
         let prompt = try rendered(messages)
@@ -27,12 +36,7 @@ extension Tokenizer {
     private func rendered(_ messages: [ChatMessage], addGenerationPrompt: Bool = true) throws -> TracedText {
         func invalid(_ message: String) -> EngineFailure { .invalid(message, field: "messages") }
         guard !messages.isEmpty else { throw invalid("messages must hold at least one message") }
-        guard let chatTemplate else { throw invalid("the model's file has no chat template; give a prompt instead") }
-        let template: ChatTemplate
-        switch chatTemplate {
-        case .success(let it): template = it
-        case .failure(let error): throw invalid("the model's chat template cannot be read: \(error); give a prompt instead")
-        }
+        guard case .success(let template)? = chatTemplate else { throw invalid("\(noChat ?? ""); give a prompt instead") }
         do {
             return try template.render(
                 messages, bos: bos.map(name), eos: eos.map(name), addGenerationPrompt: addGenerationPrompt)
