@@ -12,7 +12,7 @@ final class ChatTemplateInterpreter {
     private var work = 0
 
     private static let deepest = 400
-    /// Code points copied and compared, and four for every step. A rendering takes some thousands; this many take about a second.
+    /// Code points copied and compared, and some more for every step. A rendering takes some thousands; this many take about a second.
     private static let mostWork = 1 << 26
     private static let longestText = 1 << 24
 
@@ -112,6 +112,7 @@ final class ChatTemplateInterpreter {
             }
             let loop = ChatTemplate.Loop(values)
             for (i, value) in values.enumerated() {
+                try charge(32)
                 loop.index = i
                 let inner = Scope(["loop": .loop(loop)], parent: scope)
                 try set(target, value, inner)
@@ -488,7 +489,10 @@ final class ChatTemplateInterpreter {
             let times = max(times, 0)
             let (count, overflow) = text.count.multipliedReportingOverflow(by: times)
             guard !overflow, count <= ChatTemplateInterpreter.longestText else { throw failure("a text becomes too long") }
-            return try checked(TracedText(repeatElement(text.units, count: count == 0 ? 0 : times).joined()))
+            var repeated = TracedText("")
+            repeated.units.reserveCapacity(count)
+            for _ in 0..<(count == 0 ? 0 : times) { repeated += text }
+            return try checked(repeated)
         case (_, .string, _) where operation == "%": throw failure("the operator % of strings is not supported")
         default: break
         }
