@@ -70,7 +70,7 @@ import Testing
             recipe.context = 64
             return Pair(policy: Source(recipe.writer.bytes()))
         }
-        pairs.append(Pair(policy: Source(try ServiceTests.chatFile.bytes())))
+        pairs.append(Pair(policy: Source(ServiceTests.chatFile.bytes())))
         // The same, in two files.
         pairs += (UInt64(0)..<6).map { seed in
             var recipe = RandomModel.any(seed: seed + 100)
