@@ -5,7 +5,6 @@ extension ChatTemplateInterpreter {
 
     func builtIn(_ call: Call) throws -> Value {
         var call = call
-        defer { call.positional = [] }
         switch call.name {
         case "raise_exception":
             let message = try call.take("message").map(text) ?? TracedText("")

@@ -436,6 +436,8 @@ final class ChatTemplateInterpreter {
         if case .string(let a) = a, case .string(let b) = b {
             try charge(min(a.count, b.count))
             (isLess, isMore) = (a < b, b < a)
+        } else if case .integer(let a) = a, case .integer(let b) = b {
+            (isLess, isMore) = (a < b, b < a)
         } else if let a = number(a), let b = number(b) {
             (isLess, isMore) = (a < b, b < a)
         } else {
