@@ -62,6 +62,8 @@ func start() -> Int32 {
     occupyStandardDescriptors()
     // A closed pipe is an error of the write, not the end of the process.
     signal(SIGPIPE, SIG_IGN)
+    // So is a limit on the size of files.
+    signal(SIGXFSZ, SIG_IGN)
     let unit = VectorUnit.compiled
     guard simd_machine_has(unit) else {
         complain("this build needs a processor with \(unit); rebuild it here, or with SLA_VECTOR=plain")
