@@ -185,15 +185,18 @@ private struct LineReader {
         var tokens = try tokens(content, field)
         guard !tokens.isEmpty else { throw ModelError("\(field) is empty") }
         var steps: [TrainingAnswer.Step] = []
-        let ends = offsets(content, tokens)
+        let begins = offsets(content, tokens)
         for step in given {
             try check(step.value, "a step's value")
             try check(step.prover, "a step's prover")
-            guard (0...(ends.last ?? 0)).contains(step.at) else {
-                throw ModelError("a step's at is \(step.at), but \(field) ends at \(ends.last ?? 0)")
+            guard step.at > 0 else {
+                throw ModelError("a step's at is \(step.at); the least is 1, since the first that learns is the answer's first token")
             }
-            // The tokens that begin before the cut; at 0 there is none that could learn.
-            let end = (ends.firstIndex { $0 >= step.at } ?? tokens.count) + (step.at == 0 ? 0 : 1)
+            guard step.at <= begins[tokens.count] else {
+                throw ModelError("a step's at is \(step.at), but \(field) ends at \(begins[tokens.count])")
+            }
+            // The tokens that begin before the cut.
+            let end = begins[..<tokens.count].firstIndex { $0 >= step.at } ?? tokens.count
             guard end >= steps.last?.end ?? 0 else { throw ModelError("steps must be in the order of their at") }
             steps.append(.init(end: end, value: step.value, prover: step.prover))
         }
@@ -216,16 +219,17 @@ private struct LineReader {
         return TrainingAnswer(tokens: tokens, label: label, steps: steps)
     }
 
-    /// Where each token ends, in the unit of `at`.
+    /// Where each token begins, in the unit of `at`, and where the last one ends.
     private func offsets(_ content: Content, _ tokens: [Token]) -> [Int] {
-        guard case .text = content else { return Array(1...tokens.count) }
+        guard case .text = content else { return Array(0...tokens.count) }
         var count = 0
         return tokens.map { token in
-            // A code point begins with each byte that does not continue one. Control tokens are there as they are written.
             let bytes = tokenizer.bytes(of: token)
-            count += bytes.isEmpty ? tokenizer.name(of: token).unicodeScalars.count : bytes.count { $0 & 0xc0 != 0x80 }
-            return count
-        }
+            // A code point begins with each byte that does not continue one. Control tokens are there as they are written.
+            func continues(_ byte: UInt8) -> Bool { byte & 0xc0 == 0x80 }
+            defer { count += bytes.isEmpty ? tokenizer.name(of: token).unicodeScalars.count : bytes.count { !continues($0) } }
+            return bytes.first.map(continues) == true ? count - 1 : count
+        } + [count]
     }
 
     private func tokens(_ content: Content, _ field: String) throws -> [Token] {
