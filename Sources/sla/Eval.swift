@@ -3,8 +3,8 @@ import SLAEngine
 enum Eval {
     static let flags =
         [
-            Flag("--prompts", "FILE", "JSON Lines: prompts to be answered, see below"),
-            Flag("--decoder", "SETTINGS", "a decoder, see below; give it several times, the first is what others are compared with"),
+            Flag("--prompts", "FILE", "JSON Lines: prompts to be answered, see above"),
+            Flag("--decoder", "SETTINGS", "a decoder, see above; give it several times, the first is what others are compared with"),
         ] + judgeFlags + [
             Flag("--full", "X", "the score of a full success, where a prompt's meta.full does not tell"),
             Flag("--pairs", "FILE", "instead of prompts: measure the channel on preference pairs, as sla train reads them"),
@@ -27,7 +27,8 @@ enum Eval {
           sla eval --prompts prompts.jsonl --judge 'python3 judge.py' --decoder greedy --decoder 'sla width=4 chunk=1 depth=2'
         A prompt is a JSON string, or an object with a "prompt" and, for the judge, a "meta" of any form.
 
-        \(decoderHelp) Prompt i, counted from 0, is drawn with a decoder's seed + i.
+        \(decoderHelp)
+        Prompt i, counted from 0, is drawn with a decoder's seed + i.
 
         \(judgeHelp)
         """, flags, exitHelp)

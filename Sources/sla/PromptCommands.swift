@@ -3,7 +3,7 @@ import SLAEngine
 // What eval, pairs and rollouts share.
 
 let judgeFlags = [
-    Flag("--judge", "CMD", "a program that scores answers, see below (default: the reward channel)"),
+    Flag("--judge", "CMD", "a program that scores answers, see above (default: the reward channel)"),
     Flag("--judge-timeout", "S", "seconds without a word after which it counts as hung (default: 600)"),
     Flag("--reading", "WAY", "without --judge: the mean or the last of an answer's rewards (default: what the channel recommends)"),
 ]

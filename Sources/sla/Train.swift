@@ -14,7 +14,7 @@ import SLAEngine
 enum Train {
     static let flags = [
         Flag("--model", "FILE", "the policy, a GGUF file; it stays as it is (default: the built-in Countdown model)"),
-        Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see below"),
+        Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see above"),
         Flag("--out", "FILE", "where the channel goes, a GGUF file for --reward"),
         Flag("--loss", "NAME", "seqwise_bt, tokenwise_bt, seqwise_ce, tokenwise_ce or value (default: seqwise_bt, the paper's)"),
         Flag("--width", "R", "values in the channel's stream (default: the paper's 256, or the policy's width where that is less)"),

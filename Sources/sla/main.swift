@@ -26,7 +26,7 @@ let usage = """
     `sla COMMAND --help` describes a command's flags. `sla --version` prints the version.
 
     Exit code 0: done, or the reader went away; 1: a file could not be read, run or written, or `replay` found a difference;
-    2: a mistake on the command line; 130: `run` was interrupted.
+    2: a mistake on the command line; 130: interrupted.
 
     """
 

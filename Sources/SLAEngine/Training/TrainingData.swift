@@ -59,7 +59,8 @@ struct TrainingAnswer: Sendable {
 ///
 /// Prompts and answers are text or token ids. Text becomes tokens as the service reads it: the prompt with the model's special tokens,
 /// the answer as it goes on from there. The model's end token is put behind an answer that has none, unless the line says `"eos": false`.
-/// `at` counts tokens of an answer in ids, characters (Unicode code points) of an answer in text. Other fields are left alone.
+/// `at` is 1 or more: it counts tokens of an answer in ids, characters (Unicode code points) of an answer in text. Other fields are left
+/// alone.
 public struct TrainingSet: Sendable {
     let examples: [TrainingExample]
 
