@@ -153,7 +153,7 @@ import Testing
 
     @Test(arguments: [
         ("eval", 2, "--prompts is missing"), ("eval --prompts prompts.jsonl", 2, "--decoder is missing"),
-        ("eval --prompts prompts.jsonl --decoder magic", 2, "--decoder magic: there is no decoder magic"),
+        ("eval --prompts prompts.jsonl --decoder magic", 2, "sla: decoder magic: there is no decoder magic"),
         ("eval --prompts prompts.jsonl --decoder greedy --decoder greedy", 2, "two decoders are called greedy"),
         ("eval --prompts prompts.jsonl --decoder greedy --reading best", 2, "--reading is best"),
         ("eval --prompts prompts.jsonl --decoder greedy --judge cat --reading last", 2, "leave it out, or --judge"),

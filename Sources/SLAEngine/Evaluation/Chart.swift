@@ -148,7 +148,7 @@ struct Chart {
             let (x, y) = (px(point.x.value), py(point.y.value))
             return [
                 Box(left: x - 6, top: y - 6, right: x + 6, bottom: y + 6),
-                Box(left: x - 4, top: py(point.y.high), right: x + 4, bottom: py(point.y.low)),
+                Box(left: x - 2, top: py(point.y.high), right: x + 2, bottom: py(point.y.low)),
                 Box(left: px(point.x.low), top: y - 2, right: px(point.x.high), bottom: y + 2),
             ]
         }

@@ -212,7 +212,8 @@ private struct LineReader {
         if tokens.count > room {
             guard truncates else {
                 throw ModelError(
-                    "the prompt and \(field) have \(context - room + tokens.count) tokens, more than the context of \(context)")
+                    "the prompt and \(field) have \(context - room + tokens.count) tokens, more than the context of \(context); shorten them, or take --truncate"
+                )
             }
             tokens.removeLast(tokens.count - room)
             steps = steps.map { .init(end: min($0.end, room), value: $0.value, prover: $0.prover) }
