@@ -35,9 +35,6 @@ enum Pairs {
         """)
 
     static func run(_ arguments: Arguments) throws -> Int32 {
-        guard arguments.operands.isEmpty else { throw UsageError("pairs takes no operands, only flags") }
-        guard let path = arguments.string("--prompts") else { throw UsageError("--prompts is missing: what to answer") }
-        guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the pairs go") }
         let drawing = ["--samples", "--temperature", "--seed"]
         if arguments.has("--decoder"), let other = drawing.first(where: { arguments.has($0) }) {
             throw UsageError("\(other) is for drawn answers; leave it out, or --decoder, whose settings can have a temperature and a seed")
@@ -47,28 +44,12 @@ enum Pairs {
         let seed = try arguments.integer("--seed", in: 0...Int.max) ?? 0
         let margin = try arguments.number("--margin") ?? 0
         let most = try arguments.integer("--most", in: 1...1 << 20) ?? 1
-        let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
-
-        let engine = try makeEngine(arguments)
         let text = arguments.string("--decoder") ?? "best_of n=\(samples) temperature=\(temperature) seed=\(seed) score=logprob"
-        var pairs = PreferencePairs(try decoder(text, arguments, engine.model))
-        guard pairs.dropsAnswers else { throw UsageError("--decoder \(text) drops no branches; sla, best_of and mcts do") }
-        (pairs.margin, pairs.most) = (Double(margin), most)
-        let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
-        let judge = try makeJudge(arguments, engine.model)
-        let settings = settingsInWords(
-            arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
-        var bar = ProgressBar("prompts")
-        defer { bar.end() }
-        let written = try interruptible { stop in
-            try pairs.write(to: out, settings: "pairs; \(settings)", prompts, engine, judge, shouldStop: stop) { bar.show($0) }
+        return try writeLines("pairs", of: "pairs", arguments, flags) { engine in
+            var pairs = PreferencePairs(try decoder(text, arguments, engine.model))
+            guard pairs.dropsAnswers else { throw UsageError("--decoder \(text) drops no branches; sla, best_of and mcts do") }
+            (pairs.margin, pairs.most) = (Double(margin), most)
+            return pairs.write
         }
-        bar.end()
-        guard let written else {
-            complain("stopped; the same command goes on")
-            return 130
-        }
-        complain("wrote \(written) pairs of \(prompts.count) prompts to \(out)")
-        return 0
     }
 }

@@ -6,47 +6,70 @@ import SLAEngine
     import Darwin
 #endif
 
-/// A bar on standard error, if that is a terminal.
+/// How far work is, on standard error: a bar on a terminal, elsewhere a line every ten seconds.
 struct ProgressBar {
     private let unit: String
-    private let isShown = isatty(2) == 1
+    private let isTerminal = isatty(2) == 1
     private let clock = ContinuousClock()
-    private let started: ContinuousClock.Instant
-    private var shown: ContinuousClock.Instant?
-    private var firstDone: Int?
+    private var shown: ContinuousClock.Instant
+    private var hasBar = false
+    /// What was told last, and when.
+    private var last: (done: Int, tokens: Int, time: ContinuousClock.Instant)?
+    /// What was done of late, and the seconds it took: older times count less and less.
+    private var recent = (done: 0.0, tokens: 0.0, seconds: 0.0)
 
     /// `unit` is what is counted.
     init(_ unit: String) {
         self.unit = unit
-        started = clock.now
+        shown = clock.now - .seconds(isTerminal ? 1 : 0)
     }
 
-    mutating func show(_ progress: PromptProgress) {
-        show(
-            progress.done, of: progress.count,
-            "\(Int(Double(progress.evaluatedTokens) / max(1e-3, (clock.now - started) / .seconds(1)))) tokens/s")
-    }
+    mutating func show(_ progress: PromptProgress) { show(progress.done, of: progress.count, tokens: progress.evaluatedTokens) }
 
-    mutating func show(_ done: Int, of count: Int, _ detail: String = "") {
-        guard isShown, shown.map({ clock.now - $0 > .milliseconds(100) }) ?? true else { return }
-        shown = clock.now
-        let before = firstDone ?? done
-        firstDone = before
-        let part = 20 * done / max(1, count)
-        let bar = String(repeating: "=", count: part) + String(repeating: " ", count: 20 - part)
-        var line = "\r\u{1b}[K[\(bar)] \(done)/\(count) \(unit)  \(detail)"
-        if done > before {
-            let left = (clock.now - started) / .seconds(1) / Double(done - before) * Double(count - done)
-            let (minutes, seconds) = Int(min(left, 1e7)).quotientAndRemainder(dividingBy: 60)
-            line += "  \(minutes):\(seconds < 10 ? "0" : "")\(seconds) left"
+    /// - Parameters:
+    ///   - tokens: those that were computed so far.
+    ///   - detail: what else is worth seeing.
+    mutating func show(_ done: Int, of count: Int, tokens: Int = 0, _ detail: String = "") {
+        let now = clock.now
+        if let last {
+            let seconds = (now - last.time) / .seconds(1)
+            let kept = 1 / (1 + seconds / 20)
+            recent.done = kept * recent.done + Double(done - last.done)
+            recent.tokens = kept * recent.tokens + Double(tokens - last.tokens)
+            recent.seconds = kept * recent.seconds + seconds
         }
-        put(line)
+        last = (done, tokens, now)
+        guard now - shown > (isTerminal ? .milliseconds(100) : .seconds(10)) else { return }
+        shown = now
+        var parts = ["\(done)/\(count) \(unit)"]
+        if !detail.isEmpty { parts.append(detail) }
+        if recent.tokens > 0 { parts.append("\(Int(recent.tokens / max(1e-6, recent.seconds))) tokens/s") }
+        if recent.done > 0 { parts.append("\(time(recent.seconds / recent.done * Double(count - done))) left") }
+        let line = parts.joined(separator: "  ")
+        guard isTerminal else { return complain(line) }
+        let part = 20 * done / max(1, count)
+        let bar = "[\(String(repeating: "=", count: part))\(String(repeating: " ", count: 20 - part))] \(line)"
+        put("\r\u{1b}[K\(bar.prefix(columns - 1))")
+        hasBar = true
     }
 
-    /// Clears the bar's line.
+    /// Clears the bar's line, for something else to be said.
     mutating func end() {
-        if shown != nil { put("\r\u{1b}[K") }
-        shown = nil
+        if hasBar { put("\r\u{1b}[K") }
+        hasBar = false
+    }
+
+    /// A longer line would be broken, and stay.
+    private var columns: Int {
+        var size = winsize()
+        return ioctl(2, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : 80
+    }
+
+    private func time(_ seconds: Double) -> String {
+        let seconds = Int(min(seconds, 1e9))
+        let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60)
+        func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
+        return hours > 0 ? "\(hours):\(two(minutes)):\(two(rest))" : "\(minutes):\(two(rest))"
     }
 
     private func put(_ text: String) { _ = write(2, text, text.utf8.count) }

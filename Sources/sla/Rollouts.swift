@@ -37,36 +37,17 @@ enum RolloutsCommand {
         """)
 
     static func run(_ arguments: Arguments) throws -> Int32 {
-        guard arguments.operands.isEmpty else { throw UsageError("rollouts takes no operands, only flags") }
-        guard let path = arguments.string("--prompts") else { throw UsageError("--prompts is missing: what to answer") }
-        guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the lines go") }
-        let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
         let cut = arguments.string("--cut") ?? "\n"
         guard (1...1024).contains(cut.utf8.count) else { throw UsageError("--cut must be 1 to 1024 bytes long") }
         let samples = try arguments.integer("--samples", in: 1...1 << 20) ?? 1
         let count = try arguments.integer("--rollouts", in: 1...1 << 20) ?? 8
         let full = try arguments.number("--full") ?? 1
-
-        let engine = try makeEngine(arguments)
-        var rollouts = Rollouts(
-            policy: try decoder(arguments.string("--policy") ?? "sample", arguments, engine.model),
-            prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, engine.model))
-        (rollouts.samples, rollouts.rollouts, rollouts.cut, rollouts.full) = (samples, count, [cut], Double(full))
-        let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
-        let judge = try makeJudge(arguments, engine.model)
-        let settings = settingsInWords(
-            arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
-        var bar = ProgressBar("prompts")
-        defer { bar.end() }
-        let written = try interruptible { stop in
-            try rollouts.write(to: out, settings: "rollouts; \(settings)", prompts, engine, judge, shouldStop: stop) { bar.show($0) }
+        return try writeLines("rollouts", of: "answers", arguments, flags) { engine in
+            var rollouts = Rollouts(
+                policy: try decoder(arguments.string("--policy") ?? "sample", arguments, engine.model),
+                prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, engine.model))
+            (rollouts.samples, rollouts.rollouts, rollouts.cut, rollouts.full) = (samples, count, [cut], Double(full))
+            return rollouts.write
         }
-        bar.end()
-        guard let written else {
-            complain("stopped; the same command goes on")
-            return 130
-        }
-        complain("wrote \(written) answers to \(out)")
-        return 0
     }
 }

@@ -65,14 +65,3 @@ enum Serve {
         return recorder?.failure == nil ? 0 : 1
     }
 }
-
-/// Calls `action` on SIGINT and SIGTERM for as long as the result lives.
-func onSignals(_ action: @escaping @Sendable () -> Void) -> [any DispatchSourceSignal] {
-    [SIGINT, SIGTERM].map { number in
-        signal(number, SIG_IGN)
-        let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-        source.setEventHandler(handler: action)
-        source.resume()
-        return source
-    }
-}

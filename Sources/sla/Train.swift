@@ -1,6 +1,4 @@
-import Dispatch
 import SLAEngine
-import Synchronization
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials
@@ -16,7 +14,7 @@ import Synchronization
 enum Train {
     static let flags = [
         Flag("--model", "FILE", "the policy, a GGUF file; it stays as it is (default: the built-in Countdown model)"),
-        Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see below"),
+        Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see above"),
         Flag("--out", "FILE", "where the channel goes, a GGUF file for --reward"),
         Flag("--loss", "NAME", "seqwise_bt, tokenwise_bt, seqwise_ce, tokenwise_ce or value (default: seqwise_bt, the paper's)"),
         Flag("--width", "R", "values in the channel's stream (default: the paper's 256, or the policy's width where that is less)"),
@@ -61,8 +59,6 @@ enum Train {
         code 1: the data, a file or the training is at fault, and no output was written; 2: a mistake on the command line.
         """)
 
-    private final class Interrupted: Sendable { let flag = Atomic(false) }
-
     static func run(_ arguments: Arguments) throws -> Int32 {
         guard arguments.operands.isEmpty else { throw UsageError("train takes no operands, only flags") }
         guard let data = arguments.string("--data") else { throw UsageError("--data is missing: what to learn from") }
@@ -94,19 +90,30 @@ enum Train {
         }
         let metrics = try arguments.string("--metrics").map { try TrainingMetrics(path: $0) }
 
-        let interrupted = Interrupted()
-        let sources = onSignals { interrupted.flag.store(true, ordering: .relaxed) }
-        defer { for source in sources { source.cancel() } }
-        var progress = TrainingProgress(epochs: options.epochs)
-        defer { progress.end() }
-        let isDone = try trainer.run(
-            checkpoint: checkpoint, checkpointEvery: every, type: type,
-            shouldStop: { interrupted.flag.load(ordering: .relaxed) },
-            report: { event in
+        var bar = ProgressBar("steps")
+        defer { bar.end() }
+        var (loss, weight, tokens) = (0.0, 0.0, 0)
+        func show(_ event: ChannelTrainer.Event) {
+            switch event {
+            case .step(let step):
+                // A running mean, and how much of one it is yet.
+                loss += 0.05 * (step.loss - loss)
+                weight += 0.05 * (1 - weight)
+                tokens += step.tokens
+                bar.show(step.step, of: step.steps, tokens: tokens, "loss \((loss / weight).fixed(4))")
+            case .heldOut(let measured):
+                bar.end()
+                complain("epoch \(measured.epoch)/\(options.epochs), \(measured.text)")
+            case .checkpoint: break
+            }
+        }
+        let isDone = try interruptible { stop in
+            try trainer.run(checkpoint: checkpoint, checkpointEvery: every, type: type, shouldStop: stop) { event in
                 try metrics?.add(event)
-                progress.show(event)
-            })
-        progress.end()
+                show(event)
+            }
+        }
+        bar.end()
         guard isDone else {
             complain("stopped; the same command with --resume goes on from \(checkpoint)")
             return 130
@@ -151,76 +158,11 @@ enum Train {
     }
 }
 
-/// Tells people how far training is: a bar on a terminal, now and then a line elsewhere.
-private struct TrainingProgress {
-    private let epochs: Int
-    private let isTerminal = isatty(2) == 1
-    private let clock = ContinuousClock()
-    private var shown: ContinuousClock.Instant
-    private var last: ContinuousClock.Instant
-    /// Running means of a step's loss, tokens and seconds, and how much of a mean they are yet.
-    private var loss = 0.0, tokens = 0.0, seconds = 0.0, weight = 0.0
-    private var hasBar = false
-
-    init(epochs: Int) {
-        self.epochs = epochs
-        last = clock.now
-        shown = clock.now
-    }
-
-    mutating func show(_ event: ChannelTrainer.Event) {
-        let now = clock.now
-        switch event {
-        case .step(let step):
-            let share = 0.05
-            loss += share * (step.loss - loss)
-            tokens += share * (Double(step.tokens) - tokens)
-            seconds += share * ((now - last) / .seconds(1) - seconds)
-            weight += share * (1 - weight)
-            guard step.step == 1 || step.step == step.steps || now - shown > (isTerminal ? .milliseconds(100) : .seconds(10)) else { break }
-            shown = now
-            let left = Int(seconds / weight * Double(step.steps - step.step))
-            let numbers =
-                "\(step.step)/\(step.steps)  loss \(rounded(loss / weight, 4))  \(Int(tokens / max(seconds, 1e-9))) tokens/s  "
-                + "\(time(left)) left"
-            if isTerminal {
-                let done = 20 * step.step / step.steps
-                let bar = String(repeating: "=", count: done) + String(repeating: " ", count: 20 - done)
-                put("\r\u{1b}[Kepoch \(step.epoch)/\(epochs) [\(bar)] \(numbers)")
-                hasBar = true
-            } else {
-                put("sla: epoch \(step.epoch)/\(epochs)  step \(numbers)\n")
-            }
-        case .heldOut(let measured):
-            end()
-            var line = "epoch \(measured.epoch)/\(epochs), \(measured.answers) held-out answers: loss \(rounded(measured.loss, 4))"
-            if let accuracy = measured.accuracy, let lastAccuracy = measured.lastAccuracy, let curve = measured.curve {
-                line +=
-                    ", pairwise accuracy of \(measured.pairs) pairs \(rounded(accuracy, 4)) (last token's reward "
-                    + "\(rounded(lastAccuracy, 4))), AuTRC \(rounded(curve.area, 4))"
-            }
-            complain(line)
-        case .checkpoint: break
-        }
-        last = clock.now
-    }
-
-    /// Leaves the bar's line.
-    mutating func end() {
-        if hasBar { put("\n") }
-        hasBar = false
-    }
-
-    private func put(_ text: String) { _ = write(2, text, text.utf8.count) }
-
-    private func rounded(_ number: Double, _ digits: Int) -> String {
-        let scale = (0..<digits).reduce(1.0) { scale, _ in scale * 10 }
-        return "\((number * scale).rounded() / scale)"
-    }
-
-    private func time(_ seconds: Int) -> String {
-        let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60)
-        func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
-        return hours > 0 ? "\(hours):\(two(minutes)):\(two(rest))" : "\(minutes):\(two(rest))"
+extension ChannelTrainer.HeldOut {
+    fileprivate var text: String {
+        let text = "\(answers) held-out answers: loss \(loss.fixed(4))"
+        guard let accuracy, let lastAccuracy, let curve else { return text }
+        return text
+            + ", pairwise accuracy of \(pairs) pairs \(accuracy.fixed(4)) (last token's reward \(lastAccuracy.fixed(4))), AuTRC \(curve.area.fixed(4))"
     }
 }

@@ -26,7 +26,7 @@ let usage = """
     `sla COMMAND --help` describes a command's flags. `sla --version` prints the version.
 
     Exit code 0: done, or the reader went away; 1: a file could not be read, run or written, or `replay` found a difference;
-    2: a mistake on the command line; 130: `run` was interrupted.
+    2: a mistake on the command line; 130: interrupted.
 
     """
 
@@ -62,6 +62,8 @@ func start() -> Int32 {
     occupyStandardDescriptors()
     // A closed pipe is an error of the write, not the end of the process.
     signal(SIGPIPE, SIG_IGN)
+    // So is a limit on the size of files.
+    signal(SIGXFSZ, SIG_IGN)
     let unit = VectorUnit.compiled
     guard simd_machine_has(unit) else {
         complain("this build needs a processor with \(unit); rebuild it here, or with SLA_VECTOR=plain")

@@ -281,7 +281,8 @@ import Testing
             }
             func use(_ tokens: [Token], at time: Int) {
                 var node = cache.root
-                while tokens.dropFirst(node.start).starts(with: node.tokens), let next = tokens.dropFirst(node.start + node.tokens.count).first,
+                while tokens.dropFirst(node.start).starts(with: node.tokens),
+                    let next = tokens.dropFirst(node.start + node.tokens.count).first,
                     let child = node.children[next]
                 {
                     lastUse[ObjectIdentifier(child)] = time
@@ -380,32 +381,32 @@ import Testing
     }
 
     #if os(Linux)
-    /// Cleared pages take no memory until they are used again.
-    @Test func clearGivesMemoryBackToTheSystem() throws {
-        let bytes = 1 << 20
-        let pool = PagePool(bytesPerPage: bytes, budget: 64 * bytes)
-        let cache = PrefixCache(pool: pool)
-        func fill() throws {
-            let branch = Branch(cache.match([], limit: 0).table, cache)
-            for token in Token(0)..<64 * 32 { try branch.append(token) }
-            for page in branch.table.pages { memset(pool.address(page), 1, bytes) }
-        }
-        func resident() throws -> Int {
-            var pages = 0
-            for page in 0..<64 {
-                var inCore = [UInt8](repeating: 0, count: bytes / Int(getpagesize()))
-                #expect(mincore(pool.address(PagePool.Page(page)), bytes, &inCore) == 0)
-                pages += inCore.reduce(0) { $0 + Int($1 & 1) }
+        /// Cleared pages take no memory until they are used again.
+        @Test func clearGivesMemoryBackToTheSystem() throws {
+            let bytes = 1 << 20
+            let pool = PagePool(bytesPerPage: bytes, budget: 64 * bytes)
+            let cache = PrefixCache(pool: pool)
+            func fill() throws {
+                let branch = Branch(cache.match([], limit: 0).table, cache)
+                for token in Token(0)..<64 * 32 { try branch.append(token) }
+                for page in branch.table.pages { memset(pool.address(page), 1, bytes) }
             }
-            return pages * Int(getpagesize())
+            func resident() throws -> Int {
+                var pages = 0
+                for page in 0..<64 {
+                    var inCore = [UInt8](repeating: 0, count: bytes / Int(getpagesize()))
+                    #expect(mincore(pool.address(PagePool.Page(page)), bytes, &inCore) == 0)
+                    pages += inCore.reduce(0) { $0 + Int($1 & 1) }
+                }
+                return pages * Int(getpagesize())
+            }
+            try fill()
+            #expect(try resident() == 64 * bytes && pool.used == 0)
+            cache.clear()
+            #expect(try resident() == 0)
+            try fill()
+            #expect(try resident() == 64 * bytes)
         }
-        try fill()
-        #expect(try resident() == 64 * bytes && pool.used == 0)
-        cache.clear()
-        #expect(try resident() == 0)
-        try fill()
-        #expect(try resident() == 64 * bytes)
-    }
     #endif
 
     @Test func aLongPathIsGivenBackWithoutRecursion() throws {

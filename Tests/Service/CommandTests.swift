@@ -34,7 +34,7 @@ import Testing
     @Test func helpIsThereForEveryCommand() throws {
         for arguments in [
             ["--help"], ["serve", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"], ["bench", "--help"],
-            ["train", "--help"],
+            ["train", "--help"], ["eval", "--help"], ["pairs", "--help"], ["rollouts", "--help"],
         ] {
             let result = try CommandTests.run(arguments)
             #expect(result.status == 0)

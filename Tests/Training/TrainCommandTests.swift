@@ -65,23 +65,27 @@ import Testing
         #expect(result.errors.hasPrefix("sla: "))
     }
 
-    /// A limit of 4 KiB on files stands for a disk that is full.
+    /// A limit on the size of files stands for a disk that is full.
     @Test func aFullDiskIsToldAndNothingHalfWrittenIsLeft() throws {
         defer { done() }
-        let shell = Process()
-        shell.executableURL = URL(fileURLWithPath: "/bin/sh")
-        shell.arguments = [
-            "-c",
-            "trap '' XFSZ; ulimit -f 8; exec '\(CommandTests.binary.path)' train --data '\(data)' --out '\(path("c.gguf"))' --epochs 1",
-        ]
-        let stderr = Pipe()
-        shell.standardError = stderr
-        try shell.run()
-        let errors = String(decoding: try stderr.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
-        shell.waitUntilExit()
-        #expect(shell.terminationStatus == 1)
-        #expect(errors.contains("cannot write \(path("c.gguf")): File too large"), "\(errors)")
-        #expect(files == ["data.jsonl"])
+        let train = "cd '\(folder.path)'; ulimit -f 8; \"$SLA\" train --data data.jsonl --out c.gguf --width 16"
+        for (flags, file) in [
+            ("--epochs 1", "c.gguf"), ("--epochs 2", "c.gguf.checkpoint"), ("--epochs 2 --checkpoint-every 1", "c.gguf.checkpoint"),
+        ] {
+            let result = try CommandTests.shell("\(train) \(flags)")
+            #expect(result.status == 1)
+            #expect(result.errors.contains("sla: cannot write \(file): File too large"), "\(result.errors)")
+            #expect(files == ["data.jsonl"])
+        }
+        // 4 KiB are some lines of metrics.
+        let metrics = try CommandTests.shell("\(train) --epochs 50 --checkpoint-every 1000 --held-out 0 --metrics m.jsonl")
+        #expect(metrics.status == 1)
+        #expect(metrics.errors.contains("sla: cannot write m.jsonl: File too large"), "\(metrics.errors)")
+        #expect(files == ["data.jsonl", "m.jsonl"])
+        let lines = try String(contentsOfFile: path("m.jsonl"), encoding: .utf8)
+        #expect(lines.count > 3000 && lines.hasSuffix("}\n"), "whole lines")
+        let device = try CommandTests.shell("\(train) --epochs 1 --metrics /dev/full")
+        #expect(device.status == 1 && device.errors.contains("cannot write /dev/full: No space left on device"))
     }
 
     @Test func anInterruptLeavesACheckpointThatLeadsToTheSameResult() throws {

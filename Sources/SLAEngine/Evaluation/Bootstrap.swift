@@ -64,7 +64,7 @@ struct Bootstrap {
 
 extension Double {
     /// With so many digits behind the point.
-    func fixed(_ digits: Int) -> String {
+    public func fixed(_ digits: Int) -> String {
         let scale = (0..<digits).reduce(1.0) { scale, _ in scale * 10 }
         guard isFinite, magnitude * scale < 1e15 else { return description }
         let scaled = Int((self * scale).rounded())

@@ -1,4 +1,4 @@
-/// A chart as SVG: points or lines with their intervals, each labelled where it is, readable on light and dark pages.
+/// A chart as SVG: points, each labelled where it is, or lines with a legend, all with their intervals, readable on light and dark pages.
 struct Chart {
     struct Point {
         let x, y: Estimate
@@ -39,12 +39,15 @@ struct Chart {
     private static let (left, right, top, bottom) = (64.0, 24.0, 56.0, 56.0)
     /// About the width of a letter and the height of a line of the labels, in pixels.
     private static let (letter, line) = (6.7, 15.0)
+    /// Letters of a label; longer ones are cut, and stand whole in the point's title.
+    private static let longest = 40
 
     private static let style = """
         text { font: 12px system-ui, sans-serif; fill: #24292f } .title { font-size: 15px; font-weight: 600 } .axis { fill: #57606a }
         .page { fill: #ffffff } .grid { stroke: #e4e8ec } .guide { stroke: #8c959f; stroke-dasharray: 4 4 }
         .line { fill: none; stroke-width: 2 } .a { stroke: #0969da } .b { stroke: #bc4c00 } .band { opacity: .15; stroke: none }
         .fa { fill: #0969da } .fb { fill: #bc4c00 } .bar { stroke-width: 1.5 } .leader { stroke: #8c959f; stroke-width: .75 }
+        .frontier { fill: none; stroke: #8c959f; stroke-opacity: .6 }
         @media (prefers-color-scheme: dark) {
         text { fill: #e6edf3 } .axis { fill: #9ea7b3 } .page { fill: #0d1117 } .grid { stroke: #242b33 } .guide, .leader { stroke: #6e7681 }
         .a { stroke: #58a6ff } .b { stroke: #f0883e } .fa { fill: #58a6ff } .fb { fill: #f0883e } }
@@ -80,9 +83,30 @@ struct Chart {
             svg += "<line class=\"guide\" \(span(Chart.left, py(guide.y), right, py(guide.y)))/>\n"
             svg += text(guide.label, right - 4, py(guide.y) + 16, "end", "axis")
         }
-        for line in lines { svg += drawn(line) }
-        for point in points { svg += mark(point) }
+        svg += frontier()
+        for (i, line) in lines.enumerated() { svg += drawn(line) + legend(line, i) }
+        // What others are measured against is the first, and on top.
+        for point in points.reversed() { svg += mark(point) }
         return svg + labels() + "</svg>\n"
+    }
+
+    /// Through the points that none to their left reaches.
+    private func frontier() -> String {
+        var best: [Point] = []
+        for point in points.sorted(by: { ($0.x.value, $1.y.value) < ($1.x.value, $0.y.value) }) {
+            if best.last.map({ point.y.value > $0.y.value }) ?? true { best.append(point) }
+        }
+        guard best.count > 1 else { return "" }
+        let places = best.map { "\(px($0.x.value).fixed(1)),\(py($0.y.value).fixed(1))" }
+        return "<polyline class=\"frontier\" points=\"\(places.joined(separator: " "))\"/>\n"
+    }
+
+    /// Above the plot, to the right.
+    private func legend(_ line: Line, _ number: Int) -> String {
+        let y = Chart.top - 28 + 18 * Double(number)
+        let end = Chart.width - Chart.right
+        return "<line class=\"line \(line.isSecond ? "b" : "a")\" \(span(end - 24, y - 4, end, y - 4))/>\n"
+            + text(line.label, end - 32, y, "end", nil)
     }
 
     private func drawn(_ line: Line) -> String {
@@ -118,7 +142,7 @@ struct Chart {
         }
     }
 
-    /// A label for each point and line, where it covers least of the others: beside the point if it can be, else further away and tied to it.
+    /// A label for each point, where it covers least of the others: beside the point if it can be, else further away and tied to it.
     private func labels() -> String {
         var taken: [Box] = points.flatMap { point in
             let (x, y) = (px(point.x.value), py(point.y.value))
@@ -128,27 +152,17 @@ struct Chart {
                 Box(left: px(point.x.low), top: y - 2, right: px(point.x.high), bottom: y + 2),
             ]
         }
-        for line in lines {
-            // The curve itself, a box every few pixels.
-            for i in 1..<max(1, line.x.count) {
-                for step in 0..<8 {
-                    let share = Double(step) / 8
-                    let x = px(line.x[i - 1]) + share * (px(line.x[i]) - px(line.x[i - 1]))
-                    let y = py(line.y[i - 1].value) + share * (py(line.y[i].value) - py(line.y[i - 1].value))
-                    taken.append(Box(left: x - 4, top: y - 4, right: x + 4, bottom: y + 4))
-                }
-            }
-        }
-        var anchors = points.map { (x: px($0.x.value), y: py($0.y.value), label: $0.label) }
-        anchors += lines.compactMap { line in
-            guard let x = line.x.last, let y = line.y.last else { return nil }
-            return (px(x), py(y.value), line.label)
+        let anchors = points.map { point in
+            (
+                x: px(point.x.value), y: py(point.y.value),
+                label: point.label.count > Chart.longest ? "\(point.label.prefix(Chart.longest - 1))…" : point.label
+            )
         }
         var svg = ""
         for anchor in anchors.sorted(by: { $0.y < $1.y }) {
             let width = Double(anchor.label.count) * Chart.letter
             var best: (cost: Double, box: Box)?
-            for ring in 0..<6 {
+            for ring in 0..<12 {
                 let gap = 9 + 14 * Double(ring)
                 let (left, right, centre) = (anchor.x - gap - width, anchor.x + gap, anchor.x - width / 2)
                 let (above, level, below) = (anchor.y - gap - Chart.line, anchor.y - Chart.line / 2, anchor.y + gap)
@@ -164,7 +178,7 @@ struct Chart {
                 }
             }
             guard let box = best?.box else { continue }
-            taken.append(box)
+            taken.append(Box(left: box.left - 6, top: box.top, right: box.right + 6, bottom: box.bottom))
             let (x, y) = (min(max(anchor.x, box.left), box.right), min(max(anchor.y, box.top), box.bottom))
             if abs(x - anchor.x) + abs(y - anchor.y) > 16 { svg += "<line class=\"leader\" \(span(anchor.x, anchor.y, x, y))/>\n" }
             svg += text(anchor.label, box.left, box.bottom - 3.5, "start", nil)
@@ -203,8 +217,11 @@ struct Chart {
 extension Chart.Axis {
     /// An axis around values, with round ticks.
     static func linear(_ label: String, around values: [Double]) -> Chart.Axis {
+        let values = values.map { min(1e300, max(-1e300, $0)) }
         var (low, high) = (values.min() ?? 0, values.max() ?? 1)
-        if low == high { (low, high) = (low - 1, high + 1) }
+        let size = max(low.magnitude, high.magnitude)
+        // Numbers that are hardly apart have nothing round between them.
+        if high - low <= max(1e-6, 1e-9 * size) { (low, high) = (low - max(1, 1e-6 * size), high + max(1, 1e-6 * size)) }
         var step = 1.0
         while step * 8 < high - low { step *= 10 }
         while step > (high - low) / 2 { step /= 10 }
@@ -215,29 +232,34 @@ extension Chart.Axis {
         return Chart.Axis(label: label, ticks: ticks, low: low * step, high: high * step)
     }
 
-    /// A logarithmic axis around positive values, with ticks at 1, 2 and 5 times powers of ten.
+    /// A logarithmic axis around positive values, with ticks at 1, 2 and 5 times powers of ten, or at other round numbers.
     static func logarithmic(_ label: String, around values: [Double]) -> Chart.Axis {
         let (low, high) = (max(1e-3, (values.min() ?? 1) / 1.3), max(2e-3, (values.max() ?? 10) * 1.3))
         let powers = sequence(first: 1e-3) { $0 < 1e12 ? $0 * 10 : nil }
-        let ticks = powers.flatMap { [$0, 2 * $0, 5 * $0] }.filter { $0 >= low && $0 <= high }
-        return Chart.Axis(
-            label: label, ticks: ticks.map { (value: $0, text: $0 < 1 ? $0.fixed(3) : $0.fixed(0)) }, low: low, high: high,
-            isLogarithmic: true)
+        var ticks = powers.flatMap { [$0, 2 * $0, 5 * $0] }.filter { $0 >= low && $0 <= high }
+            .map { (value: $0, text: $0 < 1 ? $0.fixed(3) : $0.fixed(0)) }
+        // In a narrow range they are few or none.
+        if ticks.count < 3 { ticks = linear(label, around: [low, high]).ticks.filter { $0.value >= low && $0.value <= high } }
+        return Chart.Axis(label: label, ticks: ticks, low: low, high: high, isLogarithmic: true)
     }
 }
 
 extension Evaluation {
     /// Mean score against evaluated tokens, as SVG.
-    public var chart: String {
+    public var costChart: String { chart(by: \.evaluatedTokens, "evaluated tokens") }
+    /// Mean score against what a reader waits for, as SVG.
+    public var latencyChart: String { chart(by: \.firstTokenStep, "steps before the first committed token") }
+
+    private func chart(by cost: KeyPath<Row, Estimate?>, _ name: String) -> String {
         let points = rows.enumerated().compactMap { i, row -> Chart.Point? in
-            guard let tokens = row.evaluatedTokens, let score = row.score else { return nil }
-            return Chart.Point(x: tokens, y: score, label: row.name, isBaseline: i == 0)
+            guard let cost = row[keyPath: cost], let score = row.score else { return nil }
+            return Chart.Point(x: cost, y: score, label: row.name, isBaseline: i == 0)
         }
-        let told = points.map { "\($0.label): score \($0.y.text(2)) at \($0.x.text(1)) evaluated tokens" }
+        let told = points.map { "\($0.label): score \($0.y.text(2)) at \($0.x.text(1)) \(name)" }
         return Chart(
-            title: "Score by evaluated tokens",
+            title: "Score by \(name)",
             description: "Means over \(prompts) prompts, in brackets 95 % intervals. \(told.joined(separator: "; ")).",
-            x: .logarithmic("evaluated tokens an answer (logarithmic)", around: points.flatMap { [$0.x.low, $0.x.high] }),
+            x: .logarithmic("\(name), mean of the answers (logarithmic)", around: points.flatMap { [$0.x.low, $0.x.high] }),
             y: .linear("mean score, with 95 % intervals", around: points.flatMap { [$0.y.low, $0.y.high] }), points: points
         ).svg
     }
@@ -250,7 +272,7 @@ extension ChannelEvaluation {
         let lines = readings.map { reading in
             Chart.Line(
                 x: percents, y: reading.curve,
-                label: "\(reading.reading == .mean ? "mean reward" : "last token’s reward"): AuTRC \(reading.area?.value.fixed(3) ?? "")",
+                label: "\(reading.reading == .mean ? "mean reward" : "last reward"): AuTRC \(reading.area?.value.fixed(3) ?? "")",
                 isSecond: reading.reading != .mean)
         }
         let told = lines.map { line in "\(line.label), accuracy \(line.y.map { $0.value.fixed(2) }.joined(separator: " "))" }

@@ -36,6 +36,10 @@ public struct DecoderChoice: Sendable {
             written = text[colon.upperBound...]
         }
         let words = try DecoderChoice.words(written)
+        guard !words.isEmpty else {
+            throw EngineFailure.invalid(
+                "a decoder is missing; \(DecoderSettings.decoders.joined(separator: ", ")) are possible", field: "decoder")
+        }
         var settings = DecoderSettings()
         for (i, word) in words.enumerated() {
             guard let equals = word.firstIndex(of: "="), equals != word.startIndex else {
@@ -47,7 +51,15 @@ public struct DecoderChoice: Sendable {
             }
             let (field, given) = (String(word[..<equals]), String(word[word.index(after: equals)...]))
             guard field.utf8.count <= 64 else { throw EngineFailure.invalid("a setting's name is too long", field: "decoder") }
-            let value = given.hasPrefix("\"") ? (try? JSONDecoder().decode(String.self, from: Data(given.utf8))) ?? given : given
+            var value = given
+            if given.hasPrefix("\"") {
+                guard let text = try? JSONDecoder().decode(String.self, from: Data(given.utf8)) else {
+                    throw EngineFailure.invalid("\(field) is \(given), which is no JSON string", field: field)
+                }
+                value = text
+            } else if given.hasPrefix("["), (try? JSONDecoder().decode([String].self, from: Data(given.utf8))) == nil {
+                throw EngineFailure.invalid("\(field) is \(given), which is no JSON array of strings", field: field)
+            }
             switch field {
             case "decoder": settings.decoder = value
             case "max_tokens":
@@ -56,9 +68,7 @@ public struct DecoderChoice: Sendable {
                 }
                 self.maxTokens = number
             case "stop":
-                let strings = given.hasPrefix("[") ? try? JSONDecoder().decode([String].self, from: Data(given.utf8)) : [value]
-                guard let strings else { throw EngineFailure.invalid("stop must be a string or an array of strings", field: field) }
-                self.stop = strings
+                self.stop = given.hasPrefix("[") ? try JSONDecoder().decode([String].self, from: Data(given.utf8)) : [value]
             case "ignore_eos":
                 guard let flag = Bool(value) else { throw EngineFailure.invalid("ignore_eos must be true or false", field: field) }
                 ignoreEOS = flag

@@ -45,7 +45,8 @@ public final class LineFile {
         var lines: [(done: Int, bytes: Int, end: Int)] = []
         if let journalPath, access(journalPath, F_OK) == 0 {
             let text = try Data(contentsOf: URL(fileURLWithPath: journalPath))
-            guard text.starts(with: header.utf8) || text.isEmpty && !exists else {
+            // A kill or a crash at the very beginning may have kept a part of the header only.
+            guard text.starts(with: header.utf8) || header.utf8.starts(with: text) && status.st_size == 0 else {
                 throw ModelError(
                     "\(path) was begun with other settings, see \(journalPath): give the same to go on, or remove both files")
             }

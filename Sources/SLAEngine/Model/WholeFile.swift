@@ -5,23 +5,22 @@
 #endif
 
 /// Writes a file so that whoever looks finds the old one or the whole new one, also after a power cut: a temporary file beside it, flushed
-/// to the disk, then renamed. `body` writes to a descriptor and returns the errno of a failure. Throws ``ModelError``, and leaves nothing
-/// behind, when the file cannot be written.
+/// to the disk, then renamed. What a link leads to is written, and a device or a pipe stays what it is. `body` writes to a descriptor and
+/// returns the errno of a failure. Throws ``ModelError``, and leaves nothing behind, when the file cannot be written.
 func writeWhole(_ path: String, _ body: (_ descriptor: Int32) -> Int32?) throws {
-    let temporary = "\(path).\(getpid()).tmp"
-    func failed(_ number: Int32) -> ModelError { ModelError("cannot write \(path): \(String(cString: strerror(number)))") }
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else { throw failed(errno) }
+    let target = try WholeFile(path)
+    let descriptor = open(target.written, O_WRONLY | (target.isInPlace ? 0 : O_CREAT | O_TRUNC) | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else { throw target.failed(errno) }
     var failure = body(descriptor)
-    if failure == nil, fsync(descriptor) != 0 { failure = errno }
+    if failure == nil, !target.isInPlace, fsync(descriptor) != 0 { failure = errno }
     if close(descriptor) != 0, failure == nil { failure = errno }
-    if failure == nil, rename(temporary, path) != 0 { failure = errno }
+    if failure == nil, !target.isInPlace, rename(target.written, target.path) != 0 { failure = errno }
     if let failure {
-        unlink(temporary)
-        throw failed(failure)
+        if !target.isInPlace { unlink(target.written) }
+        throw target.failed(failure)
     }
     // The new name must survive too. Not every file system can flush a folder; the file itself is safe.
-    let folder = open(path.contains("/") ? String(path[...(path.lastIndex(of: "/") ?? path.startIndex)]) : ".", O_RDONLY | O_CLOEXEC)
+    let folder = open(target.folder, O_RDONLY | O_CLOEXEC)
     if folder >= 0 {
         fsync(folder)
         close(folder)
@@ -36,11 +35,37 @@ public func writeWhole(_ text: String, to path: String) throws {
 
 /// Throws, before hours of work, what ``writeWhole(_:_:)`` would throw after them for a folder that is missing or not writable.
 public func checkWritable(_ path: String) throws {
-    var status = stat()
-    if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR { throw ModelError("cannot write \(path): it is a folder") }
-    let temporary = "\(path).\(getpid()).tmp"
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else { throw ModelError("cannot write \(path): \(String(cString: strerror(errno)))") }
+    let target = try WholeFile(path)
+    guard !target.isInPlace else { return }
+    let descriptor = open(target.written, O_WRONLY | O_CREAT | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else { throw target.failed(errno) }
     close(descriptor)
-    unlink(temporary)
+    unlink(target.written)
+}
+
+/// Where a file goes.
+private struct WholeFile {
+    /// As it was given, for people.
+    let name: String
+    /// Without links.
+    let path: String
+    /// Whether something is there that must not be replaced, such as `/dev/stdout`.
+    let isInPlace: Bool
+
+    init(_ name: String) throws {
+        self.name = name
+        let resolved = realpath(name, nil)
+        defer { free(resolved) }
+        path = resolved.map { String(cString: $0) } ?? name
+        var status = stat()
+        let kind = stat(path, &status) == 0 ? status.st_mode & S_IFMT : S_IFREG
+        isInPlace = kind != S_IFREG
+        if kind == S_IFDIR { throw ModelError("cannot write \(name): it is a folder") }
+    }
+
+    /// What is opened.
+    var written: String { isInPlace ? path : "\(path).\(getpid()).tmp" }
+    var folder: String { path.lastIndex(of: "/").map { String(path[...$0]) } ?? "." }
+
+    func failed(_ number: Int32) -> ModelError { ModelError("cannot write \(name): \(String(cString: strerror(number)))") }
 }

@@ -63,7 +63,8 @@ struct TrainingAnswer: Sendable {
 ///
 /// Text becomes tokens as the service reads it: the prompt with the model's special tokens,
 /// the answer as it goes on from there. The model's end token is put behind an answer that has none, unless the line says `"eos": false`.
-/// `at` counts tokens of an answer in ids, characters (Unicode code points) of an answer in text. Other fields are left alone.
+/// `at` is 1 or more: it counts tokens of an answer in ids, characters (Unicode code points) of an answer in text. Other fields are left
+/// alone.
 public struct TrainingSet: Sendable {
     let examples: [TrainingExample]
 
@@ -174,15 +175,18 @@ private struct LineReader {
             throw ModelError("steps tell characters of a text or token ids; give \(field) as one of these")
         }
         var steps: [TrainingAnswer.Step] = []
-        let ends = offsets(content, tokens)
+        let begins = offsets(content, tokens)
         for step in given {
             try check(step.value, "a step's value")
             try check(step.prover, "a step's prover")
-            guard (0...(ends.last ?? 0)).contains(step.at) else {
-                throw ModelError("a step's at is \(step.at), but \(field) ends at \(ends.last ?? 0)")
+            guard step.at > 0 else {
+                throw ModelError("a step's at is \(step.at); the least is 1, since the first that learns is the answer's first token")
             }
-            // The tokens that begin before the cut; at 0 there is none that could learn.
-            let end = (ends.firstIndex { $0 >= step.at } ?? tokens.count) + (step.at == 0 ? 0 : 1)
+            guard step.at <= begins[tokens.count] else {
+                throw ModelError("a step's at is \(step.at), but \(field) ends at \(begins[tokens.count])")
+            }
+            // The tokens that begin before the cut.
+            let end = begins[..<tokens.count].firstIndex { $0 >= step.at } ?? tokens.count
             guard end >= steps.last?.end ?? 0 else { throw ModelError("steps must be in the order of their at") }
             steps.append(.init(end: end, value: step.value, prover: step.prover))
         }
@@ -197,7 +201,8 @@ private struct LineReader {
         if tokens.count > room {
             guard truncates else {
                 throw ModelError(
-                    "the prompt and \(field) have \(context - room + tokens.count) tokens, more than the context of \(context)")
+                    "the prompt and \(field) have \(context - room + tokens.count) tokens, more than the context of \(context); shorten them, or take --truncate"
+                )
             }
             tokens.removeLast(tokens.count - room)
             steps = steps.map { .init(end: min($0.end, room), value: $0.value, prover: $0.prover) }
@@ -205,16 +210,17 @@ private struct LineReader {
         return TrainingAnswer(tokens: tokens, label: label, steps: steps)
     }
 
-    /// Where each token ends, in the unit of `at`.
+    /// Where each token begins, in the unit of `at`, and where the last one ends.
     private func offsets(_ content: PromptContent, _ tokens: [Token]) -> [Int] {
-        guard case .text(.string) = content else { return Array(1...tokens.count) }
+        guard case .text(.string) = content else { return Array(0...tokens.count) }
         var count = 0
         return tokens.map { token in
-            // A code point begins with each byte that does not continue one. Control tokens are there as they are written.
             let bytes = tokenizer.bytes(of: token)
-            count += bytes.isEmpty ? tokenizer.name(of: token).unicodeScalars.count : bytes.count { $0 & 0xc0 != 0x80 }
-            return count
-        }
+            // A code point begins with each byte that does not continue one. Control tokens are there as they are written.
+            func continues(_ byte: UInt8) -> Bool { byte & 0xc0 == 0x80 }
+            defer { count += bytes.isEmpty ? tokenizer.name(of: token).unicodeScalars.count : bytes.count { !continues($0) } }
+            return bytes.first.map(continues) == true ? count - 1 : count
+        } + [count]
     }
 
     /// The tokens of a prompt, or of an answer to one.

@@ -62,7 +62,9 @@ public final class TrainingMetrics {
         case .checkpoint: return
         }
         var text = line.line
+        let size = lseek(descriptor, 0, SEEK_END)
         if let failure = text.withUTF8({ writeAll($0, to: descriptor) }) {
+            _ = ftruncate(descriptor, size)
             throw ModelError("cannot write \(path): \(String(cString: strerror(failure)))")
         }
     }

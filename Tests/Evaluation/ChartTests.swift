@@ -1,0 +1,134 @@
+import Foundation
+import Testing
+
+@testable import SLAEngine
+
+#if canImport(FoundationXML)
+    import FoundationXML
+#endif
+
+@Suite struct ChartTests {
+    /// A chart's texts, as a program that reads XML finds them.
+    private final class Reader: NSObject, XMLParserDelegate {
+        struct Text { var attributes: [String: String], text = "" }
+        private(set) var elements: [String: [Text]] = [:]
+        private var open: [String] = []
+
+        init(_ svg: String) throws {
+            super.init()
+            let parser = XMLParser(data: Data(svg.utf8))
+            parser.delegate = self
+            guard parser.parse() else { throw parser.parserError ?? CocoaError(.coderInvalidValue) }
+        }
+
+        func parser(
+            _ parser: XMLParser, didStartElement name: String, namespaceURI: String?, qualifiedName: String?,
+            attributes: [String: String]
+        ) {
+            elements[name, default: []].append(Text(attributes: attributes))
+            open.append(name)
+        }
+
+        func parser(_ parser: XMLParser, foundCharacters text: String) {
+            guard let name = open.last, let last = elements[name]?.indices.last else { return }
+            elements[name]?[last].text += text
+        }
+
+        func parser(_ parser: XMLParser, didEndElement name: String, namespaceURI: String?, qualifiedName: String?) { open.removeLast() }
+    }
+
+    private static func estimate(_ value: Double, _ half: Double = 0) -> Estimate {
+        Estimate(value: value, low: value - half, high: value + half)
+    }
+
+    private static func scatter(_ points: [Chart.Point]) -> Chart {
+        Chart(
+            title: "Score", description: "", x: .logarithmic("tokens", around: points.flatMap { [$0.x.low, $0.x.high] }),
+            y: .linear("score", around: points.flatMap { [$0.y.low, $0.y.high] }), points: points)
+    }
+
+    @Test func hostileNamesStayText() throws {
+        let names = ["<&\"'>", "]]><script>alert(1)</script>", "a\u{0}b\u{1b}[31m\u{ffff}", "\u{202e}née 猫", ""]
+        let points = names.enumerated().map { i, name in
+            Chart.Point(x: ChartTests.estimate(Double(10 * i + 10)), y: ChartTests.estimate(1), label: name)
+        }
+        let elements = try Reader(ChartTests.scatter(points).svg).elements
+        #expect(elements["script"] == nil)
+        let labels = try #require(elements["text"]).filter { $0.attributes["class"] == nil }.map(\.text)
+        #expect(Set(labels) == ["<&\"'>", "]]><script>alert(1)</script>", "a\u{fffd}b\u{fffd}[31m\u{fffd}", "\u{202e}née 猫", ""])
+    }
+
+    /// Twelve decoders, most of them close together, as it is when they find the same answers.
+    @Test(arguments: 1...20 as ClosedRange<UInt64>) func labelsKeepApartAndInTheFrame(_ seed: UInt64) throws {
+        var random = SeededGenerator(seed: seed)
+        let points = (0..<12).map { i in
+            let isClose = i > 1
+            return Chart.Point(
+                x: ChartTests.estimate(isClose ? .random(in: 60...70, using: &random) : 15, 3),
+                y: ChartTests.estimate(.random(in: isClose ? 9...9.3 : 7...9, using: &random), 0.3),
+                label: String("sla width=4 chunk=16 depth=1 score=last".prefix(.random(in: 3...24, using: &random))))
+        }
+        struct Box { let left, right, baseline: Double }
+        let labels = try #require(Reader(ChartTests.scatter(points).svg).elements["text"]).filter { $0.attributes["class"] == nil }
+        let boxes = try labels.map { label in
+            let x = try #require(label.attributes["x"].flatMap(Double.init))
+            return Box(
+                left: x, right: x + 6.7 * Double(label.text.count), baseline: try #require(label.attributes["y"].flatMap(Double.init)))
+        }
+        #expect(boxes.count == 12)
+        for (i, box) in boxes.enumerated() {
+            #expect(box.left >= 64 && box.right <= 760 && box.baseline > 56 && box.baseline < 404, "seed \(seed)")
+            for other in boxes[..<i] {
+                let isApart = box.left >= other.right || other.left >= box.right || abs(box.baseline - other.baseline) > 11
+                #expect(isApart, "seed \(seed)")
+            }
+        }
+    }
+
+    @Test func aLongNameIsCutAndStandsWholeInTheTitle() throws {
+        let name = "sla width=4 chunk=16 chunk_at=\"; \" expand=sample seed=7 max_tokens=60"
+        let elements = try Reader(ChartTests.scatter([.init(x: ChartTests.estimate(9), y: ChartTests.estimate(1), label: name)]).svg)
+            .elements
+        #expect(try #require(elements["title"]).map(\.text).contains(name))
+        let label = try #require(elements["text"]?.last).text
+        #expect(label.count == 40 && label.hasSuffix("…") && name.hasPrefix(label.dropLast()))
+    }
+
+    @Test func axesHaveRoundTicksInAnyRange() {
+        var random = SeededGenerator(seed: 4)
+        for _ in 0..<2000 {
+            let low = exactExp(.random(in: -3...14, using: &random))
+            let high = low * exactExp(.random(in: 0...9, using: &random))
+            for axis in [Chart.Axis.logarithmic("", around: [low, high]), .linear("", around: [low, high])] {
+                #expect((2...31).contains(axis.ticks.count), "\(low) to \(high): \(axis.ticks.count)")
+                #expect(Set(axis.ticks.map(\.text)).count == axis.ticks.count, "\(low) to \(high)")
+                #expect(axis.low <= low && axis.high >= high && axis.ticks.allSatisfy { $0.value >= axis.low && $0.value <= axis.high })
+            }
+        }
+        for value in [0, 1, -Double.leastNonzeroMagnitude, 0.1, 1e17, -1e200, 1e308] {
+            for other in [value, value.nextUp, -value] { #expect(Chart.Axis.linear("", around: [value, other]).ticks.count < 40) }
+        }
+    }
+
+    @Test func theFrontierPassesThroughWhatNothingCheaperReaches() throws {
+        func points(_ places: [(Double, Double)]) -> [Chart.Point] {
+            places.map { Chart.Point(x: ChartTests.estimate($0), y: ChartTests.estimate($1), label: "") }
+        }
+        func places(_ chart: Chart) throws -> [String] {
+            try #require(Reader(chart.svg).elements["polyline"]?.first?.attributes["points"]).split(separator: " ").map(String.init)
+        }
+        let all = ChartTests.scatter(points([(10, 1), (30, 3), (20, 0.5), (20, 2), (40, 3)]))
+        let circles = try #require(Reader(all.svg).elements["circle"]).map { "\($0.attributes["cx"] ?? ""),\($0.attributes["cy"] ?? "")" }
+        #expect(try places(all) == [circles[4], circles[1], circles[3]], "drawn from the last to the first")
+    }
+
+    @Test func curvesHaveALegendOutsideOfThePlot() throws {
+        let measured = ChannelEvaluation(
+            [RewardPair(chosen: [1, 2, 3], rejected: [1, 1]), RewardPair(chosen: [0], rejected: [1, 1])], seed: 1)
+        let elements = try Reader(measured.chart).elements
+        #expect(elements["polyline"]?.count == 2)
+        let legend = try #require(elements["text"]).filter { $0.text.contains("AuTRC") }
+        #expect(
+            legend.count == 2 && legend.allSatisfy { $0.attributes["text-anchor"] == "end" && Double($0.attributes["y"] ?? "") ?? 99 < 56 })
+    }
+}
