@@ -32,8 +32,10 @@ def log_probabilities(policy, pairs):
     return (taken * counts).sum(1).view(2, -1)
 
 
-def train(policy, pairs, beta, rate, size, epochs, seed):
-    """-log σ(β (Δ - Δ_reference)), Δ the log-probability of the chosen answer less that of the rejected one."""
+def train(policy, pairs, beta, imitation, rate, size, epochs, seed):
+    """-log σ(β (Δ - Δ_reference)), Δ the log-probability of the chosen answer less that of the rejected one; and, so that the chosen answers
+    do not become less likely together with the rejected ones, `imitation` times the chosen tokens' -log π (arXiv 2404.19733).
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         reference = torch.cat([log_probabilities(policy, pairs[i : i + 500]) for i in range(0, len(pairs), 500)], 1)
@@ -46,7 +48,8 @@ def train(policy, pairs, beta, rate, size, epochs, seed):
             optimizer.param_groups[0]["lr"] = rate * min(1, (done + 1) / (0.1 * total)) * 0.5 * (1 + math.cos(math.pi * done / total))
             chosen, rejected = log_probabilities(policy, [pairs[row] for row in rows])
             margin = beta * (chosen - rejected - reference[rows])
-            loss = -F.logsigmoid(margin).mean()
+            tokens = sum(len(pairs[row][1]) - pairs[row][0] for row in rows)
+            loss = -F.logsigmoid(margin).mean() - imitation * chosen.sum() / tokens
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
@@ -63,7 +66,8 @@ if __name__ == "__main__":
     a.add_argument("--gguf", default="countdown.gguf")
     a.add_argument("--out", default="dpo.gguf")
     a.add_argument("--beta", type=float, default=0.1)
-    a.add_argument("--rate", type=float, default=1e-4)
+    a.add_argument("--imitation", type=float, default=1.0)
+    a.add_argument("--rate", type=float, default=5e-5)
     a.add_argument("--size", type=int, default=64, help="pairs a step")
     a.add_argument("--epochs", type=int, default=1)
     a.add_argument("--seed", type=int, default=5)
@@ -71,5 +75,5 @@ if __name__ == "__main__":
     a = a.parse_args()
     torch.set_num_threads(a.threads)
     policy, _, _ = read(a.gguf)
-    train(policy, list(load(a.pairs)), a.beta, a.rate, a.size, a.epochs, a.seed)
+    train(policy, list(load(a.pairs)), a.beta, a.imitation, a.rate, a.size, a.epochs, a.seed)
     write(a.out, policy)

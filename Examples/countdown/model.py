@@ -27,7 +27,10 @@ def number(token):
 
 
 def encode(text):
-    return [number_id(int(t)) if t.isdigit() else ord(t) for t in re.findall(r"0|[1-9][0-9]{0,2}|\D", text)]
+    ids = []
+    for t in re.findall(r"300|[12][0-9]{2}|[1-9][0-9]?|0|[^0-9]", text):
+        ids += [number_id(int(t))] if "0" <= t[0] <= "9" else t.encode()
+    return ids
 
 
 def decode(ids):
