@@ -24,6 +24,7 @@ RUNS = [
         "beam width=4",
         "best_of n=1 min_p=0.1",
         "best_of n=2 min_p=0.1",
+        "best_of n=3 min_p=0.1",
         "best_of n=4 min_p=0.1",
         "best_of n=6 min_p=0.1",
         "best_of n=8 min_p=0.1",
@@ -36,6 +37,7 @@ RUNS = [
         "progress, depth 0: sla depth=0 score=progress alpha=3",
         "progress, depth 1: sla width=3 depth=1 min_p=0.25 score=progress alpha=3",
         "progress, depth 2: sla score=progress alpha=3",
+        "progress, width 2: sla width=2 min_p=0.5 score=progress alpha=3",
     ]),
     (["--model", "countdown.gguf", "--reward", "paper.gguf"], [
         "the paper's channel: sla width=2 chunk=10 depth=2 score=mean min_p=0",
@@ -44,6 +46,7 @@ RUNS = [
     (["--model", "dpo.gguf"], [
         "dpo, greedy: greedy",
         "dpo, sla: sla",
+        "dpo, sla drawn: sla width=6 expand=sample",
     ]),
 ]
 
