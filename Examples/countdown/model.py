@@ -1,7 +1,7 @@
 """The demo's two networks, their vocabulary, and the GGUF file they are served from.
 
 Policy:  a small Llama (RMSNorm, rotary positions on (even, odd) pairs as GGUF's `llama` has them, grouped queries, SwiGLU).
-Channel: a Reward Transformer's narrow channel (arXiv 2503.00029): reads the policy's states after every layer, one reward a token.
+Channel: a Reward Transformer's narrow channel (arXiv 2503.00029): reads the policy's states after every layer. `sla train` trains it.
 """
 import re
 from dataclasses import dataclass
@@ -27,7 +27,10 @@ def number(token):
 
 
 def encode(text):
-    return [number_id(int(t)) if t.isdigit() else ord(t) for t in re.findall(r"0|[1-9][0-9]{0,2}|\D", text)]
+    ids = []
+    for t in re.findall(r"300|[12][0-9]{2}|[1-9][0-9]?|0|[^0-9]", text):
+        ids += [number_id(int(t))] if "0" <= t[0] <= "9" else t.encode()
+    return ids
 
 
 def decode(ids):
@@ -142,26 +145,30 @@ class Policy(nn.Module):
 
 
 class Channel(nn.Module):
-    def __init__(self, s, width=128):
+    def __init__(self, s, width=128, outputs=1):
         super().__init__()
-        self.width = width
         inputs = [s.width] + [s.width + width] * (s.layers - 1)
         self.norm = nn.ModuleList(Norm(i, s.epsilon) for i in inputs)
         self.blk = nn.ModuleList(linear(i, width) for i in inputs)
-        self.head = linear(s.width + width, 1)
+        self.head = linear(s.width + width, outputs)
 
     def forward(self, states):
-        """The reward of every token, [...], from the policy's states h_0 … h_L, each [..., width]."""
+        """The outputs for every token, [..., outputs], from the policy's states h_0 … h_L, each [..., width]; output 0 is the reward."""
         r = F.silu(self.blk[0](self.norm[0](states[0])))
         for norm, blk, h in zip(self.norm[1:], self.blk[1:], states[1:]):
             r = r + F.silu(blk(norm(torch.cat((h, r), -1))))
-        return self.head(torch.cat((states[-1], r), -1)).squeeze(-1)
+        return self.head(torch.cat((states[-1], r), -1))
 
 
 # ---- GGUF
 
-def write_policy(w, policy):
-    s = policy.s
+def stored(p):
+    """Matrices as F16, norms as F32."""
+    return (p.detach().half() if p.dim() == 2 else p.detach().float()).numpy()
+
+
+def write(path, policy):
+    w, s = gguf.GGUFWriter(path, "llama"), policy.s
     w.add_name("countdown")
     w.add_context_length(s.context)
     w.add_embedding_length(s.width)
@@ -184,38 +191,6 @@ def write_policy(w, policy):
     w.add_add_bos_token(False)
     for name, p in policy.named_parameters():
         w.add_tensor(name, stored(p))
-
-
-def write_channel(w, channel, policy, search):
-    """search: the recommended settings, e.g. {"width": 3, "chunk": 6, "depth": 2, "score": "last", "min_p": 0.1}."""
-    w.add_uint32("reward.width", channel.width)
-    w.add_uint32("reward.outputs", 1)
-    w.add_uint32("reward.block_count", policy.s.layers)
-    w.add_uint32("reward.embedding_length", policy.s.width)
-    for key, value in search.items():
-        add = {int: w.add_uint32, float: w.add_float32, str: w.add_string}[type(value)]
-        add(f"reward.sla.{key}", value)
-    for i, (norm, blk) in enumerate(zip(channel.norm, channel.blk)):
-        w.add_tensor(f"reward.blk.{i}.norm.weight", stored(norm.weight))
-        w.add_tensor(f"reward.blk.{i}.weight", stored(blk.weight))
-    w.add_tensor("reward.head.weight", stored(channel.head.weight))
-
-
-def stored(p):
-    """Matrices as F16, norms as F32."""
-    return (p.detach().half() if p.dim() == 2 else p.detach().float()).numpy()
-
-
-def write(path, policy, channel=None, search=None, sidecar=False):
-    """One GGUF with the policy and, when given, its channel; or, as a side-car, the channel alone."""
-    w = gguf.GGUFWriter(path, "llama")
-    if sidecar:
-        w.add_type("adapter")
-        w.add_string("adapter.type", "reward")
-    else:
-        write_policy(w, policy)
-    if channel:
-        write_channel(w, channel, policy, search)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
@@ -234,7 +209,7 @@ def read(path):
     policy.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("reward.")})
     if "reward.width" not in r.fields:
         return policy.eval(), None, {}
-    channel = Channel(policy.s, value("reward.width"))
+    channel = Channel(policy.s, value("reward.width"), value("reward.outputs"))
     channel.load_state_dict({re.sub(r"reward\.blk\.(\d+)\.norm", r"reward.norm.\1", name).removeprefix("reward."): t
                              for name, t in tensors.items() if name.startswith("reward.")})
     return policy.eval(), channel.eval(), {key.removeprefix("reward.sla."): value(key) for key in r.fields if "reward.sla." in key}

@@ -4,10 +4,9 @@ import sys
 
 import torch
 
-from channel import branches
-from model import decode, encode, read
+from model import END, decode, encode, read
 from rules import deals
-from search import search
+from search import LIMIT, search
 
 
 def rounded(value):
@@ -15,6 +14,16 @@ def rounded(value):
     if isinstance(value, list):
         return [rounded(v) for v in value]
     return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def sampled(policy, prompt, generator):
+    """An answer, drawn token by token."""
+    states, past = policy(torch.tensor([encode(prompt)]))
+    ids = []
+    while len(ids) < LIMIT and END not in ids:
+        ids.append(torch.multinomial(policy.output(states[-1][0, -1]).softmax(-1), 1, generator=generator).item())
+        states, past = policy(torch.tensor([ids[-1:]]), past)
+    return ids
 
 
 if __name__ == "__main__":
@@ -25,20 +34,22 @@ if __name__ == "__main__":
     prompts = [prompt for prompt, _, _ in deals("dev", 400, 11)]
 
     # Sampled answers, token by token.
-    answers = []
-    for prompt, answer in zip(prompts[:10], branches(policy, prompts[:10], torch.Generator().manual_seed(7))):
+    answers, generator = [], torch.Generator().manual_seed(7)
+    for prompt in prompts[:10]:
+        answer = sampled(policy, prompt, generator)
         ids, start = encode(prompt) + answer, len(encode(prompt))
         states, _ = policy(torch.tensor([ids]))
         logprobs = policy.output(states[-1])[0].log_softmax(-1)
         answers.append(dict(prompt=prompt, answer=decode(answer), prompt_tokens=ids[:start], answer_tokens=answer,
                             logprobs=rounded([logprobs[start + i - 1, t].item() for i, t in enumerate(answer)]),
-                            rewards=rounded(channel(states)[0][start:].tolist())))
+                            rewards=rounded(channel(states)[0, start:, 0].tolist())))
 
     # Whole searches.
     def runs(**settings):
         found = search(policy, channel, prompts[:200], **settings)
         return [dict(prompt=p, text=a.text.removesuffix("<|end|>"), evaluated_tokens=a.evaluated) for p, a in zip(prompts, found)]
 
+    recommended = {key: recommended[key] for key in ("width", "chunk", "depth", "score", "min_p", "alpha")}
     tables = dict(answers=answers, greedy=runs(), sla=runs(**recommended), sla_mean_2_3_1=runs(width=2, chunk=3, depth=1, score="mean", min_p=0.0))
     with open(out, "w") as file:
         lines = lambda rows: "[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]"

@@ -57,16 +57,11 @@ def reached(numbers, text):
         return None
 
 
-def points(value, target):
-    """10 points for the target, 7 within 5, 5 within 10, 1 for any other legal answer, 0 for an illegal one (value None)."""
-    if value is None:
-        return 0
-    off = abs(value - target)
-    return 10 if off == 0 else 7 if off <= 5 else 5 if off <= 10 else 1
-
-
 def judge(numbers, target, text):
-    return points(reached(numbers, text), target)
+    """The television game's points: 10 for the target, 7 within 5 of it, 5 within 10; none for less, or for breaking the rules."""
+    value = reached(numbers, text)
+    off = None if value is None else abs(value - target)
+    return 0 if off is None or off > 10 else 10 if off == 0 else 7 if off <= 5 else 5
 
 
 # A deal belongs to one split for good, whatever the order of its numbers and whoever deals it: the policy learns from 80 % of all

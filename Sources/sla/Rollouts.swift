@@ -7,9 +7,11 @@ enum RolloutsCommand {
             Flag("--out", "FILE", "where the lines go"),
         ] + judgeFlags + [
             Flag("--full", "X", "the least score of a success, where a prompt's meta.full does not tell (default: 1)"),
+            Flag("--graded", nil, "values are mean shares of the full score, not shares of full successes"),
             Flag("--cut", "TEXT", "what ends a step (default: a newline)"),
-            Flag("--policy", "SETTINGS", "what answers, and finishes from each cut (default: sample)"),
+            Flag("--policy", "SETTINGS", "what finishes from each cut (default: sample)"),
             Flag("--prover", "SETTINGS", "what also finishes from each cut (default: 'best_of n=4', the judge choosing the best)"),
+            Flag("--answers", "SETTINGS", "what writes the answers that are cut (default: the policy)"),
             Flag("--samples", "N", "answers of a prompt (default: 1)"),
             Flag("--rollouts", "N", "of the policy, and of the prover, from each cut (default: 8)"),
             Flag("--limit", "N", "take the first N prompts only"),
@@ -42,11 +44,14 @@ enum RolloutsCommand {
         let samples = try arguments.integer("--samples", in: 1...1 << 20) ?? 1
         let count = try arguments.integer("--rollouts", in: 1...1 << 20) ?? 8
         let full = try arguments.number("--full") ?? 1
+        guard !full.isNaN, full > 0 || !arguments.has("--graded") else { throw UsageError("--graded needs a --full above 0") }
         return try writeLines("rollouts", of: "answers", arguments, flags) { engine in
             var rollouts = Rollouts(
+                answers: try arguments.string("--answers").map { try decoder($0, arguments, engine.model) },
                 policy: try decoder(arguments.string("--policy") ?? "sample", arguments, engine.model),
                 prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, engine.model))
-            (rollouts.samples, rollouts.rollouts, rollouts.cut, rollouts.full) = (samples, count, [cut], Double(full))
+            (rollouts.samples, rollouts.rollouts, rollouts.cut) = (samples, count, [cut])
+            (rollouts.full, rollouts.isGraded) = (Double(full), arguments.has("--graded"))
             return rollouts.write
         }
     }

@@ -92,7 +92,7 @@ def train(policy, examples, a):
             step, batch = len(losses), order[start : start + a.batch]
             rows = [answers[j] for i in batch for j in range(first[i], first[i + 1])]
             labels = [label for i in batch for label in examples[i][2]]
-            rewards = channel(torch.cat(rows).float().unbind(1))
+            rewards = channel(torch.cat(rows).float().unbind(1))[..., 0]
             each = rewards.split([len(r) for r in rows])
             if a.loss == "seqwise_bt":
                 means = torch.stack([r.mean() for r in each]).view(-1, 2)

@@ -1,11 +1,13 @@
 /// Data for process rewards (arXiv 2410.08146): how likely answers are to end well, seen from each of their steps.
 ///
-/// A prompt's answers are drawn from the policy and cut behind each step. From every cut the policy finishes the answer a few times, and so
-/// does a prover; the shares of these that succeed are the step's values Q^π and V^μ. The lines are what ``TrainingSet`` reads, answers in
-/// token ids, so that a cut is exactly where the policy went on:
+/// A prompt's answers are cut behind each step. From every cut the policy finishes the answer a few times, and so does a prover; the shares
+/// of these that succeed, or their mean shares of the full score, are the step's values Q^π and V^μ. The lines are what ``TrainingSet``
+/// reads, answers in token ids, so that a cut is exactly where the policy went on:
 ///
 ///     {"prompt": "…", "completion": [51, 42, …], "text": "…", "label": 1, "steps": [{"at": 8, "value": 0.5, "prover": 0.875}]}
 public struct Rollouts {
+    /// What writes the answers: π, or something that goes where a search goes and π seldom does.
+    public var answers: DecoderChoice
     /// π.
     public var policy: DecoderChoice
     /// μ. A `best_of` that names no score has the judge choose its best, as the paper's best-of-K has: it succeeds when any of the K does.
@@ -18,8 +20,11 @@ public struct Rollouts {
     public var cut = ["\n"]
     /// The least score of a success, where a prompt's `meta.full` does not tell.
     public var full = 1.0
+    /// Whether an end that is no success counts for the share of the full score that it has, not for nothing.
+    public var isGraded = false
 
-    public init(policy: DecoderChoice, prover: DecoderChoice) {
+    public init(answers: DecoderChoice? = nil, policy: DecoderChoice, prover: DecoderChoice) {
+        self.answers = answers ?? policy
         self.policy = policy
         self.prover = prover
     }
@@ -75,7 +80,7 @@ public struct Rollouts {
             begin: { number, prompt in
                 let task = Task(prompt, samples: samples)
                 for sample in 0..<samples {
-                    let generation = policy.generation(prompt.tokens, number: Rollouts.number(number, sample))
+                    let generation = answers.generation(prompt.tokens, number: Rollouts.number(number, sample))
                     try task.ask(queue, generation) { answer in try begin(task, number, sample, answer, queue) }
                 }
                 return task
@@ -95,7 +100,7 @@ public struct Rollouts {
         let tokenizer = queue.model.tokenizer
         let tokens = answer.tokens.map(\.token)
         guard !tokens.isEmpty else { return }
-        task.samples[place] = Sample(answer: Completion(answer.tokens, tokenizer, stop: policy.stop))
+        task.samples[place] = Sample(answer: Completion(answer.tokens, tokenizer, stop: answers.stop))
         let isBestOfJudged = if case .bestOf = prover.method { !prover.namesScore } else { false }
         for (i, at) in Rollouts.cuts(tokens, tokenizer, behind: cut).enumerated() {
             let beginning = Array(answer.tokens[..<at])
@@ -119,17 +124,20 @@ public struct Rollouts {
 
     private func line(_ sample: Sample<Completion>, _ judged: Sample<Int>, _ task: Task) -> String {
         let full = task.prompt.full ?? full
-        /// The share of the rollouts of which one end, of those to choose from, succeeds.
-        func rate(_ ends: [[Int]]) -> Double {
-            Double(ends.count { $0.contains { task.scores[$0] >= full } }) / Double(ends.count)
+        /// How much of a success an end is.
+        func worth(_ end: Int) -> Double {
+            let score = task.scores[end]
+            return score >= full ? 1 : isGraded && full > 0 ? max(0, score / full) : 0
         }
+        /// The mean over the rollouts; of each the best end, of those to choose from.
+        func rate(_ ends: [[Int]]) -> Double { ends.reduce(0) { $0 + ($1.map(worth).max() ?? 0) } / Double(ends.count) }
         return JSONObject {
             $0.add("prompt", task.prompt.content)
             $0.add("completion", sample.answer.tokens)
             // An answer that was cut off has no end to be learned.
             if !sample.answer.isWhole { $0.add("eos", false) }
             $0.add("text", sample.answer.text)
-            $0.add("label", task.scores[judged.answer] >= full ? 1 : 0)
+            $0.add("label", worth(judged.answer))
             $0.add(
                 "steps",
                 judged.steps.map { step in
