@@ -270,11 +270,13 @@ extension PackedMatrix {
         let scales = codes + columns / 32 * Format.runBytes
         let n = Sums.inputs
         let group = Format.group ?? 32
+        // Bytes of a run with its part of the scales, which lie behind all codes: what the tile is asked for by, run after run.
+        let share = Format.runBytes + Format.scaleBytes * 32 / Format.values
         var sum = Sums()
         for run in 0..<columns / 32 {
             let weights = codes + run * Format.runBytes
             let record = x + run * n * Activations.runBytes
-            if first == 0 { ahead(weights, lines: Format.runBytes / 64) }
+            if first == 0 { ahead(codes + run * share, lines: (share + 63) / 64) }
             // The parts and their quads are written out, because the compiler unrolls such loops only partly.
             @inline(__always) func addPart(_ part: Int) {
                 // Less the sums of the activations' codes that meet the group, whole or by halves; and these times their scales.
