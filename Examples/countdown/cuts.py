@@ -10,6 +10,6 @@ for line in map(json.loads, open(sys.argv[1])):
     cuts, outcome = line["steps"], line.pop("label")
     if line.get("eos", True):
         cuts = cuts + [{"at": len(line["completion"]), "value": outcome, "prover": outcome}]
-    line["steps"] = [step for cut in cuts for step in ({"at": cut["at"] - 1}, cut)]
+    line["steps"] = [step for cut in cuts for step in ({"at": cut["at"] - 1}, cut) if step["at"] > 0]
     if cuts:
         print(json.dumps(line))
