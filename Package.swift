@@ -17,12 +17,16 @@ let vector = Context.environment["SLA_VECTOR"] ?? "native"
         }
 #endif
 
-// Kernels must be fast in `swift test` too, hence -O in every configuration. Contraction stays off: whether a
-// product is fused is written in the source, never chosen by the compiler.
-let kernels: [SwiftSetting] = [
-    .unsafeFlags(["-O"] + (machine + ["-ffp-contract=off"]).flatMap { ["-Xcc", $0] })
+// `swift test` must be fast too, hence -O in every configuration. Its asserts stay.
+let library: [SwiftSetting] = [
+    .unsafeFlags(["-O"]),
+    .unsafeFlags(["-assert-config", "Debug"], .when(configuration: .debug)),
 ]
 
+// Whatever imports the vector words. Contraction stays off: whether a product is fused is written in the source, never chosen by the compiler.
+let kernels = library + [.unsafeFlags((machine + ["-ffp-contract=off"]).flatMap { ["-Xcc", $0] })]
+
+// A stack, the lowest first: a target names those above it in this list only. Sources/README.md tells what each is for.
 let package = Package(
     name: "sla",
     platforms: [.macOS(.v15)],
@@ -31,10 +35,21 @@ let package = Package(
         .target(name: "CSimd"),
         .target(name: "CSystem"),
         .target(name: "CBuiltin", exclude: ["countdown.gguf"], cSettings: [.unsafeFlags(["-std=c23"])]),
-        .target(name: "SLAEngine", dependencies: ["CSimd", "CSystem", "CBuiltin"], swiftSettings: kernels),
-        .executableTarget(name: "sla", dependencies: ["SLAEngine", "CSimd"]),
+        .target(name: "SLABase", dependencies: ["CSystem"], swiftSettings: library),
+        .target(name: "SLATemplate", swiftSettings: library),
+        .target(name: "SLAText", dependencies: ["SLABase", "SLATemplate"], swiftSettings: library),
+        .target(name: "SLAEngine", dependencies: ["CSimd", "CBuiltin", "SLABase", "SLAText"], swiftSettings: kernels),
+        .target(name: "SLAService", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
+        .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
+        .target(name: "SLAEvaluation", dependencies: ["SLABase", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
+        .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine"], swiftSettings: kernels),
+        .executableTarget(
+            name: "sla",
+            dependencies: ["CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation", "SLABench"]),
         .testTarget(
-            name: "SLAEngineTests", dependencies: ["SLAEngine"], path: "Tests",
-            exclude: ["Fixtures", "Conversations", "Simd"]),
+            name: "SLATests",
+            dependencies: [
+                "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation", "SLABench",
+            ], path: "Tests", exclude: ["Fixtures", "Conversations", "Simd"]),
     ]
 )

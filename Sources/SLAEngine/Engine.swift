@@ -1,6 +1,6 @@
 // The engine: a transformer with a reward channel, its key/value cache, and the decoders that share it. Read from top to bottom:
 //
-//   1. Vectors                what the arithmetic below is written in; Team.swift shares it over threads
+//   1. Vectors                what the arithmetic below is written in; ThreadPool.swift shares it over threads
 //   2. Matrix kernels         weights times activations
 //   3. The cache              pages of keys and values; page tables of branches; a radix tree of what was computed before
 //   4. Attention              one pass over the pages with online softmax
@@ -12,6 +12,8 @@
 // processor: every number below is reduced in one order that depends on its own row only, in IEEE operations only.
 
 internal import CSimd
+import SLABase
+import SLAText
 
 #if canImport(Glibc)
     import Glibc
@@ -21,374 +23,26 @@ internal import CSimd
 
 // MARK: - 1. Vectors
 
-/// 16 floats: a vector on every machine, whatever its registers.
-typealias Vector = SIMD16<Float>
-typealias Floats = UnsafeMutablePointer<Float>
-
-extension UnsafePointer<Float> {
-    @inline(__always) func vector(_ index: Int) -> Vector { UnsafeRawPointer(self + index).loadUnaligned(as: Vector.self) }
-
-    /// The `count` < 16 values from `index` on, then zeros.
-    @inline(__always) func partialVector(_ index: Int, _ count: Int) -> Vector {
-        var vector = Vector.zero
-        for lane in 0..<count { vector[lane] = self[index + lane] }
-        return vector
-    }
-
-    /// 16 values from `index` on, with zeros from `end` on.
-    @inline(__always) func clampedVector(_ index: Int, _ end: Int) -> Vector {
-        index + 16 <= end ? vector(index) : partialVector(index, max(0, end - index))
-    }
-}
-
-extension Floats {
-    @inline(__always) func vector(_ index: Int) -> Vector { UnsafeRawPointer(self + index).loadUnaligned(as: Vector.self) }
-    @inline(__always) func store(_ vector: Vector, _ index: Int) {
-        UnsafeMutableRawPointer(self + index).storeBytes(of: vector, as: Vector.self)
-    }
-}
-
-/// e^x in every lane; relative error below 2e-7; zero below −87.3 and infinite above 88.7.
-///
-/// x = n · ln 2 + r, |r| ≤ 0.35: e^r by its Taylor polynomial of degree 7, 2^n by its bits. Adding 1.5 · 2^23 rounds to a whole number.
-@inline(__always) func exp(_ x: Vector) -> Vector {
-    let shift = Vector(repeating: 12_582_912)
-    let most = Vector(repeating: 88.7)
-    let least = Vector(repeating: -87.3)
-    let clamped = simd_max(least, simd_min(most, x))
-    let shifted = simd_fma(clamped, Vector(repeating: 1.44269504), shift)
-    let n = shifted - shift
-    var r = simd_fma(n, Vector(repeating: -0.693359375), clamped)
-    r = simd_fma(n, Vector(repeating: 2.12194440e-4), r)
-    var e = Vector(repeating: 1.98412698e-4)
-    e = simd_fma(e, r, Vector(repeating: 1.38888889e-3))
-    e = simd_fma(e, r, Vector(repeating: 8.33333333e-3))
-    e = simd_fma(e, r, Vector(repeating: 4.16666667e-2))
-    e = simd_fma(e, r, Vector(repeating: 1.66666667e-1))
-    e = simd_fma(e, r, Vector(repeating: 0.5))
-    e = simd_fma(e, r, Vector(repeating: 1))
-    e = simd_fma(e, r, Vector(repeating: 1))
-    // n is within ±128; two factors keep 2^128 in range.
-    let bits = unsafeBitCast(shifted, to: SIMD16<Int32>.self) &- SIMD16(repeating: 0x4b40_0000)
-    let first = bits &>> 1
-    let second = bits &- first
-    let bias = SIMD16<Int32>(repeating: 127)
-    let scale1 = unsafeBitCast((first &+ bias) &<< 23, to: Vector.self)
-    let scale2 = unsafeBitCast((second &+ bias) &<< 23, to: Vector.self)
-    return simd_where_greater(
-        x, most, Vector(repeating: .infinity), simd_where_greater(least, x, Vector.zero, e * scale1 * scale2))
-}
-
-/// Memory for a fixed number of floats; what it holds before it is written is not said.
-final class FloatBuffer {
-    let base: Floats
-
-    init(_ count: Int) { base = Floats.allocate(capacity: max(1, count)) }
-
-    deinit { base.deallocate() }
-}
-
-// MARK: - 2. Matrix kernels
-
-/// Sums of one, four or eight inputs, kept in registers: they share each weight that is read. Every input is summed as if it were alone.
-protocol Tile<Element> {
-    associatedtype Element
-    static var inputs: Int { get }
-    init(_ start: (_ input: Int) -> Element)
-    subscript(_ input: Int) -> Element { get }
-    mutating func update(_ change: (_ input: Int, inout Element) -> Void)
-}
-
-struct One<Element>: Tile {
-    static var inputs: Int { 1 }
-    private var a: Element
-    @inline(__always) init(_ start: (Int) -> Element) { a = start(0) }
-    @inline(__always) subscript(_ input: Int) -> Element { a }
-    @inline(__always) mutating func update(_ change: (Int, inout Element) -> Void) { change(0, &a) }
-}
-
-struct Four<Element>: Tile {
-    static var inputs: Int { 4 }
-    private var a, b, c, d: Element
-    @inline(__always) init(_ start: (Int) -> Element) { (a, b, c, d) = (start(0), start(1), start(2), start(3)) }
-    @inline(__always) subscript(_ input: Int) -> Element { input == 0 ? a : input == 1 ? b : input == 2 ? c : d }
-    @inline(__always) mutating func update(_ change: (Int, inout Element) -> Void) {
-        change(0, &a)
-        change(1, &b)
-        change(2, &c)
-        change(3, &d)
-    }
-}
-
-struct Eight<Element>: Tile {
-    static var inputs: Int { 8 }
-    private var low, high: Four<Element>
-    @inline(__always) init(_ start: (Int) -> Element) { (low, high) = (Four(start), Four { start($0 + 4) }) }
-    @inline(__always) subscript(_ input: Int) -> Element { input < 4 ? low[input] : high[input - 4] }
-    @inline(__always) mutating func update(_ change: (Int, inout Element) -> Void) {
-        low.update(change)
-        high.update { change($0 + 4, &$1) }
-    }
-}
-
-extension Tile<Vector> {
-    @inline(__always) init() { self.init { _ in Vector.zero } }
-    /// self[i] += w · x(i), rounded once.
-    @inline(__always) mutating func add(_ w: Vector, _ x: (_ input: Int) -> Vector) { update { i, sum in sum = simd_fma(w, x(i), sum) } }
-}
-
-/// A storage type of plain numbers.
-protocol NumberFormat {
-    static var bytes: Int { get }
-    static func vector(_ address: UnsafeRawPointer) -> Vector
-}
-enum F32: NumberFormat {
-    static let bytes = 4
-    @inline(__always) static func vector(_ address: UnsafeRawPointer) -> Vector { address.loadUnaligned(as: Vector.self) }
-}
-enum F16: NumberFormat {
-    static let bytes = 2
-    @inline(__always) static func vector(_ address: UnsafeRawPointer) -> Vector { simd_load_f16(address) }
-}
-enum BF16: NumberFormat {
-    static let bytes = 2
-    @inline(__always) static func vector(_ address: UnsafeRawPointer) -> Vector { simd_load_bf16(address) }
-}
-
-extension PackedMatrix {
-    /// output[i, o] = Σ_c self[o, c] · input[i, c], for all rows i of `input` and o of the matrix; `output` is `[input.rows, rows]`.
-    func multiply(_ input: Activations, into output: Floats, _ team: Team) { PackedMatrix.multiply(input, [(self, output)], team) }
-
-    /// Several products of the same inputs, shared over the threads together.
-    ///
-    /// Plain numbers are multiplied as they are, in 32 bits, and added up 256 columns at a time. Quantized weights meet activations of 8 bits:
-    /// the products of a run of columns that share their scales are added as whole numbers, then scaled and added to the runs before.
-    static func multiply(_ input: Activations, _ products: [(matrix: PackedMatrix, output: Floats)], _ team: Team) {
-        for (matrix, _) in products {
-            precondition(input.columns == matrix.columns)
-            matrix.prepare(team)
-            if matrix.format.isPlain { input.interleave(team) } else { input.quantize(team) }
-        }
-        let cost = products.reduce(0) { $0 + $1.matrix.rows * input.columns * input.rows / ($1.matrix.format.isPlain ? 1 : 4) }
-        team.share(products.reduce(0) { $0 + $1.matrix.tiles }, cost: cost) { range in
-            var start = 0
-            for (matrix, output) in products {
-                let own = range.clamped(to: start..<start + matrix.tiles)
-                matrix.multiply(input, output, tiles: own.lowerBound - start..<own.upperBound - start)
-                start += matrix.tiles
-            }
-        }
-    }
-
-    private func multiply(_ input: Activations, _ output: Floats, tiles: Range<Int>) {
-        switch format {
-        case .f32: multiply(F32.self, input, tiles, output)
-        case .f16: multiply(F16.self, input, tiles, output)
-        case .bf16: multiply(BF16.self, input, tiles, output)
-        case .q8_0: multiply(Q8_0.self, input, tiles, output)
-        case .q4_0: multiply(Q4_0.self, input, tiles, output)
-        case .q4_1: multiply(Q4_1.self, input, tiles, output)
-        case .q5_0: multiply(Q5_0.self, input, tiles, output)
-        case .q5_1: multiply(Q5_1.self, input, tiles, output)
-        case .q2_K: multiply(Q2_K.self, input, tiles, output)
-        case .q3_K: multiply(Q3_K.self, input, tiles, output)
-        case .q4_K: multiply(Q4_K.self, input, tiles, output)
-        case .q5_K: multiply(Q5_K.self, input, tiles, output)
-        case .q6_K: multiply(Q6_K.self, input, tiles, output)
-        case .iq4_nl: multiply(IQ4_NL.self, input, tiles, output)
-        case .iq4_xs: multiply(IQ4_XS.self, input, tiles, output)
-        }
-    }
-
-    private func multiply<Format: NumberFormat>(_: Format.Type, _ input: Activations, _ tiles: Range<Int>, _ output: Floats) {
-        visit(input, tiles) { tile, first, inputs in
-            let x = input.plainPanel(first, inputs)
-            switch inputs {
-            case 8: sum(Eight<Vector>.self, Format.self, tile, x, first, output)
-            case 4: sum(Four<Vector>.self, Format.self, tile, x, first, output)
-            default: sum(One<Vector>.self, Format.self, tile, x, first, output)
-            }
-        }
-    }
-
-    private func multiply<Format: BlockFormat>(_: Format.Type, _ input: Activations, _ tiles: Range<Int>, _ output: Floats) {
-        visit(input, tiles) { tile, first, inputs in
-            let x = input.quantizedPanel(first)
-            switch inputs {
-            case 8: sum(Eight<Vector>.self, Eight<SIMD16<Int32>>.self, Format.self, tile, x, first, output)
-            case 4: sum(Four<Vector>.self, Four<SIMD16<Int32>>.self, Format.self, tile, x, first, output)
-            default: sum(One<Vector>.self, One<SIMD16<Int32>>.self, Format.self, tile, x, first, output)
-            }
-        }
-    }
-
-    /// Every tile with every panel: a few tiles, which stay in the second-level cache, with one panel after another, which stay in the first.
-    @inline(__always) private func visit(
-        _ input: Activations, _ tiles: Range<Int>, _ body: (_ tile: Int, _ first: Int, _ inputs: Int) -> Void
-    ) {
-        for some in stride(from: tiles.lowerBound, to: tiles.upperBound, by: 4) {
-            for panel in 0..<input.panels {
-                let (first, inputs) = input.panel(panel)
-                for tile in some..<min(some + 4, tiles.upperBound) { body(tile, first, inputs) }
-            }
-        }
-    }
-
-    /// 16 rows of plain numbers by a panel.
-    @inline(__always) private func sum<Sums: Tile<Vector>, Format: NumberFormat>(
-        _: Sums.Type, _: Format.Type, _ tile: Int, _ x: UnsafePointer<Float>, _ first: Int, _ output: Floats
-    ) {
-        let weights = address(tile)
-        let n = Sums.inputs
-        var sum = Sums()
-        for start in stride(from: 0, to: columns, by: 256) {
-            var part = Sums()
-            @inline(__always) func add(_ c: Int) {
-                part.add(Format.vector(weights + 16 * Format.bytes * c)) { Vector(repeating: x[c * n + $0]) }
-            }
-            let end = min(start + 256, columns)
-            var c = start
-            while c + 8 <= end {
-                if first == 0 { ahead(weights + 16 * Format.bytes * c, lines: 2 * Format.bytes) }
-                for next in c..<c + 8 { add(next) }
-                c += 8
-            }
-            while c < end {
-                add(c)
-                c += 1
-            }
-            sum.update { i, sum in sum += part[i] }
-        }
-        store(sum, tile, first, output)
-    }
-
-    /// 16 rows of blocks by a panel.
-    @inline(__always) private func sum<Sums: Tile<Vector>, Dots: Tile<SIMD16<Int32>>, Format: BlockFormat>(
-        _: Sums.Type, _: Dots.Type, _: Format.Type, _ tile: Int, _ x: UnsafeRawPointer, _ first: Int, _ output: Floats
-    ) {
-        let codes = address(tile)
-        let scales = codes + columns / 32 * Format.runBytes
-        let n = Sums.inputs
-        let group = Format.group ?? 32
-        // Bytes of a run with its part of the scales, which lie behind all codes: what the tile is asked for by, run after run.
-        let share = Format.runBytes + Format.scaleBytes * 32 / Format.values
-        var sum = Sums()
-        for run in 0..<columns / 32 {
-            let weights = codes + run * Format.runBytes
-            let record = x + run * n * Activations.runBytes
-            if first == 0 { ahead(codes + run * share, lines: (share + 63) / 64) }
-            // The parts and their quads are written out, because the compiler unrolls such loops only partly.
-            @inline(__always) func addPart(_ part: Int) {
-                // Less the sums of the activations' codes that meet the group, whole or by halves; and these times their scales.
-                let sums = record + (group == 32 ? 36 : 40 + 4 * part) * n
-                let scaledSums = sums + 12 * n
-                var dots = Dots { i in
-                    if Format.offset == 0 { return SIMD16<Int32>.zero }
-                    return SIMD16(repeating: sums.load(fromByteOffset: 4 * i, as: Int32.self)) &* Format.offset
-                }
-                @inline(__always) func addQuad(_ quad: Int) {
-                    let w = Format.quad(weights, quad)
-                    dots.update { i, dot in dot = simd_add_dot4(dot, w, simd_four_bytes(record + 32 * i + 4 * quad)) }
-                }
-                let quad = part * group / 4
-                addQuad(quad)
-                addQuad(quad + 1)
-                addQuad(quad + 2)
-                addQuad(quad + 3)
-                if group == 32 {
-                    addQuad(quad + 4)
-                    addQuad(quad + 5)
-                    addQuad(quad + 6)
-                    addQuad(quad + 7)
-                }
-                let (scale, minimum) = Format.factors(scales, run, part)
-                sum.update { i, sum in
-                    let unit = (record + 32 * n).load(fromByteOffset: 4 * i, as: Float.self)
-                    sum = simd_fma(simd_float(dots[i]), scale * unit, sum)
-                    if Format.hasMinimum {
-                        sum = simd_fma(minimum, Vector(repeating: scaledSums.load(fromByteOffset: 4 * i, as: Float.self)), sum)
-                    }
-                }
-            }
-            addPart(0)
-            if group == 16 { addPart(1) }
-        }
-        store(sum, tile, first, output)
-    }
-
-    /// Asks the memory for weights some way behind `weights`: for the first panel only, as the others find them in a cache. The processor's own
-    /// prefetching keeps too little on its way to fill the bandwidth: 16 KiB were best of 1 to 32 on Zen 4, 1.8 times as fast as none.
-    @inline(__always) private func ahead(_ weights: UnsafeRawPointer, lines: Int) {
-        for line in 0..<lines { simd_prefetch(weights + (1 << 14) + 64 * line) }
-    }
-
-    @inline(__always) private func store<Sums: Tile<Vector>>(_ sum: Sums, _ tile: Int, _ first: Int, _ output: Floats) {
-        let row = 16 * tile
-        for i in 0..<Sums.inputs {
-            let target = output + (first + i) * rows + row
-            if row + 16 <= rows { target.store(sum[i], 0) } else { for lane in 0..<rows - row { target[lane] = sum[i][lane] } }
-        }
-    }
-}
-
-/// y = x / √(mean x² + ε) · weight, for one row of `count` values.
-func rmsNorm(_ x: UnsafePointer<Float>, _ weight: [Float], epsilon: Float, into y: Floats) {
-    let count = weight.count
-    weight.withUnsafeBufferPointer { weight in
-        let g = weight.baseAddress.unsafelyUnwrapped
-        var squares = Vector.zero
-        for c in stride(from: 0, to: count, by: 16) {
-            let v = x.clampedVector(c, count)
-            squares = simd_fma(v, v, squares)
-        }
-        let scale = 1 / (simd_total(squares) / Float(count) + epsilon).squareRoot()
-        var c = 0
-        while c + 16 <= count {
-            y.store(x.vector(c) * scale * g.vector(c), c)
-            c += 16
-        }
-        while c < count {
-            y[c] = x[c] * scale * g[c]
-            c += 1
-        }
-    }
-}
-
-/// silu(x) = x / (1 + e^−x), in place, times `factor` where it is given.
-func silu(_ x: Floats, times factor: Floats? = nil, count: Int) {
-    for c in stride(from: 0, to: count, by: 16) {
-        let v = UnsafePointer(x).clampedVector(c, count)
-        var y = v / (1 + exp(-v))
-        if let factor { y *= UnsafePointer(factor).clampedVector(c, count) }
-        if c + 16 <= count { x.store(y, c) } else { for lane in 0..<count - c { x[c + lane] = y[lane] } }
-    }
-}
-
-/// target += x, `count` values.
-func add(_ x: UnsafePointer<Float>, to target: Floats, count: Int) {
-    for c in 0..<count { target[c] += x[c] }
-}
-
 // MARK: - 3. The cache
 
 /// The memory that keys and values live in: pages of ``positions`` tokens, for all layers and heads, counted references, a byte budget.
 ///
-/// In a page each (layer, key/value head) has a block of keys `[headWidth, positions]`, so that a vector holds one value of 16 tokens,
-/// and a block of values `[positions, headWidth]`, so that a vector holds 16 values of one token.
-final class PagePool {
+/// In a page each (layer, key/value head) has a block of keys `[headDim, pageSize]`, so that a vector holds one value of 16 tokens,
+/// and a block of values `[pageSize, headDim]`, so that a vector holds 16 values of one token.
+package final class PagePool {
     typealias Page = Int32
 
     /// Tokens in a page. Attention adds up in pieces of this size from position 0, so it is part of what a result is.
-    static let positions = 32
+    package static let pageSize = 32
 
-    let bytesPerPage: Int
+    package let bytesPerPage: Int
     /// The most pages that may exist.
-    let capacity: Int
+    package let capacity: Int
     private var memory: [UnsafeMutableRawPointer] = []
     private var references: [Int32] = []
     private var free: [Page] = []
 
-    init(bytesPerPage: Int, budget: Int) {
+    package init(bytesPerPage: Int, budget: Int) {
         self.bytesPerPage = bytesPerPage
         capacity = max(1, budget / bytesPerPage)
     }
@@ -396,9 +50,9 @@ final class PagePool {
     deinit { for page in memory { munmap(page, bytesPerPage) } }
 
     /// Pages that something refers to.
-    var used: Int { memory.count - free.count }
+    package var used: Int { memory.count - free.count }
     /// Pages that several things refer to.
-    var shared: Int { references.reduce(0) { $0 + ($1 > 1 ? 1 : 0) } }
+    package var shared: Int { references.reduce(0) { $0 + ($1 > 1 ? 1 : 0) } }
 
     func address(_ page: Page) -> UnsafeMutableRawPointer { memory[Int(page)] }
     func isShared(_ page: Page) -> Bool { references[Int(page)] > 1 }
@@ -423,13 +77,13 @@ final class PagePool {
     }
 
     /// Gives the memory behind unused pages back to the system; it comes anew when they are written.
-    func trim() {
+    package func trim() {
         for page in free { madvise(memory[Int(page)], bytesPerPage, MADV_DONTNEED) }
     }
 }
 
 /// The pages of one branch: its keys and values from position 0 on. Forks share pages until one of them writes.
-final class PageTable {
+package final class PageTable {
     fileprivate(set) var pages: [PagePool.Page]
     private let pool: PagePool
 
@@ -442,14 +96,14 @@ final class PageTable {
     deinit { for page in pages { pool.release(page) } }
 
     /// A second branch with the same past.
-    func fork() -> PageTable {
+    package func fork() -> PageTable {
         for page in pages { pool.retain(page) }
         return PageTable(pages, pool)
     }
 
     /// Makes sure that `position`, the next one or one that exists, can be written without another branch seeing it.
-    func prepareToWrite(_ position: Int, _ cache: PrefixCache) throws {
-        let index = position / PagePool.positions
+    package func prepareToWrite(_ position: Int, _ cache: PrefixCache) throws {
+        let index = position / PagePool.pageSize
         if index == pages.count {
             pages.append(try cache.allocatePage())
         } else if pool.isShared(pages[index]) {
@@ -468,7 +122,7 @@ final class PageTable {
 ///
 /// All nodes are in a ring in the order in which they were last used, and a parent, which is used whenever a child is, comes after its
 /// children: so the first is always a leaf. The root closes the ring.
-final class PrefixCache {
+package final class PrefixCache {
     final class Node {
         var tokens: [Token]
         /// Position of the first token.
@@ -489,7 +143,7 @@ final class PrefixCache {
             self.marks = marks
             self.parent = parent
         }
-        var firstPage: Int { start / PagePool.positions }
+        var firstPage: Int { start / PagePool.pageSize }
 
         func unlink() {
             older?.newer = newer
@@ -507,16 +161,18 @@ final class PrefixCache {
     }
 
     /// What is known of a token beside its keys and values.
-    struct Mark {
-        var logprob: Float?
-        var reward: Float?
+    package struct Mark {
+        package var logprob: Float?
+        package var reward: Float?
+
+        package init(logprob: Float? = nil, reward: Float? = nil) { (self.logprob, self.reward) = (logprob, reward) }
     }
 
-    let pool: PagePool
+    package let pool: PagePool
     let root: Node
-    private(set) var evictions = 0
+    package private(set) var evictions = 0
 
-    init(pool: PagePool) {
+    package init(pool: PagePool) {
         self.pool = pool
         root = Node(tokens: [], start: 0, pages: [], marks: [], parent: nil)
         (root.older, root.newer) = (root, root)
@@ -525,7 +181,7 @@ final class PrefixCache {
     deinit { clear() }
 
     /// The longest cached beginning of `tokens`, at most `limit` tokens of it: a table that holds it, its length, its marks.
-    func match(_ tokens: [Token], limit: Int) -> (table: PageTable, count: Int, marks: [Mark]) {
+    package func match(_ tokens: [Token], limit: Int) -> (table: PageTable, count: Int, marks: [Mark]) {
         var pages: [PagePool.Page] = []
         var marks: [Mark] = []
         var node = root
@@ -536,7 +192,7 @@ final class PrefixCache {
             count += common
             marks += child.marks[..<common]
             pages.removeLast(pages.count - child.firstPage)
-            pages += child.pages[..<((count - 1) / PagePool.positions - child.firstPage + 1)]
+            pages += child.pages[..<((count - 1) / PagePool.pageSize - child.firstPage + 1)]
             guard common == child.tokens.count else { break }
             node = child
         }
@@ -545,13 +201,13 @@ final class PrefixCache {
     }
 
     /// Remembers that `table` holds `tokens`, and their marks.
-    func insert(_ tokens: [Token], _ table: PageTable, marks: [Mark]) {
+    package func insert(_ tokens: [Token], _ table: PageTable, marks: [Mark]) {
         var node = root
         var count = 0
         while count < tokens.count {
             guard let child = node.children[tokens[count]] else {
-                let first = count / PagePool.positions
-                let pages = Array(table.pages[first...(tokens.count - 1) / PagePool.positions])
+                let first = count / PagePool.pageSize
+                let pages = Array(table.pages[first...(tokens.count - 1) / PagePool.pageSize])
                 for page in pages { pool.retain(page) }
                 let leaf = Node(tokens: Array(tokens[count...]), start: count, pages: pages, marks: Array(marks[count...]), parent: node)
                 node.children[tokens[count]] = leaf
@@ -575,11 +231,11 @@ final class PrefixCache {
         let boundary = node.start + cut
         let upper = Node(
             tokens: Array(node.tokens[..<cut]), start: node.start,
-            pages: Array(node.pages[...((boundary - 1) / PagePool.positions - node.firstPage)]), marks: Array(node.marks[..<cut]),
+            pages: Array(node.pages[...((boundary - 1) / PagePool.pageSize - node.firstPage)]), marks: Array(node.marks[..<cut]),
             parent: parent)
-        node.pages = Array(node.pages[(boundary / PagePool.positions - node.firstPage)...])
+        node.pages = Array(node.pages[(boundary / PagePool.pageSize - node.firstPage)...])
         // A page that the cut goes through belongs to both.
-        if boundary % PagePool.positions != 0 { pool.retain(node.pages[0]) }
+        if boundary % PagePool.pageSize != 0 { pool.retain(node.pages[0]) }
         node.tokens = Array(node.tokens[cut...])
         node.marks = Array(node.marks[cut...])
         node.start = boundary
@@ -594,7 +250,7 @@ final class PrefixCache {
     func allocatePage() throws -> PagePool.Page {
         while true {
             if let page = pool.allocate() { return page }
-            guard evictLeaf() else { throw EngineFailure.overloaded("the cache is full of running requests; raise --cache-mib") }
+            guard evictLeaf() else { throw RequestFailure.overloaded("the cache is full of running requests; raise --cache-mib") }
         }
     }
 
@@ -624,33 +280,6 @@ final class PrefixCache {
 
 // MARK: - 4. Attention
 
-/// How a cache keeps its numbers.
-protocol CacheFormat: NumberFormat {
-    static func store(_ x: Vector, _ address: UnsafeMutableRawPointer)
-    static func store(_ x: Float, _ address: UnsafeMutableRawPointer)
-}
-extension F32: CacheFormat {
-    @inline(__always) static func store(_ x: Vector, _ address: UnsafeMutableRawPointer) { address.storeBytes(of: x, as: Vector.self) }
-    @inline(__always) static func store(_ x: Float, _ address: UnsafeMutableRawPointer) { address.storeBytes(of: x, as: Float.self) }
-}
-extension F16: CacheFormat {
-    // Numbers beyond the range of half precision become its largest, so that one of them cannot turn a whole head into NaN. What is infinite
-    // already stays so: it comes of a broken model, which must not pass for a sound one.
-    @inline(__always) static func store(_ x: Vector, _ address: UnsafeMutableRawPointer) {
-        let limit = Vector(repeating: 65504)
-        let infinity = Vector(repeating: .infinity)
-        let low = simd_where_greater(-limit, x, simd_where_greater(x, -infinity, -limit, x), x)
-        simd_store_f16(address, simd_where_greater(x, limit, simd_where_greater(infinity, x, limit, x), low))
-    }
-    @inline(__always) static func store(_ x: Float, _ address: UnsafeMutableRawPointer) {
-        var room = (SIMD16<UInt16>.zero)
-        withUnsafeMutableBytes(of: &room) { room in
-            store(Vector(repeating: x), room.baseAddress.unsafelyUnwrapped)
-            address.copyMemory(from: room.baseAddress.unsafelyUnwrapped, byteCount: 2)
-        }
-    }
-}
-
 /// A row's way to its pages, for the kernels.
 struct RowPlace {
     let position: Int
@@ -665,39 +294,39 @@ struct RowPlace {
 /// for all branches and for all heads of its group.
 struct AttentionKernel<Format: CacheFormat> {
     let shape: Model.Shape
-    private var positions: Int { PagePool.positions }
+    private var pageSize: Int { PagePool.pageSize }
     private var group: Int { shape.heads / shape.kvHeads }
     /// Bytes of the keys, or of the values, of one (layer, head) in a page.
-    private var blockBytes: Int { shape.headWidth * positions * Format.bytes }
+    private var blockBytes: Int { shape.headDim * pageSize * Format.bytes }
 
     private func keys(_ page: UnsafeMutableRawPointer, _ layer: Int, _ head: Int) -> UnsafeMutableRawPointer {
         page + (layer * shape.kvHeads + head) * 2 * blockBytes
     }
 
-    /// Puts a row's keys and values (`[kvHeads, headWidth]` each) into its page.
+    /// Puts a row's keys and values (`[kvHeads, headDim]` each) into its page.
     func store(keys k: Floats, values v: Floats, layer: Int, row: RowPlace) {
-        let page = row.pages[row.position / positions]
-        let slot = row.position % positions
+        let page = row.pages[row.position / pageSize]
+        let slot = row.position % pageSize
         for head in 0..<shape.kvHeads {
             let keyBlock = keys(page, layer, head)
-            let valueRow = keyBlock + blockBytes + slot * shape.headWidth * Format.bytes
-            for d in 0..<shape.headWidth {
-                Format.store(k[head * shape.headWidth + d], keyBlock + (d * positions + slot) * Format.bytes)
+            let valueRow = keyBlock + blockBytes + slot * shape.headDim * Format.bytes
+            for d in 0..<shape.headDim {
+                Format.store(k[head * shape.headDim + d], keyBlock + (d * pageSize + slot) * Format.bytes)
             }
-            for d in stride(from: 0, to: shape.headWidth, by: 16) {
-                Format.store(v.vector(head * shape.headWidth + d), valueRow + d * Format.bytes)
+            for d in stride(from: 0, to: shape.headDim, by: 16) {
+                Format.store(v.vector(head * shape.headDim + d), valueRow + d * Format.bytes)
             }
         }
     }
 
-    /// output = attention of `queries` (both `[rows, heads, headWidth]`), scaled by 1/√headWidth, over each row's past and itself.
-    func attend(_ queries: Floats, rows: [RowPlace], layer: Int, into output: Floats, _ team: Team) {
+    /// output = attention of `queries` (both `[rows, heads, headDim]`), scaled by 1/√headDim, over each row's past and itself.
+    func attend(_ queries: Floats, rows: [RowPlace], layer: Int, into output: Floats, _ threadPool: ThreadPool) {
         let tile = 16
         let tiles = (rows.count + tile - 1) / tile
-        let cost = rows.reduce(0) { $0 + $1.position + 1 } * shape.heads * shape.headWidth * 2
-        team.share(tiles * shape.kvHeads, cost: cost) { range in
+        let cost = rows.reduce(0) { $0 + $1.position + 1 } * shape.heads * shape.headDim * 2
+        threadPool.share(tiles * shape.kvHeads, cost: cost) { range in
             // Running maximum and sum for each query of a tile; the scores of a page for eight of them.
-            let state = FloatBuffer(tile * self.group * 2 + 8 * self.positions)
+            let state = FloatBuffer(tile * self.group * 2 + 8 * self.pageSize)
             for item in range {
                 let first = item / self.shape.kvHeads * tile
                 self.attend(
@@ -710,13 +339,13 @@ struct AttentionKernel<Format: CacheFormat> {
     private func attend(
         _ queries: Floats, _ rows: [RowPlace], _ tile: Range<Int>, layer: Int, head: Int, _ output: Floats, _ state: Floats
     ) {
-        let width = shape.headWidth
-        let rowWidth = shape.heads * width
+        let width = shape.headDim
+        let rowSize = shape.heads * width
         let count = tile.count * group
         let maxima = state
         let sums = state + count
         let weights = state + 2 * count
-        func start(_ query: Int) -> Int { (tile.lowerBound + query / group) * rowWidth + (head * group + query % group) * width }
+        func start(_ query: Int) -> Int { (tile.lowerBound + query / group) * rowSize + (head * group + query % group) * width }
         for query in 0..<count {
             maxima[query] = -.infinity
             sums[query] = 0
@@ -727,18 +356,18 @@ struct AttentionKernel<Format: CacheFormat> {
         var live = tile
         while true {
             // Rows whose past ends before this page drop out; what is left is cut where neighbours' pages differ.
-            live = tile.lowerBound..<(tile.last { rows[$0].position / positions >= pageIndex }.map { $0 + 1 } ?? tile.lowerBound)
+            live = tile.lowerBound..<(tile.last { rows[$0].position / pageSize >= pageIndex }.map { $0 + 1 } ?? tile.lowerBound)
             if live.isEmpty { break }
-            func visible(_ row: Int) -> Int { min(positions, rows[row].position + 1 - pageIndex * positions) }
+            func visible(_ row: Int) -> Int { min(pageSize, rows[row].position + 1 - pageIndex * pageSize) }
             var row = live.lowerBound
             while row < live.upperBound {
-                guard rows[row].position / positions >= pageIndex else {
+                guard rows[row].position / pageSize >= pageIndex else {
                     row += 1
                     continue
                 }
                 let page = rows[row].pages[pageIndex]
                 var end = row + 1
-                while end < live.upperBound, rows[end].position / positions >= pageIndex, rows[end].pages[pageIndex] == page { end += 1 }
+                while end < live.upperBound, rows[end].position / pageSize >= pageIndex, rows[end].pages[pageIndex] == page { end += 1 }
                 let keyBlock = UnsafeRawPointer(keys(page, layer, head))
                 // Every (row, head) of the run is one query; those that see the same number of tokens go together.
                 while row < end {
@@ -766,7 +395,7 @@ struct AttentionKernel<Format: CacheFormat> {
                 ) {
                     let seen = visible(tile.lowerBound + query / group)
                     score(Sums.self, queries, places, keyBlock, weights)
-                    for i in 0..<kept { weigh(query + i, seen, scale, maxima, sums, weights + i * positions, output + places[i]) }
+                    for i in 0..<kept { weigh(query + i, seen, scale, maxima, sums, weights + i * pageSize, output + places[i]) }
                     gather(Sums.self, weights, seen, keyBlock + blockBytes, output, places, kept)
                 }
             }
@@ -784,7 +413,7 @@ struct AttentionKernel<Format: CacheFormat> {
     ) {
         var low = Sums()
         var high = Sums()
-        for d in 0..<shape.headWidth {
+        for d in 0..<shape.headDim {
             let key = keys + d * 32 * Format.bytes
             low.add(Format.vector(key)) { Vector(repeating: queries[places[$0] + d]) }
             high.add(Format.vector(key + 16 * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
@@ -813,7 +442,7 @@ struct AttentionKernel<Format: CacheFormat> {
         if new > old {
             let shrink = exp(Vector(repeating: old - new))
             sums[query] = sums[query] * shrink[0]
-            for d in stride(from: 0, to: shape.headWidth, by: 16) { output.store(output.vector(d) * shrink, d) }
+            for d in stride(from: 0, to: shape.headDim, by: 16) { output.store(output.vector(d) * shrink, d) }
             maxima[query] = new
         }
         sums[query] += simd_total(low + high)
@@ -823,7 +452,7 @@ struct AttentionKernel<Format: CacheFormat> {
     @inline(__always) private func gather<Sums: Tile<Vector>>(
         _: Sums.Type, _ weights: Floats, _ seen: Int, _ values: UnsafeRawPointer, _ output: Floats, _ places: some Tile<Int>, _ kept: Int
     ) {
-        let width = shape.headWidth
+        let width = shape.headDim
         for d in stride(from: 0, to: width - width % 32, by: 32) {
             var low = Sums { output.vector(places[$0] + d) }
             var high = Sums { output.vector(places[$0] + d + 16) }
@@ -849,7 +478,7 @@ struct AttentionKernel<Format: CacheFormat> {
 // MARK: - 5. The transformer
 
 /// What is wanted of the distribution after a row.
-enum Want {
+package enum Want {
     case nothing
     /// The `count` most likely tokens; never one of `banned`.
     case best(_ count: Int, banned: Set<Token>)
@@ -860,16 +489,21 @@ enum Want {
 }
 
 /// One token to compute: its place in a branch, and what is wanted of it.
-struct Row {
-    let table: PageTable
-    let position: Int
-    let token: Token
+package struct Row {
+    package let table: PageTable
+    package let position: Int
+    package let token: Token
     let want: Want
-    let wantsReward: Bool
+    package let wantsReward: Bool
+
+    package init(table: PageTable, position: Int, token: Token, want: Want, wantsReward: Bool) {
+        (self.table, self.position, self.token) = (table, position, token)
+        (self.want, self.wantsReward) = (want, wantsReward)
+    }
 }
 
 /// A token that could follow.
-struct Candidate: Equatable {
+package struct Candidate: Equatable {
     let token: Token
     let logit: Float
     /// ln of its probability among the whole vocabulary.
@@ -877,7 +511,7 @@ struct Candidate: Equatable {
 }
 
 /// What came of a row.
-struct Answer {
+package struct RowResult {
     /// What was wanted: the most likely first, of equals the lower id; or as drawn.
     var candidates: [Candidate] = []
     /// The channel's output 0, and output 1 where it has one.
@@ -888,55 +522,55 @@ struct Answer {
 }
 
 /// The forward pass.
-final class Transformer {
+package final class Transformer {
     /// The most rows in one pass; more are computed in several.
-    let maximumRows: Int
+    package let maximumRows: Int
     private static let logitRows = 16
 
-    let model: Model
-    let team: Team
-    let cacheType: CacheType
+    package let model: Model
+    package let threadPool: ThreadPool
+    package let cacheType: CacheType
     private let x, y, q, k, v, mixed, gate, up, cosines, sines, logits, channel, channelInput, channelOutput, hidden: FloatBuffer
     private let input = Activations()
 
-    init(_ model: Model, threads: Int, cacheType: CacheType) {
+    package init(_ model: Model, threads: Int, cacheType: CacheType) {
         self.model = model
         self.cacheType = cacheType
-        team = Team(threads: max(1, threads))
+        threadPool = ThreadPool(threads: max(1, threads))
         let shape = model.shape
         // 256, or fewer where a row is so wide that its buffers would outgrow the weights.
-        let rows = max(1, min(256, (1 << 26) / max(shape.width, shape.feedForward, shape.heads * shape.headWidth)))
+        let rows = max(1, min(256, (1 << 26) / max(shape.hiddenSize, shape.intermediateSize, shape.heads * shape.headDim)))
         maximumRows = rows
-        let queryWidth = shape.heads * shape.headWidth
-        let kvWidth = shape.kvHeads * shape.headWidth
-        let rewardWidth = model.rewardChannel?.width ?? 0
-        x = FloatBuffer(rows * shape.width)
-        y = FloatBuffer(rows * max(shape.width, queryWidth))
-        q = FloatBuffer(rows * queryWidth)
-        k = FloatBuffer(rows * kvWidth)
-        v = FloatBuffer(rows * kvWidth)
-        mixed = FloatBuffer(rows * queryWidth)
-        gate = FloatBuffer(rows * shape.feedForward)
-        up = FloatBuffer(rows * shape.feedForward)
-        cosines = FloatBuffer(rows * shape.rotaryWidth / 2)
-        sines = FloatBuffer(rows * shape.rotaryWidth / 2)
-        logits = FloatBuffer(Transformer.logitRows * shape.vocabulary)
-        channel = FloatBuffer(rows * rewardWidth)
-        channelInput = FloatBuffer(rows * (shape.width + rewardWidth))
+        let querySize = shape.heads * shape.headDim
+        let kvSize = shape.kvHeads * shape.headDim
+        let channelSize = model.rewardChannel?.size ?? 0
+        x = FloatBuffer(rows * shape.hiddenSize)
+        y = FloatBuffer(rows * max(shape.hiddenSize, querySize))
+        q = FloatBuffer(rows * querySize)
+        k = FloatBuffer(rows * kvSize)
+        v = FloatBuffer(rows * kvSize)
+        mixed = FloatBuffer(rows * querySize)
+        gate = FloatBuffer(rows * shape.intermediateSize)
+        up = FloatBuffer(rows * shape.intermediateSize)
+        cosines = FloatBuffer(rows * shape.ropeDim / 2)
+        sines = FloatBuffer(rows * shape.ropeDim / 2)
+        logits = FloatBuffer(Transformer.logitRows * shape.vocabularySize)
+        channel = FloatBuffer(rows * channelSize)
+        channelInput = FloatBuffer(rows * (shape.hiddenSize + channelSize))
         let widest = model.rewardChannel?.head.map(\.rows).max() ?? 0
-        channelOutput = FloatBuffer(rows * max(rewardWidth, widest))
+        channelOutput = FloatBuffer(rows * max(channelSize, widest))
         hidden = FloatBuffer(rows * widest)
     }
 
     /// Bytes of a cache page for this model.
-    var bytesPerPage: Int {
-        let numbers = model.shape.layers * model.shape.kvHeads * 2 * model.shape.headWidth * PagePool.positions
+    package var bytesPerPage: Int {
+        let numbers = model.shape.layers * model.shape.kvHeads * 2 * model.shape.headDim * PagePool.pageSize
         return numbers * (cacheType == .f16 ? 2 : 4)
     }
 
     /// Computes rows whose pages are ready to be written, in any mixture of branches, positions in order within each.
-    func forward(_ rows: [Row], pool: PagePool) -> [Answer] {
-        var answers: [Answer] = []
+    package func forward(_ rows: [Row], pool: PagePool) -> [RowResult] {
+        var answers: [RowResult] = []
         answers.reserveCapacity(rows.count)
         var start = 0
         while start < rows.count {
@@ -947,19 +581,19 @@ final class Transformer {
         return answers
     }
 
-    private func pass(_ rows: [Row], _ pool: PagePool) -> [Answer] {
+    private func pass(_ rows: [Row], _ pool: PagePool) -> [RowResult] {
         switch cacheType {
         case .f16: pass(rows, pool, AttentionKernel<F16>(shape: model.shape))
         case .f32: pass(rows, pool, AttentionKernel<F32>(shape: model.shape))
         }
     }
 
-    private func pass<Format>(_ rows: [Row], _ pool: PagePool, _ attention: AttentionKernel<Format>) -> [Answer] {
+    private func pass<Format>(_ rows: [Row], _ pool: PagePool, _ attention: AttentionKernel<Format>) -> [RowResult] {
         let shape = model.shape
         let n = rows.count
-        let width = shape.width
-        let queryWidth = shape.heads * shape.headWidth
-        let kvWidth = shape.kvHeads * shape.headWidth
+        let width = shape.hiddenSize
+        let querySize = shape.heads * shape.headDim
+        let kvSize = shape.kvHeads * shape.headDim
         let places = places(rows, pool)
         let rewarded = model.rewardChannel == nil ? [] : rows.indices.filter { rows[$0].wantsReward }
         findRotations(rows)
@@ -970,37 +604,39 @@ final class Transformer {
         observeStates?(0, x.base)
 
         for (l, layer) in model.layers.enumerated() {
-            // Attention: queries, keys and values of the normed stream, [n, heads or kvHeads, headWidth].
+            // Attention: queries, keys and values of the normed stream, [n, heads or kvHeads, headDim].
             normalize(x.base, layer.attentionNorm, rows: n, into: y.base)
             input.set(y.base, rows: n, columns: width)
-            PackedMatrix.multiply(input, [(layer.query, q.base), (layer.key, k.base), (layer.value, v.base)], team)
-            team.share(n, cost: 8 * n * (queryWidth + 2 * kvWidth)) { range in
+            PackedMatrix.multiply(input, [(layer.query, q.base), (layer.key, k.base), (layer.value, v.base)], threadPool)
+            threadPool.share(n, cost: 8 * n * (querySize + 2 * kvSize)) { range in
                 for i in range {
-                    let (q, k, v) = (self.q.base + i * queryWidth, self.k.base + i * kvWidth, self.v.base + i * kvWidth)
-                    if let bias = layer.queryBias { add(bias, to: q, count: queryWidth) }
-                    if let bias = layer.keyBias { add(bias, to: k, count: kvWidth) }
-                    if let bias = layer.valueBias { add(bias, to: v, count: kvWidth) }
+                    let (q, k, v) = (self.q.base + i * querySize, self.k.base + i * kvSize, self.v.base + i * kvSize)
+                    if let bias = layer.queryBias { add(bias, to: q, count: querySize) }
+                    if let bias = layer.keyBias { add(bias, to: k, count: kvSize) }
+                    if let bias = layer.valueBias { add(bias, to: v, count: kvSize) }
                     self.place(q, heads: shape.heads, layer.queryNorm, row: i)
                     self.place(k, heads: shape.kvHeads, layer.keyNorm, row: i)
                     attention.store(keys: k, values: v, layer: l, row: places[i])
                 }
             }
-            attention.attend(q.base, rows: places, layer: l, into: mixed.base, team)
-            input.set(mixed.base, rows: n, columns: queryWidth)
-            layer.attentionOutput.multiply(input, into: y.base, team)
+            attention.attend(q.base, rows: places, layer: l, into: mixed.base, threadPool)
+            input.set(mixed.base, rows: n, columns: querySize)
+            layer.attentionOutput.multiply(input, into: y.base, threadPool)
             addToStream(n)
 
-            // Feed-forward: down(silu(gate) · up), [n, feedForward] inside.
+            // Feed-forward: down(silu(gate) · up), [n, intermediateSize] inside.
             normalize(x.base, layer.feedForwardNorm, rows: n, into: y.base)
             input.set(y.base, rows: n, columns: width)
-            PackedMatrix.multiply(input, [(layer.gate, gate.base), (layer.up, up.base)], team)
-            team.share(n, cost: 32 * n * shape.feedForward) { range in
+            PackedMatrix.multiply(input, [(layer.gate, gate.base), (layer.up, up.base)], threadPool)
+            threadPool.share(n, cost: 32 * n * shape.intermediateSize) { range in
                 for i in range {
-                    silu(self.gate.base + i * shape.feedForward, times: self.up.base + i * shape.feedForward, count: shape.feedForward)
+                    silu(
+                        self.gate.base + i * shape.intermediateSize, times: self.up.base + i * shape.intermediateSize,
+                        count: shape.intermediateSize)
                 }
             }
-            input.set(gate.base, rows: n, columns: shape.feedForward)
-            layer.down.multiply(input, into: y.base, team)
+            input.set(gate.base, rows: n, columns: shape.intermediateSize)
+            layer.down.multiply(input, into: y.base, threadPool)
             addToStream(n)
 
             if l + 1 < shape.layers {
@@ -1012,7 +648,7 @@ final class Transformer {
         // h_L: the last layer's stream behind the final norm, [n, width].
         normalize(x.base, model.outputNorm, rows: n, into: x.base)
         observeStates?(shape.layers, x.base)
-        var answers = [Answer](repeating: Answer(), count: n)
+        var answers = [RowResult](repeating: RowResult(), count: n)
         rewardHead(rewarded, &answers)
         readLogits(rows, &answers)
         return answers
@@ -1030,26 +666,26 @@ final class Transformer {
 
     /// x += y, `[rows, width]`.
     private func addToStream(_ rows: Int) {
-        let width = model.shape.width
-        team.share(rows, cost: rows * width) { range in
+        let width = model.shape.hiddenSize
+        threadPool.share(rows, cost: rows * width) { range in
             add(self.y.base + range.lowerBound * width, to: self.x.base + range.lowerBound * width, count: range.count * width)
         }
     }
 
     private func normalize(_ x: Floats, _ weight: [Float], rows: Int, into y: Floats) {
-        team.share(rows, cost: 4 * rows * weight.count) { range in
+        threadPool.share(rows, cost: 4 * rows * weight.count) { range in
             for i in range {
                 rmsNorm(x + i * weight.count, weight, epsilon: self.model.shape.normEpsilon, into: y + i * weight.count)
             }
         }
     }
 
-    /// Sine and cosine of every pair's angle for every row's position, `[n, rotaryWidth / 2]`.
+    /// Sine and cosine of every pair's angle for every row's position, `[n, ropeDim / 2]`.
     private func findRotations(_ rows: [Row]) {
-        let pairs = model.shape.rotaryWidth / 2
+        let pairs = model.shape.ropeDim / 2
         for (i, row) in rows.enumerated() {
-            for (pair, frequency) in model.shape.rotaryFrequencies.enumerated() {
-                let (sine, cosine) = exactSineCosine(Double(Float(row.position) * frequency))
+            for (pair, frequency) in model.shape.ropeFrequencies.enumerated() {
+                let (sine, cosine) = portableSineCosine(Double(Float(row.position) * frequency))
                 sines.base[i * pairs + pair] = Float(sine)
                 cosines.base[i * pairs + pair] = Float(cosine)
             }
@@ -1059,12 +695,12 @@ final class Transformer {
     /// Norm, where there is one, and rotary position embedding of one row's heads, in place. Source: RoFormer, arXiv 2104.09864.
     private func place(_ heads: Floats, heads count: Int, _ norm: [Float]?, row: Int) {
         let shape = model.shape
-        let pairs = shape.rotaryWidth / 2
+        let pairs = shape.ropeDim / 2
         let cosine = cosines.base + row * pairs
         let sine = sines.base + row * pairs
-        let (step, distance) = shape.rotaryNeighbours ? (2, 1) : (1, pairs)
+        let (step, distance) = shape.ropeNeighbours ? (2, 1) : (1, pairs)
         for head in 0..<count {
-            let h = heads + head * shape.headWidth
+            let h = heads + head * shape.headDim
             if let norm { rmsNorm(h, norm, epsilon: shape.normEpsilon, into: h) }
             for pair in 0..<pairs {
                 let (a, b) = (h[step * pair], h[step * pair + distance])
@@ -1082,8 +718,8 @@ final class Transformer {
         let columns = weight.columns
         normalize(channelInput.base, norm, rows: rewarded.count, into: channelInput.base)
         input.set(channelInput.base, rows: rewarded.count, columns: columns)
-        let count = rewarded.count * channel.width
-        weight.multiply(input, into: channelOutput.base, team)
+        let count = rewarded.count * channel.size
+        weight.multiply(input, into: channelOutput.base, threadPool)
         silu(channelOutput.base, count: count)
         if i == 0 {
             self.channel.base.update(from: channelOutput.base, count: count)
@@ -1093,13 +729,13 @@ final class Transformer {
     }
 
     /// reward = head · [h_L ; r_L]; the first output is the reward.
-    private func rewardHead(_ rewarded: [Int], _ answers: inout [Answer]) {
+    private func rewardHead(_ rewarded: [Int], _ answers: inout [RowResult]) {
         guard let channel = model.rewardChannel, !rewarded.isEmpty else { return }
         gatherChannelInput(rewarded, withStream: true)
         var source = channelInput
         for (i, matrix) in channel.head.enumerated() {
             input.set(source.base, rows: rewarded.count, columns: matrix.columns)
-            matrix.multiply(input, into: channelOutput.base, team)
+            matrix.multiply(input, into: channelOutput.base, threadPool)
             guard i + 1 < channel.head.count else { break }
             let count = rewarded.count * matrix.rows
             silu(channelOutput.base, count: count)
@@ -1116,8 +752,8 @@ final class Transformer {
 
     /// [h ; r] of the rewarded rows side by side, `[rewarded, width + r]`, or h alone.
     private func gatherChannelInput(_ rewarded: [Int], withStream: Bool) {
-        let width = model.shape.width
-        let narrow = withStream ? model.rewardChannel?.width ?? 0 : 0
+        let width = model.shape.hiddenSize
+        let narrow = withStream ? model.rewardChannel?.size ?? 0 : 0
         for (i, row) in rewarded.enumerated() {
             let target = channelInput.base + i * (width + narrow)
             target.update(from: x.base + row * width, count: width)
@@ -1126,18 +762,19 @@ final class Transformer {
     }
 
     /// Logits of the rows that want something of them, a few at a time, and what is wanted read off.
-    private func readLogits(_ rows: [Row], _ answers: inout [Answer]) {
+    private func readLogits(_ rows: [Row], _ answers: inout [RowResult]) {
         let wanting = rows.indices.filter { if case .nothing = rows[$0].want { false } else { true } }
-        let width = model.shape.width
+        let width = model.shape.hiddenSize
         for start in stride(from: 0, to: wanting.count, by: Transformer.logitRows) {
             let some = wanting[start..<min(start + Transformer.logitRows, wanting.count)]
             for (i, row) in some.enumerated() { (y.base + i * width).update(from: x.base + row * width, count: width) }
             input.set(y.base, rows: some.count, columns: width)
-            model.output.multiply(input, into: logits.base, team)
+            model.output.multiply(input, into: logits.base, threadPool)
             for (i, row) in some.enumerated() {
-                let logits = UnsafeBufferPointer(start: self.logits.base + i * model.shape.vocabulary, count: model.shape.vocabulary)
+                let logits = UnsafeBufferPointer(
+                    start: self.logits.base + i * model.shape.vocabularySize, count: model.shape.vocabularySize)
                 observeLogits?(rows[row], logits)
-                if let candidates = read(logits, rows[row].want, team) {
+                if let candidates = read(logits, rows[row].want, threadPool) {
                     answers[row].candidates = candidates
                 } else {
                     answers[row].isSound = false
@@ -1147,20 +784,20 @@ final class Transformer {
     }
 
     /// For training: sees h_0 … h_L of a pass's rows as they are computed, `[rows, width]` each.
-    var observeStates: ((_ i: Int, UnsafePointer<Float>) -> Void)?
+    package var observeStates: ((_ i: Int, UnsafePointer<Float>) -> Void)?
 
     /// For tests: sees every row of logits, `[vocabulary]`.
     var observeLogits: ((Row, UnsafeBufferPointer<Float>) -> Void)?
 }
 
 /// The wanted candidates of one row of logits, or nil when they are not all numbers.
-func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want, _ team: Team) -> [Candidate]? {
+func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want, _ threadPool: ThreadPool) -> [Candidate]? {
     guard let base = logits.baseAddress else { return nil }
     let x = UnsafePointer(base)
     let pieces = (logits.count + 1023) / 1024
     /// Calls `body` with pieces of 1,024 logits, and with the vectors of each.
     func forPieces(_ result: Floats, _ start: Vector, _ body: (inout Vector, Vector) -> Void, _ end: (Vector) -> Float) {
-        team.share(pieces, cost: 16 * logits.count) { range in
+        threadPool.share(pieces, cost: 16 * logits.count) { range in
             for piece in range {
                 var vector = start
                 let last = min(1024 * (piece + 1), logits.count)
@@ -1187,7 +824,7 @@ func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want, _ team: Team) -> [
     forPieces(sums.base, Vector.zero, { $0 += exp($1 - largest) }, simd_total)
     let sum = (0..<pieces).reduce(0.0) { $0 + Double(sums.base[$1]) }
     guard sum.isFinite, sum > 0 else { return nil }
-    let normalizer = Double(largest) + exactLog(sum)
+    let normalizer = Double(largest) + portableLog(sum)
     func candidate(_ token: Int) -> Candidate {
         Candidate(token: Token(token), logit: logits[token], logprob: Float(Double(logits[token]) - normalizer))
     }
@@ -1216,17 +853,17 @@ func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want, _ team: Team) -> [
 // MARK: - 6. Decoders
 
 /// Decodes one answer: asks for rows, receives what came of them, says what it has decided.
-protocol Decoder: AnyObject {
+protocol DecodingMethod: AnyObject {
     /// The rows to compute next, at most `limit` where it has a choice, which may be none; their pages need not be ready.
     func rows(limit: Int) -> [Row]
     /// Takes the answers to the rows of the last call, in their order.
-    func receive(_ answers: [Answer]) -> [Output]
+    func receive(_ answers: [RowResult]) -> [Output]
     /// A table that holds the prompt and the first `count` tokens decided on.
     var history: (table: PageTable, count: Int)? { get }
 }
 
 /// One token after another: the most likely one, or, with random numbers, one that is drawn.
-final class Greedy: Decoder {
+final class Greedy: DecodingMethod {
     private let rules: Rules
     private let sampling: Sampling?
     private let table: PageTable
@@ -1235,7 +872,7 @@ final class Greedy: Decoder {
     private var pending: GeneratedToken?
     private var said: [Output] = []
 
-    init(_ rules: Rules, _ sampling: Sampling?, _ table: PageTable, first: Answer) {
+    init(_ rules: Rules, _ sampling: Sampling?, _ table: PageTable, first: RowResult) {
         self.rules = rules
         self.sampling = sampling
         self.table = table
@@ -1276,7 +913,7 @@ final class Greedy: Decoder {
         ]
     }
 
-    func receive(_ answers: [Answer]) -> [Output] {
+    func receive(_ answers: [RowResult]) -> [Output] {
         if let answer = answers.first, var token = pending {
             branch.credit(answer)
             if rules.hasRewards {
@@ -1296,7 +933,7 @@ final class Greedy: Decoder {
 ///
 /// Level 1 of the tree holds n candidates, the d levels below are the look-ahead. Child j of a node begins with the j-th most likely token and
 /// goes on greedily for k − 1 more; ``ChunkTree`` grows them all together, a token a step. Source: arXiv 2503.00029.
-final class StreamingLookAhead: Decoder {
+final class StreamingLookAhead: DecodingMethod {
     private let search: Search
     private let wantsBranches: Bool
     private let wantsDraft: Bool
@@ -1305,7 +942,7 @@ final class StreamingLookAhead: Decoder {
     private var draft: String?
     private var isDone = false
 
-    init(_ rules: Rules, _ search: Search, _ table: PageTable, first: Answer, branches: Bool, draft: Bool) {
+    init(_ rules: Rules, _ search: Search, _ table: PageTable, first: RowResult, branches: Bool, draft: Bool) {
         self.search = search
         wantsBranches = branches
         wantsDraft = draft
@@ -1323,7 +960,7 @@ final class StreamingLookAhead: Decoder {
 
     func rows(limit: Int) -> [Row] { tree.rows() }
 
-    func receive(_ answers: [Answer]) -> [Output] {
+    func receive(_ answers: [RowResult]) -> [Output] {
         tree.receive(answers)
         lookAhead()
         var said: [Output] = []
@@ -1382,20 +1019,20 @@ final class StreamingLookAhead: Decoder {
 /// let job = try engine.submit(.generate(Generation(prompt: tokens)))
 /// while !engine.isIdle { for (job, output) in engine.step() { … } }
 /// ```
-public final class Engine {
-    public typealias JobID = Int
+package final class Engine {
+    package typealias JobID = Int
 
     /// Rows of prompts and of completions to score that a step takes on: the most, and the least beside running answers, whose next tokens
     /// they delay: 32 rows take about as long as five steps of one answer, whatever the model's size, since both grow with it.
     static let pieceRows = 256, leastPieceRows = 32
 
-    public let model: Model
+    package let model: Model
     /// The longest table, in tokens.
-    public let context: Int
-    let transformer: Transformer
-    let cache: PrefixCache
+    package let context: Int
+    package let transformer: Transformer
+    package let cache: PrefixCache
     /// How many requests run at once; others wait in order.
-    let maximumJobs: Int
+    package let maximumJobs: Int
     private var jobs: [Job] = []
     private var waiting: [Job] = []
     private var nextID = 0
@@ -1405,7 +1042,7 @@ public final class Engine {
     ///   - context: the longest table in tokens; at most what the model was made for, which is the default.
     ///   - cacheBytes: the budget of keys and values.
     ///   - maximumJobs: how many requests run at once; others wait.
-    public init(
+    package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
         maximumJobs: Int = 64
     ) {
@@ -1425,7 +1062,7 @@ public final class Engine {
         /// The most pages it can hold at once.
         let pages: Int
         let priority: Int
-        var decoder: (any Decoder)?
+        var decoder: (any DecodingMethod)?
         var table: PageTable?
         /// Prompt tokens whose keys and values are there.
         var prefilled = 0
@@ -1445,17 +1082,17 @@ public final class Engine {
         }
     }
 
-    public var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
-    public var activeJobs: Int { jobs.count }
-    public var waitingJobs: Int { waiting.count }
+    package var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
+    package var activeJobs: Int { jobs.count }
+    package var waitingJobs: Int { waiting.count }
     /// Pages that hold something, those of them with several holders, the most there may be, and the bytes of one.
-    public var cachePages: (used: Int, shared: Int, capacity: Int, bytesPerPage: Int) {
+    package var cachePages: (used: Int, shared: Int, capacity: Int, bytesPerPage: Int) {
         (cache.pool.used, cache.pool.shared, cache.pool.capacity, cache.pool.bytesPerPage)
     }
-    public var evictions: Int { cache.evictions }
+    package var evictions: Int { cache.evictions }
 
-    /// Takes on a request; of those that wait, the ones of higher priority begin first. Throws ``EngineFailure`` when it can never be carried out.
-    public func submit(_ work: Work, priority: Int = 0) throws -> JobID {
+    /// Takes on a request; of those that wait, the ones of higher priority begin first. Throws ``RequestFailure`` when it can never be carried out.
+    package func submit(_ work: Work, priority: Int = 0) throws -> JobID {
         let prompt: [Token]
         let field: String
         var room: Int
@@ -1465,7 +1102,7 @@ public final class Engine {
         case .generate(let generation):
             prompt = generation.prompt
             field = "max_tokens"
-            guard generation.maxTokens > 0 else { throw EngineFailure.invalid("max_tokens must be at least 1", field: "max_tokens") }
+            guard generation.maxTokens > 0 else { throw RequestFailure.invalid("max_tokens must be at least 1", field: "max_tokens") }
             room = min(generation.maxTokens, context - prompt.count)
             try generation.method.check(model)
             branchPages = generation.method.pages(answer: max(0, room))
@@ -1473,20 +1110,20 @@ public final class Engine {
             prompt = given
             field = "completion"
             room = completion.count
-            guard !completion.isEmpty else { throw EngineFailure.invalid("the completion has no tokens", field: "completion") }
+            guard !completion.isEmpty else { throw RequestFailure.invalid("the completion has no tokens", field: "completion") }
             try check(completion, field: "completion")
         }
-        guard !prompt.isEmpty else { throw EngineFailure.invalid("the prompt has no tokens", field: "prompt") }
+        guard !prompt.isEmpty else { throw RequestFailure.invalid("the prompt has no tokens", field: "prompt") }
         try check(prompt, field: "prompt")
         guard prompt.count < context, prompt.count + room <= context else {
-            throw EngineFailure.contextOverflow(
+            throw RequestFailure.contextOverflow(
                 "the prompt's \(prompt.count) tokens leave no room in a context of \(context); shorten it", field: "prompt")
         }
-        let pages = (prompt.count + room) / PagePool.positions + 2 + branchPages
+        let pages = (prompt.count + room) / PagePool.pageSize + 2 + branchPages
         guard pages <= cache.pool.capacity else {
             let needed = pages * cache.pool.bytesPerPage / (1 << 20) + 1
             let most = cache.pool.capacity * cache.pool.bytesPerPage >> 20
-            throw EngineFailure.contextOverflow(
+            throw RequestFailure.contextOverflow(
                 "this request may need \(needed) MiB of cache, and there are \(most); raise --cache-mib, or lower max_tokens, width, depth, n or simulations",
                 field: field)
         }
@@ -1497,12 +1134,12 @@ public final class Engine {
     }
 
     private func check(_ tokens: [Token], field: String) throws {
-        guard let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabulary }) else { return }
-        throw EngineFailure.invalid("token \(wrong) is not in the vocabulary of \(model.shape.vocabulary)", field: field)
+        guard let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabularySize }) else { return }
+        throw RequestFailure.invalid("token \(wrong) is not in the vocabulary of \(model.shape.vocabularySize)", field: field)
     }
 
     /// Ends a request early; it says `done` with the tokens it has decided on. Nil when there is no such request.
-    public func cancel(_ id: JobID, reason: FinishReason = .cancelled) -> Output? {
+    package func cancel(_ id: JobID, reason: FinishReason = .cancelled) -> Output? {
         guard let job = jobs.first(where: { $0.id == id }) ?? waiting.first(where: { $0.id == id }) else { return nil }
         retire(job)
         waiting.removeAll { $0 === job }
@@ -1514,13 +1151,13 @@ public final class Engine {
     }
 
     /// Forgets every cached prefix; running requests keep theirs.
-    public func clearCache() { cache.clear() }
+    package func clearCache() { cache.clear() }
 
     /// Packs another of the model's matrices, so that the first requests need not; false when all are packed. For when there is nothing else to do.
-    public func prepare() -> Bool { model.matrices.contains { !$0.prepare(transformer.team) } }
+    package func prepare() -> Bool { model.matrices.contains { !$0.prepare(transformer.threadPool) } }
 
     /// One forward pass for everything that is running, and what it led to.
-    public func step() -> [(JobID, Output)] {
+    package func step() -> [(JobID, Output)] {
         admit()
         var outputs: [(JobID, Output)] = []
         var rows: [Row] = []
@@ -1570,7 +1207,7 @@ public final class Engine {
             if job.decoder != nil { job.summary.evaluatedTokens += wanted.count }
             rows += wanted
         } catch {
-            fail(job, error as? EngineFailure ?? .modelError("\(error)"), &outputs)
+            fail(job, error as? RequestFailure ?? .modelError("\(error)"), &outputs)
         }
     }
 
@@ -1582,7 +1219,7 @@ public final class Engine {
             let prompt = fullPrompt(job)
             if job.table == nil {
                 let isWorthWaitingFor = begun.contains { other in
-                    zip(other.prompt, prompt).prefix { $0 == $1 }.count >= other.prefilled + PagePool.positions
+                    zip(other.prompt, prompt).prefix { $0 == $1 }.count >= other.prefilled + PagePool.pageSize
                 }
                 if isWorthWaitingFor { continue }
                 begin(job, &outputs)
@@ -1593,7 +1230,7 @@ public final class Engine {
         // The room is shared evenly, what one prompt leaves of its share going to those behind it: a long one does not hold up short ones.
         var left = room
         for (i, (job, table)) in ready.enumerated() where left > 0 {
-            let share = min(left, max(PagePool.positions, left / (ready.count - i)))
+            let share = min(left, max(PagePool.pageSize, left / (ready.count - i)))
             let end = min(job.prompt.count, job.prefilled + share)
             let piece = (job.prefilled..<end).map { p in
                 Row(
@@ -1666,7 +1303,7 @@ public final class Engine {
         if position == all.count { finish(job, [scoring.result], &outputs) }
     }
 
-    private func receive(_ job: Job, _ answers: [Answer], _ outputs: inout [(JobID, Output)]) {
+    private func receive(_ job: Job, _ answers: [RowResult], _ outputs: inout [(JobID, Output)]) {
         let count = job.rows.count
         job.rows = 0..<0
         if let decoder = job.decoder { return finish(job, decoder.receive(answers), &outputs) }
@@ -1725,7 +1362,7 @@ public final class Engine {
         jobs.removeAll { $0 === job }
     }
 
-    private func fail(_ job: Job, _ failure: EngineFailure, _ outputs: inout [(JobID, Output)]) {
+    private func fail(_ job: Job, _ failure: RequestFailure, _ outputs: inout [(JobID, Output)]) {
         job.decoder = nil
         retire(job)
         outputs.append((job.id, .failed(failure)))

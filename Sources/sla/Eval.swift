@@ -1,4 +1,10 @@
+import SLABase
+import SLABench
 import SLAEngine
+import SLAEvaluation
+import SLAService
+import SLAText
+import SLATraining
 
 enum Eval {
     static let flags =

@@ -1,4 +1,10 @@
+import SLABase
+import SLABench
 import SLAEngine
+import SLAEvaluation
+import SLAService
+import SLAText
+import SLATraining
 
 // What eval, pairs and rollouts share.
 
@@ -40,7 +46,7 @@ func decoder(_ text: String, _ arguments: Arguments, _ model: Model) throws -> D
         return try DecoderChoice(
             text, for: model, maxTokens: try arguments.integer("--max-tokens", in: 1...1 << 30) ?? 256,
             stop: arguments.string("--stop").map { [$0] } ?? [])
-    } catch let failure as EngineFailure {
+    } catch let failure as RequestFailure {
         throw UsageError("decoder \(text): \(failure.message)")
     }
 }

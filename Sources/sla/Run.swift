@@ -1,5 +1,12 @@
 import Dispatch
+import SLABase
+import SLABench
 import SLAEngine
+import SLAEvaluation
+import SLAService
+import SLATemplate
+import SLAText
+import SLATraining
 import Synchronization
 
 #if canImport(Glibc)
@@ -105,7 +112,7 @@ enum Run {
                 if let text = arguments.string(flag(setting)) { try settings.set(setting.name, text) }
             }
             return try settings.method(for: model)
-        } catch let failure as EngineFailure {
+        } catch let failure as RequestFailure {
             throw UsageError(failure.message)
         }
     }

@@ -1,5 +1,11 @@
 import Dispatch
+import SLABase
+import SLABench
 import SLAEngine
+import SLAEvaluation
+import SLAService
+import SLAText
+import SLATraining
 
 #if canImport(Glibc)
     import Glibc

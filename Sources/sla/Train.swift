@@ -1,4 +1,10 @@
+import SLABase
+import SLABench
 import SLAEngine
+import SLAEvaluation
+import SLAService
+import SLAText
+import SLATraining
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials
@@ -79,7 +85,7 @@ enum Train {
         complain(
             """
             \(trainer.trainingCount) \(set.hasPairs ? "pairs" : "graded answers") to train on, \(trainer.heldOutCount) held out; \
-            a channel of width \(trainer.width), \(trainer.parameterCount) weights; \(trainer.steps) steps
+            a channel of width \(trainer.size), \(trainer.parameterCount) weights; \(trainer.steps) steps
             """)
         if arguments.has("--resume") {
             if access(checkpoint, F_OK) == 0 {
@@ -137,9 +143,9 @@ enum Train {
             }
             options.loss = loss
         }
-        options.width = try arguments.integer("--width", in: 1...1 << 16)
+        options.size = try arguments.integer("--width", in: 1...1 << 16)
         options.headLayers = try arguments.integer("--head-layers", in: 1...16) ?? options.headLayers
-        options.headWidth = try arguments.integer("--head-width", in: 1...1 << 16)
+        options.headHiddenSize = try arguments.integer("--head-width", in: 1...1 << 16)
         options.epochs = try arguments.integer("--epochs", in: 1...1 << 20) ?? options.epochs
         options.batch = try arguments.integer("--batch", in: 1...1 << 20) ?? options.batch
         options.rate = try number("--rate", options.rate)
@@ -151,7 +157,7 @@ enum Train {
         do {
             options.recommended = try arguments.string("--sla").map { try Search(settings: $0) }
             try options.check()
-        } catch let failure as EngineFailure {
+        } catch let failure as RequestFailure {
             throw UsageError(failure.message)
         }
         return options

@@ -1,5 +1,11 @@
 import CSimd
+import SLABase
+import SLABench
 import SLAEngine
+import SLAEvaluation
+import SLAService
+import SLAText
+import SLATraining
 
 #if canImport(Glibc)
     import Glibc
@@ -110,7 +116,7 @@ func start() -> Int32 {
         if error.code == EPIPE { return 0 }
         complain("cannot write to standard output: \(String(cString: strerror(error.code)))")
         return 1
-    } catch let error as EngineFailure {
+    } catch let error as RequestFailure {
         complain(error.message)
         return 1
     } catch {

@@ -1,6 +1,7 @@
 import Testing
 
 @testable import SLAEngine
+@testable import SLAText
 
 /// The model inside the binary, against what PyTorch computed of it.
 @Suite struct BuiltInModelTests {
@@ -10,12 +11,12 @@ import Testing
             let prompt_tokens, answer_tokens: [Token]
             let logprobs, rewards: [Float]
         }
-        struct Answer: Decodable {
+        struct RowResult: Decodable {
             let prompt, text: String
             let evaluated_tokens: Int
         }
         let answers: [Scored]
-        let greedy, sla, sla_mean_2_3_1: [Answer]
+        let greedy, sla, sla_mean_2_3_1: [RowResult]
     }
 
     static let reference = Result { try Fixtures.json("countdown.json", as: Reference.self) }

@@ -1,7 +1,9 @@
 import Foundation
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLAText
 
 /// The cache against a model that remembers every beginning by itself.
 ///
@@ -9,7 +11,7 @@ import Testing
 /// another path, or was written through by another branch, is found out.
 @Suite struct CacheTests {
     static let slotBytes = 8
-    static let pageBytes = PagePool.positions * slotBytes
+    static let pageBytes = PagePool.pageSize * slotBytes
 
     static func cache(pages: Int) -> PrefixCache { PrefixCache(pool: PagePool(bytesPerPage: pageBytes, budget: pages * pageBytes)) }
 
@@ -58,7 +60,7 @@ import Testing
         var firstWrong: Int? { tokens.indices.first { address($0).load(as: UInt64.self) != hashes[$0] } }
 
         private func address(_ position: Int) -> UnsafeMutableRawPointer {
-            cache.pool.address(table.pages[position / PagePool.positions]) + position % PagePool.positions * CacheTests.slotBytes
+            cache.pool.address(table.pages[position / PagePool.pageSize]) + position % PagePool.pageSize * CacheTests.slotBytes
         }
     }
 
@@ -129,7 +131,7 @@ import Testing
             branch.adopt(tokens[..<found.count])
             #expect(branch.firstWrong == nil, note)
             #expect(found.marks.count == found.count, note)
-            #expect(found.table.pages.count == (found.count + PagePool.positions - 1) / PagePool.positions, note)
+            #expect(found.table.pages.count == (found.count + PagePool.pageSize - 1) / PagePool.pageSize, note)
             var expected = 0
             var hash: UInt64?
             for token in tokens[..<limit] {

@@ -1,7 +1,9 @@
 import Foundation
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLAText
 
 @Suite struct EngineTests {
     static func search(_ width: Int, _ chunk: Int, _ depth: Int, minP: Float = 0) -> Generation.Method {
@@ -36,11 +38,11 @@ import Testing
         }
     }
 
-    static func failure(_ engine: Engine, _ work: Work) -> EngineFailure? {
+    static func failure(_ engine: Engine, _ work: Work) -> RequestFailure? {
         do {
             _ = try engine.submit(work)
             return nil
-        } catch { return error as? EngineFailure }
+        } catch { return error as? RequestFailure }
     }
 
     // MARK: - The same whatever happens around it
@@ -88,7 +90,7 @@ import Testing
         var evictions = 0
         for seed in UInt64(20)..<32 {
             var recipe = RandomModel(seed: seed)
-            recipe.width = 32
+            recipe.hiddenSize = 32
             recipe.kvHeads = 1
             let model = try recipe.make()
             let page = Engine(model).cachePages.bytesPerPage
@@ -349,7 +351,7 @@ import Testing
     @Test func searchesOutsideTheLimitsAreRefusedAndThoseAtThemRun() throws {
         let model = try RandomModel(seed: 63).make()
         let engine = Engine(model)
-        func failure(_ width: Int, _ chunk: Int, _ depth: Int, minP: Float = 0, engine: Engine) -> EngineFailure? {
+        func failure(_ width: Int, _ chunk: Int, _ depth: Int, minP: Float = 0, engine: Engine) -> RequestFailure? {
             var generation = Generation(prompt: [1, 2])
             generation.method = EngineTests.search(width, chunk, depth, minP: minP)
             generation.maxTokens = 4
@@ -501,7 +503,7 @@ import Testing
         for types in [[TensorType.f32], [.q8_0]] {
             var recipe = RandomModel(seed: 110)
             recipe.types = types
-            recipe.rewardWidth = 32
+            recipe.channelSize = 32
             var file = recipe.writer
             var tensor = try #require(file[tensor: name])
             // Everything of one output, so that it is not by chance in a place that nobody reads.

@@ -1,5 +1,6 @@
 import Foundation
 
+@testable import SLABase
 @testable import SLAEngine
 
 /// Files under Tests/Fixtures; README there says how they were made.

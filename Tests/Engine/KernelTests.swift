@@ -1,7 +1,10 @@
 import Foundation
 import Testing
 
+@testable import SLABase
+@testable import SLABench
 @testable import SLAEngine
+@testable import SLAText
 
 /// The arithmetic against plain loops in 64 bits.
 @Suite struct KernelTests {
@@ -27,8 +30,8 @@ import Testing
         let output = FloatBuffer(inputs * matrix.rows)
         let activations = Activations()
         activations.set(source.base, rows: inputs, columns: matrix.columns)
-        let team = Team(threads: threads)
-        PackedMatrix(matrix).multiply(activations, into: output.base, team)
+        let threadPool = ThreadPool(threads: threads)
+        PackedMatrix(matrix).multiply(activations, into: output.base, threadPool)
         return (0..<inputs * matrix.rows).map { output.base[$0] }
     }
 
@@ -212,19 +215,19 @@ import Testing
             let scale = [1, 1e-300, 1e300, 1e-10, 1e10][i % 5]
             let x = i % 7 == 0 ? 1 + (uniform() - 0.5) * 0x1p-20 : (uniform() + 1e-9) * scale
             let expected = log(x)
-            #expect(abs(exactLog(x) - expected) <= 1.2e-15 * abs(expected), "ln \(x)")
+            #expect(abs(portableLog(x) - expected) <= 1.2e-15 * abs(expected), "ln \(x)")
 
             let y = (uniform() - 0.5) * (i % 2 == 0 ? 1398 : 2)
             let power = Foundation.exp(y)
-            #expect(abs(exactExp(y) - power) <= 1.2e-15 * power, "e^\(y)")
+            #expect(abs(portableExp(y) - power) <= 1.2e-15 * power, "e^\(y)")
 
             let angle = (uniform() - 0.5) * [8, 1000, 0x1p21][i % 3]
-            let (sine, cosine) = exactSineCosine(angle)
+            let (sine, cosine) = portableSineCosine(angle)
             #expect(abs(sine - sin(angle)) <= 1.2e-15 && abs(cosine - cos(angle)) <= 1.2e-15, "angle \(angle)")
         }
-        #expect(exactLog(1) == 0 && exactExp(0) == 1)
-        #expect(exactSineCosine(0) == (0, 1))
-        #expect(abs(exactLog(.leastNonzeroMagnitude) - log(.leastNonzeroMagnitude)) < 1e-12)
+        #expect(portableLog(1) == 0 && portableExp(0) == 1)
+        #expect(portableSineCosine(0) == (0, 1))
+        #expect(abs(portableLog(.leastNonzeroMagnitude) - log(.leastNonzeroMagnitude)) < 1e-12)
     }
 
     @Test(arguments: [1, 2, 15, 16, 17, 32, 50, 64, 129]) func rmsNormIsRight(_ count: Int) {
@@ -301,7 +304,7 @@ import Testing
     // MARK: - Reading logits
 
     static func candidates(_ logits: [Float], _ want: Want) -> [Candidate]? {
-        logits.withUnsafeBufferPointer { read($0, want, Team(threads: 1)) }
+        logits.withUnsafeBufferPointer { read($0, want, ThreadPool(threads: 1)) }
     }
 
     @Test(arguments: [1, 2, 5, 15, 16, 17, 100, 1023, 1024, 1025, 1040, 2100]) func theLikeliestAreRead(_ count: Int) throws {
@@ -358,15 +361,16 @@ import Testing
         let kernel: AttentionKernel<Format>
         let cache: PrefixCache
         var random: SeededGenerator
-        /// For each branch: its table, and keys and values of every position, `[layers, kvHeads, headWidth]`.
+        /// For each branch: its table, and keys and values of every position, `[layers, kvHeads, headDim]`.
         var branches: [(table: PageTable, keys: [[Float]], values: [[Float]])] = []
 
-        init(heads: Int, kvHeads: Int, headWidth: Int, seed: UInt64) {
+        init(heads: Int, kvHeads: Int, headDim: Int, seed: UInt64) {
             shape = Model.Shape(
-                layers: 2, width: 32, heads: heads, kvHeads: kvHeads, headWidth: headWidth, feedForward: 32, vocabulary: 8, context: 256,
-                normEpsilon: 0, rotaryWidth: 16, rotaryNeighbours: false, rotaryFrequencies: [])
+                layers: 2, hiddenSize: 32, heads: heads, kvHeads: kvHeads, headDim: headDim, intermediateSize: 32, vocabularySize: 8,
+                context: 256,
+                normEpsilon: 0, ropeDim: 16, ropeNeighbours: false, ropeFrequencies: [])
             kernel = AttentionKernel(shape: shape)
-            cache = PrefixCache(pool: PagePool(bytesPerPage: 2 * kvHeads * 2 * headWidth * 32 * Format.bytes, budget: 1 << 22))
+            cache = PrefixCache(pool: PagePool(bytesPerPage: 2 * kvHeads * 2 * headDim * 32 * Format.bytes, budget: 1 << 22))
             random = SeededGenerator(seed: seed)
             branches = [(cache.match([], limit: 0).table, [], [])]
         }
@@ -377,7 +381,7 @@ import Testing
         func extend(_ branch: Int, by count: Int) throws {
             for _ in 0..<count {
                 let position = branches[branch].keys.count
-                let numbers = 2 * shape.kvHeads * shape.headWidth
+                let numbers = 2 * shape.kvHeads * shape.headDim
                 branches[branch].keys.append((0..<numbers).map { _ in number() })
                 branches[branch].values.append((0..<numbers).map { _ in number() })
                 try branches[branch].table.prepareToWrite(position, cache)
@@ -400,15 +404,16 @@ import Testing
         }
 
         func attend(_ queries: [[Float]], _ rows: [(branch: Int, position: Int)], layer: Int, threads: Int = 1) -> [[Float]] {
-            let width = shape.heads * shape.headWidth
+            let width = shape.heads * shape.headDim
             let (q, output) = (FloatBuffer(rows.count * width), FloatBuffer(rows.count * width))
             for (i, query) in queries.enumerated() { for (j, value) in query.enumerated() { q.base[i * width + j] = value } }
-            kernel.attend(q.base, rows: rows.map { place($0.branch, $0.position) }, layer: layer, into: output.base, Team(threads: threads))
+            kernel.attend(
+                q.base, rows: rows.map { place($0.branch, $0.position) }, layer: layer, into: output.base, ThreadPool(threads: threads))
             return rows.indices.map { i in (0..<width).map { output.base[i * width + $0] } }
         }
 
         func naive(_ query: [Float], _ row: (branch: Int, position: Int), layer: Int) -> [Double] {
-            let (width, group) = (shape.headWidth, shape.heads / shape.kvHeads)
+            let (width, group) = (shape.headDim, shape.heads / shape.kvHeads)
             var result: [Double] = []
             for head in 0..<shape.heads {
                 let start = (layer * shape.kvHeads + head / group) * width
@@ -441,7 +446,7 @@ import Testing
             // Ends of branches, and runs of a prompt's positions; more than a tile of 16.
             var rows = branches.indices.map { (branch: $0, position: branches[$0].keys.count - 1) }
             rows += (25..<42).map { (branch: 1, position: $0) } + [(3, 75), (1, 70), (0, 0), (2, 31), (4, 32)]
-            let queries = rows.map { _ in (0..<shape.heads * shape.headWidth).map { _ in number() * sharpness } }
+            let queries = rows.map { _ in (0..<shape.heads * shape.headDim).map { _ in number() * sharpness } }
             for layer in 0..<2 {
                 let together = attend(queries, rows, layer: layer)
                 for (i, row) in rows.enumerated() where i % 3 == layer || i < 5 {
@@ -464,14 +469,14 @@ import Testing
     ) throws {
         for seed in UInt64(0)..<2 {
             let sharpness: Float = seed == 0 ? 1 : 8
-            try Play<F32>(heads: heads, kvHeads: kvHeads, headWidth: width, seed: seed).check(seed: seed, sharpness: sharpness)
-            try Play<F16>(heads: heads, kvHeads: kvHeads, headWidth: width, seed: seed + 10).check(seed: seed + 10, sharpness: sharpness)
+            try Play<F32>(heads: heads, kvHeads: kvHeads, headDim: width, seed: seed).check(seed: seed, sharpness: sharpness)
+            try Play<F16>(heads: heads, kvHeads: kvHeads, headDim: width, seed: seed + 10).check(seed: seed + 10, sharpness: sharpness)
         }
     }
 
     /// Pages are used again without being cleaned; what is behind a row's position must not matter, not even what is no number.
     @Test func whatLiesBehindARowsPositionDoesNotMatter() throws {
-        let play = Play<F32>(heads: 4, kvHeads: 2, headWidth: 16, seed: 30)
+        let play = Play<F32>(heads: 4, kvHeads: 2, headDim: 16, seed: 30)
         try play.extend(0, by: 40)
         let rows = [(branch: 0, position: 3), (0, 17), (0, 31), (0, 35), (0, 36)]
         let queries = rows.map { _ in (0..<64).map { _ in play.number() } }

@@ -1,7 +1,9 @@
 import Foundation
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLAText
 
 /// The decoders straight from their definitions: recursion over the tree, and every token's distribution and reward from a forward pass
 /// over the whole sequence in an engine that holds nothing else.
@@ -359,7 +361,7 @@ private final class MonteCarlo {
                 let n = Double(child.values.count)
                 let mean = child.values.reduce(0, +) / n
                 let q = largest > least ? (mean - least) / (largest - least) : 0
-                let promise = q + Double(settings.exploration) * (exactLog(Double(node.values.count)) / n).squareRoot()
+                let promise = q + Double(settings.exploration) * (portableLog(Double(node.values.count)) / n).squareRoot()
                 if best.map({ promise > $0.promise }) ?? true { best = (child, promise) }
             }
             if let best { try simulate(path + [best.node]) }
@@ -383,7 +385,7 @@ struct Outcome: Equatable {
     var finish: FinishReason?
     var summary: Output.Summary?
     var scored: [GeneratedToken]?
-    var failure: EngineFailure?
+    var failure: RequestFailure?
     /// How often the request was ended.
     var ends = 0
     /// What came after its end.
@@ -446,7 +448,7 @@ extension Engine {
         while !isIdle {
             for (id, output) in step() { outcomes[id, default: Outcome()].add(output) }
             steps += 1
-            guard steps < 20_000 else { throw EngineFailure.overloaded("nothing comes to an end in \(steps) steps") }
+            guard steps < 20_000 else { throw RequestFailure.overloaded("nothing comes to an end in \(steps) steps") }
         }
         return ids.map { outcomes[$0] ?? Outcome() }
     }

@@ -1,6 +1,7 @@
 import Testing
 
 @testable import SLAEngine
+@testable import SLAText
 
 /// What Hugging Face transformers computed from the same weights.
 private struct Reference: Decodable {
@@ -26,7 +27,7 @@ enum Feeding: String, CaseIterable, Sendable {
         let engine = Engine(model, threads: threads, cacheBytes: 64 << 20, cacheType: cacheType)
         var logits = [[Float]](repeating: [], count: prompt.count)
         engine.transformer.observeLogits = { row, values in logits[row.position] = Array(values) }
-        var answers: [Answer] = []
+        var answers: [RowResult] = []
         func feed(_ range: Range<Int>, _ table: PageTable) throws {
             for p in range { try table.prepareToWrite(p, engine.cache) }
             let rows = range.map { p in

@@ -1,6 +1,7 @@
 import Foundation
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
 
 /// The engine's searches against the naive one, over random models and settings.

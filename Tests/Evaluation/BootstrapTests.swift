@@ -1,6 +1,8 @@
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLAEvaluation
 
 @Suite struct BootstrapTests {
     /// The same by the definition: resamples are lists of places, and quantiles are read off the sorted values.

@@ -1,6 +1,8 @@
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLAEvaluation
 
 @Suite struct DecoderChoiceTests {
     private static let model = Result { try Model.builtIn() }
@@ -11,7 +13,7 @@ import Testing
 
     @Test func settingsAreARequestsFields() throws {
         let choice = try DecoderChoiceTests.choice("sla  width=4 chunk=1 depth=2 min_p=0 max_tokens=60 stop=; ignore_eos=true")
-        guard case .sla(let search) = choice.method else { throw EngineFailure.invalid("no search", field: "") }
+        guard case .sla(let search) = choice.method else { throw RequestFailure.invalid("no search", field: "") }
         #expect((search.width, search.chunk, search.depth, search.minP) == (4, 1, 2, 0))
         #expect(search.score == .last, "what is not named is the channel's to recommend")
         #expect((choice.maxTokens, choice.stop, choice.ignoreEOS) == (60, [";"], true))
@@ -19,12 +21,12 @@ import Testing
         #expect((plain.name, plain.maxTokens, plain.stop) == ("greedy", 40, ["!"]))
         #expect(try DecoderChoiceTests.choice("best_of n=2").namesScore == false)
         #expect(try DecoderChoiceTests.choice("best_of n=2 score=last").namesScore)
-        guard case .greedy = try DecoderChoiceTests.choice("decoder=greedy").method else { throw EngineFailure.invalid("", field: "") }
+        guard case .greedy = try DecoderChoiceTests.choice("decoder=greedy").method else { throw RequestFailure.invalid("", field: "") }
     }
 
     @Test func quotedValuesAreJSON() throws {
         let choice = try DecoderChoiceTests.choice(#"steps: sla chunk_at="; \" =" stop=["a b","\n"]"#)
-        guard case .sla(let search) = choice.method else { throw EngineFailure.invalid("no search", field: "") }
+        guard case .sla(let search) = choice.method else { throw RequestFailure.invalid("no search", field: "") }
         #expect(search.chunkAt == ["; \" ="])
         #expect(choice.stop == ["a b", "\n"])
         #expect(choice.name == "steps")
@@ -60,7 +62,7 @@ import Testing
         ("sla \(String(repeating: "x", count: 65))=1", "a setting's name is too long"),
     ]) func aMistakeIsNamed(_ text: String, _ message: String) {
         #expect { try DecoderChoiceTests.choice(text) } throws: { error in
-            guard let failure = error as? EngineFailure else { return false }
+            guard let failure = error as? RequestFailure else { return false }
             return failure.message.contains(message)
         }
     }

@@ -2,6 +2,7 @@ import Foundation
 import Testing
 
 @testable import SLAEngine
+@testable import SLAEvaluation
 
 @Suite struct EvaluationTests {
     private static let model = Result { try Model.builtIn() }

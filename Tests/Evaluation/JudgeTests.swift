@@ -1,7 +1,10 @@
 import Foundation
 import Testing
 
+@testable import SLABase
+@testable import SLABench
 @testable import SLAEngine
+@testable import SLAEvaluation
 
 /// Judges, the bad ones too.
 @Suite struct JudgeTests {

@@ -2,6 +2,7 @@ import Foundation
 import Testing
 
 @testable import SLAEngine
+@testable import SLAEvaluation
 
 @Suite final class LineFileTests {
     private let path = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).jsonl").path

@@ -1,6 +1,8 @@
 import Testing
 
 @testable import SLAEngine
+@testable import SLAEvaluation
+@testable import SLAText
 
 /// Where answers are cut. The built-in model has a token for every byte, and for numbers.
 @Suite struct RolloutTests {

@@ -2,6 +2,7 @@ import Foundation
 import Testing
 
 @testable import SLAEngine
+@testable import SLAEvaluation
 
 /// What the values of rollouts are, with a judge who always gives seven points.
 @Suite struct RolloutValueTests {

@@ -1,6 +1,7 @@
 import Foundation
 
 @testable import SLAEngine
+@testable import SLAService
 
 /// Talks to a service over pipes, as a client would.
 enum Conversation {
@@ -40,7 +41,7 @@ enum Conversation {
         struct Head: Decodable {
             enum ID: Decodable {
                 case text(String), none
-                init(from decoder: any Swift.Decoder) throws {
+                init(from decoder: any Decoder) throws {
                     let value = try decoder.singleValueContainer()
                     self = (try? value.decode(String.self)).map(ID.text) ?? (try? value.decode(Int.self)).map { .text("\($0)") } ?? .none
                 }

@@ -47,7 +47,7 @@ import Testing
 
     @Test func aModelWithALongContextAlwaysSaysTheSame() throws {
         let model = try ServiceTests.model.get()
-        let prompts = RequestMaker.tokens(vocabulary: model.shape.vocabulary, longest: 300)
+        let prompts = RequestMaker.tokens(vocabulary: model.shape.vocabularySize, longest: 300)
         try compare(model, prompts: prompts, budget: 150 * Engine(model).cachePages.bytesPerPage, seed: 2)
     }
 }

@@ -1,7 +1,10 @@
 import Foundation
 import Testing
 
+@testable import SLABase
+@testable import SLABench
 @testable import SLAEngine
+@testable import SLAService
 
 /// Damaged request lines, made by a seed from every valid request of Protocol.md and some more: each line that is not blank is answered by
 /// an error or by events that end in exactly one terminal event, and the service goes on.

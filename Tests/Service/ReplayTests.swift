@@ -1,7 +1,9 @@
 import Foundation
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLAService
 
 @Suite struct ReplayTests {
     static let conversations = Fixtures.folder.deletingLastPathComponent().appendingPathComponent("Conversations")

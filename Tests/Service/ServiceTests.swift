@@ -1,7 +1,9 @@
 import Foundation
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLAService
 
 @Suite struct ServiceTests {
     /// One model for all: loading it is not what is tested.

@@ -1,7 +1,12 @@
 import Foundation
 import Synchronization
 
+@testable import SLABase
+@testable import SLABench
 @testable import SLAEngine
+@testable import SLAEvaluation
+@testable import SLAService
+@testable import SLAText
 
 // What the fuzz, soak and determinism tests share: a client that talks to a service line by line, a checker of what Protocol.md promises of
 // its events, random requests, and the bookkeeping of numbered cases.
@@ -190,7 +195,7 @@ struct EventChecker {
         struct ID: Decodable {
             let request: RequestID
 
-            init(from decoder: any Swift.Decoder) throws {
+            init(from decoder: any Decoder) throws {
                 let value = try decoder.singleValueContainer()
                 if let number = try? value.decode(Int.self) {
                     request = .integer(number)
@@ -210,7 +215,7 @@ struct EventChecker {
         let rejected: [Branch]?
     }
 
-    private struct Answer {
+    private struct RowResult {
         var texts = ""
         var tokens = 0
         var rewards: [Double] = []
@@ -223,7 +228,7 @@ struct EventChecker {
     /// Terminal events since the start.
     private(set) var ended = 0
     private(set) var events = 0
-    private var open: [RequestID: Answer] = [:]
+    private var open: [RequestID: RowResult] = [:]
 
     /// The top-level fields of each event, in order; those with a question mark may be missing. `stats` may grow.
     private static let fields = [
@@ -295,7 +300,7 @@ struct EventChecker {
         }
         switch event.type {
         case "token":
-            var answer = open[id] ?? Answer()
+            var answer = open[id] ?? RowResult()
             if event.index != answer.tokens { wrong("index is not \(answer.tokens)") }
             if event.token == nil || event.logprob == nil { wrong("no token") }
             answer.tokens += 1
@@ -303,7 +308,7 @@ struct EventChecker {
             if let reward = event.reward { answer.rewards.append(reward) }
             open[id] = answer
         case "commit":
-            var answer = open[id] ?? Answer()
+            var answer = open[id] ?? RowResult()
             if event.index != answer.commits || event.from != answer.committed || event.to != answer.tokens
                 || answer.tokens == answer.committed
             {
@@ -312,10 +317,10 @@ struct EventChecker {
             answer.commits += 1
             answer.committed = answer.tokens
             open[id] = answer
-        case "draft": if open[id] == nil { open[id] = Answer() }
+        case "draft": if open[id] == nil { open[id] = RowResult() }
         case "done":
             ended += 1
-            let answer = open.removeValue(forKey: id) ?? Answer()
+            let answer = open.removeValue(forKey: id) ?? RowResult()
             if event.text != answer.texts { wrong("the text is not \(answer.texts.debugDescription)") }
             if event.usage?.completionTokens != answer.tokens { wrong("there were \(answer.tokens) tokens") }
             if let usage = event.usage,

@@ -1,6 +1,8 @@
 import Foundation
 import Testing
 
+@testable import SLABase
+@testable import SLABench
 @testable import SLAEngine
 
 /// Many clients busy with one service for a few seconds; `Examples/soak` does the same to the program, for as long as asked.

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import SLAEngine
+@testable import SLAText
 
 @Suite("Text stream")
 struct TextStreams {

@@ -1,7 +1,9 @@
 import Foundation
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLAText
 
 /// GGUF files with nothing but metadata, written byte by byte.
 struct TokenizerMetadata {

@@ -1,7 +1,9 @@
 import Foundation
 import Testing
 
-@testable import SLAEngine
+@testable import SLABase
+@testable import SLABench
+@testable import SLAText
 
 private let data = ProcessInfo.processInfo.environment["SLA_TEST_DATA"]
 

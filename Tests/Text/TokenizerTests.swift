@@ -1,6 +1,9 @@
 import Testing
 
+@testable import SLABase
+@testable import SLABench
 @testable import SLAEngine
+@testable import SLAText
 
 @Suite("Byte-pair encoding")
 struct BytePairEncoding {

@@ -1,6 +1,7 @@
 import Testing
 
-@testable import SLAEngine
+@testable import SLABase
+@testable import SLATraining
 
 @Suite struct GradientTests {
     struct Case: Sendable, CustomStringConvertible {
@@ -62,12 +63,12 @@ import Testing
     }
 
     /// Holds the gradient of every `every`-th weight against (f(w + h) − f(w − h)) / 2h in 64 bits.
-    private func check(_ test: Case, layers: Int, policyWidth: Int, width: Int, lengths: [Int], every: Int) {
+    private func check(_ test: Case, layers: Int, hiddenSize: Int, width: Int, lengths: [Int], every: Int) {
         let seed: UInt64 = 7
         var random = SeededGenerator(seed: seed)
         let form = ChannelForm(
-            layers: layers, policyWidth: policyWidth, epsilon: 1e-5, width: width, outputs: test.outputs, hidden: test.hidden)
-        let network = ChannelNetwork(form, team: Team(threads: 2))
+            layers: layers, hiddenSize: hiddenSize, epsilon: 1e-5, size: width, outputs: test.outputs, hidden: test.hidden)
+        let network = ChannelNetwork(form, threadPool: ThreadPool(threads: 2))
         network.initialize(seed: seed)
         for parameter in network.parameters {
             for i in parameter.range { network.weights.base[i] *= parameter.isMatrix ? 2 : 1 + 0.3 * random.normal() }
@@ -99,23 +100,23 @@ import Testing
     }
 
     @Test(arguments: cases) func everyGradientEqualsFiniteDifferences(_ test: Case) {
-        check(test, layers: 3, policyWidth: 6, width: 4, lengths: [3, 1, 2, 4], every: 1)
+        check(test, layers: 3, hiddenSize: 6, width: 4, lengths: [3, 1, 2, 4], every: 1)
     }
 
     /// More than one panel, more than one block, widths that are no multiples of anything.
     @Test(arguments: cases.filter { $0.loss == .seqwiseBT || $0.loss == .value }) func gradientsOfWideChannelsEqualFiniteDifferences(
         _ test: Case
     ) {
-        check(test, layers: 2, policyWidth: 37, width: 35, lengths: [70, 3, 5, 9], every: 97)
+        check(test, layers: 2, hiddenSize: 37, width: 35, lengths: [70, 3, 5, 9], every: 97)
     }
 
     @Test func gradientsAreTheSameForAnyNumberOfThreads() {
         var random = SeededGenerator(seed: 11)
-        let form = ChannelForm(layers: 2, policyWidth: 48, epsilon: 1e-5, width: 40, outputs: 1, hidden: [24])
+        let form = ChannelForm(layers: 2, hiddenSize: 48, epsilon: 1e-5, size: 40, outputs: 1, hidden: [24])
         let examples = GradientTests.examples(.seqwiseBT, lengths: [150, 201, 77, 64, 65, 63], using: &random)
         let states = RandomStates(form, tokens: 620, using: &random)
         let results = [1, 2, 3, 8].map { threads in
-            let network = ChannelNetwork(form, team: Team(threads: threads))
+            let network = ChannelNetwork(form, threadPool: ThreadPool(threads: threads))
             network.initialize(seed: 5)
             return GradientTests.gradient(network, .seqwiseBT, examples, states.addresses, group: 3)
         }

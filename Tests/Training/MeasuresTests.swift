@@ -1,6 +1,6 @@
 import Testing
 
-@testable import SLAEngine
+@testable import SLATraining
 
 @Suite struct MeasuresTests {
     @Test func pairwiseAccuracyCountsWinsAndHalfTheTies() {

@@ -1,6 +1,8 @@
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLATraining
 
 /// Gradients and training steps against PyTorch's; `Tests/Fixtures/make_training.py` computed them in 64 bits.
 @Suite struct PyTorchTests {
@@ -46,11 +48,11 @@ import Testing
         for test in fixture.cases {
             let loss = try #require(TrainingLoss(rawValue: test.loss))
             let form = ChannelForm(
-                layers: fixture.layers, policyWidth: fixture.policy, epsilon: 1e-5, width: fixture.width, outputs: test.outputs,
+                layers: fixture.layers, hiddenSize: fixture.policy, epsilon: 1e-5, size: fixture.width, outputs: test.outputs,
                 hidden: test.hidden)
-            let team = Team(threads: 1)
-            let network = ChannelNetwork(form, team: team)
-            let optimizer = AdamW(network, team: team)
+            let threadPool = ThreadPool(threads: 1)
+            let network = ChannelNetwork(form, threadPool: threadPool)
+            let optimizer = AdamW(network, threadPool: threadPool)
             #expect(network.weights.count == test.weights.count)
             network.weights.base.update(from: test.weights, count: test.weights.count)
             network.pack()
@@ -58,9 +60,9 @@ import Testing
             let tokens = fixture.lengths.reduce(0, +)
             let memory = AlignedFloats(tokens * form.stateCount / 2)
             let base = UnsafeMutableRawPointer(memory.base)
-            let padded = padded16(form.policyWidth)
+            let padded = padded16(form.hiddenSize)
             for row in 0..<tokens * (form.layers + 1) {
-                let values = Array(test.states[row * form.policyWidth..<(row + 1) * form.policyWidth])
+                let values = Array(test.states[row * form.hiddenSize..<(row + 1) * form.hiddenSize])
                 (base + 2 * row * padded).copyMemory(from: F16.bytes(values), byteCount: 2 * values.count)
             }
             let states = (0..<tokens).map { UnsafeRawPointer(base + 2 * $0 * form.stateCount) }

@@ -1,11 +1,13 @@
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLATraining
 
 /// The channel and the losses once more, in 64 bits and as their definitions have them, to hold the trainer against.
 struct ReferenceChannel {
     let form: ChannelForm
     /// In the trainer's order.
     var weights: [Double]
-    /// h_0 … h_L of each token, `[layers + 1, policyWidth]`.
+    /// h_0 … h_L of each token, `[layers + 1, hiddenSize]`.
     let states: [[[Double]]]
 
     /// The head's outputs of every token.
@@ -25,13 +27,13 @@ struct ReferenceChannel {
                 return sum
             }
         }
-        func silu(_ x: Double) -> Double { x / (1 + exactExp(-x)) }
+        func silu(_ x: Double) -> Double { x / (1 + portableExp(-x)) }
         var r: [Double] = []
         for i in 0..<form.layers {
             let x = states[i] + r
             let scale = 1 / (x.reduce(0) { $0 + $1 * $1 } / Double(x.count) + Double(form.epsilon)).squareRoot()
             let normed = zip(x, take(x.count)).map { $0 * scale * $1 }
-            let y = linear(normed, rows: form.width).map(silu)
+            let y = linear(normed, rows: form.size).map(silu)
             r = i == 0 ? y : zip(r, y).map { $0 + $1 }
         }
         var x = states[form.layers] + r
@@ -42,8 +44,8 @@ struct ReferenceChannel {
     /// The mean loss of examples whose answers' tokens are ours, one after another.
     func loss(_ loss: TrainingLoss, _ examples: [TrainingExample]) -> Double {
         let all = outputs()
-        func sigmoid(_ x: Double) -> Double { 1 / (1 + exactExp(-x)) }
-        func crossEntropy(_ p: Double, _ label: Double) -> Double { -label * exactLog(p) - (1 - label) * exactLog(1 - p) }
+        func sigmoid(_ x: Double) -> Double { 1 / (1 + portableExp(-x)) }
+        func crossEntropy(_ p: Double, _ label: Double) -> Double { -label * portableLog(p) - (1 - label) * portableLog(1 - p) }
         var token = 0
         let answers = examples.map { example in
             example.answers.map { answer in
@@ -56,12 +58,13 @@ struct ReferenceChannel {
         switch loss {
         case .seqwiseBT:
             return mean(
-                answers.map { pair in -exactLog(sigmoid(mean(pair[0].outputs.map { $0[0] }) - mean(pair[1].outputs.map { $0[0] }))) })
+                answers.map { pair in -portableLog(sigmoid(mean(pair[0].outputs.map { $0[0] }) - mean(pair[1].outputs.map { $0[0] }))) })
         case .tokenwiseBT:
             return mean(
                 answers.map { pair in
                     let (c, r) = (pair[0].outputs.map { $0[0] }, pair[1].outputs.map { $0[0] })
-                    return mean((0..<max(c.count, r.count)).map { -exactLog(sigmoid(c[min($0, c.count - 1)] - r[min($0, r.count - 1)])) })
+                    return mean(
+                        (0..<max(c.count, r.count)).map { -portableLog(sigmoid(c[min($0, c.count - 1)] - r[min($0, r.count - 1)])) })
                 })
         case .seqwiseCE:
             return mean(flat.map { crossEntropy(mean($0.outputs.map { sigmoid($0[0]) }), $0.answer.label ?? 0) })
@@ -93,7 +96,7 @@ struct RandomStates {
     let addresses: [UnsafeRawPointer]
 
     init(_ form: ChannelForm, tokens: Int, using random: inout SeededGenerator) {
-        let padded = padded16(form.policyWidth)
+        let padded = padded16(form.hiddenSize)
         memory = AlignedFloats(max(1, tokens * form.stateCount / 2))
         var values: [[[Double]]] = []
         var addresses: [UnsafeRawPointer] = []
@@ -102,8 +105,8 @@ struct RandomStates {
             addresses.append(UnsafeRawPointer(base))
             values.append(
                 (0...form.layers).map { i in
-                    let h = (0..<form.policyWidth).map { _ in Float(Int.random(in: -128...128, using: &random)) / 64 }
-                    base.advanced(by: 2 * i * padded).copyMemory(from: F16.bytes(h), byteCount: 2 * form.policyWidth)
+                    let h = (0..<form.hiddenSize).map { _ in Float(Int.random(in: -128...128, using: &random)) / 64 }
+                    base.advanced(by: 2 * i * padded).copyMemory(from: F16.bytes(h), byteCount: 2 * form.hiddenSize)
                     return h.map(Double.init)
                 })
         }

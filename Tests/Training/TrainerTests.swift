@@ -1,7 +1,10 @@
 import Foundation
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLAText
+@testable import SLATraining
 
 @Suite struct TrainerTests {
     private static var policy: GGUFWriter {
@@ -16,7 +19,7 @@ import Testing
     private static func data(_ model: Model, graded: Bool = false, prompts: Int = 12) throws -> TrainingSet {
         var random = SeededGenerator(seed: 3)
         func tokens(_ range: ClosedRange<Int>) -> [Token] {
-            (0..<Int.random(in: range, using: &random)).map { _ in Token.random(in: 1..<Token(model.shape.vocabulary), using: &random) }
+            (0..<Int.random(in: range, using: &random)).map { _ in Token.random(in: 1..<Token(model.shape.vocabularySize), using: &random) }
         }
         let steps = "[{\"at\":1,\"value\":0.5,\"prover\":0.75}]"
         var text = ""
@@ -37,7 +40,7 @@ import Testing
         var options = TrainingOptions()
         options.batch = 4
         options.heldOut = 0.2
-        options.width = 24
+        options.size = 24
         return options
     }
 

@@ -1,7 +1,10 @@
 import Foundation
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLAText
+@testable import SLATraining
 
 @Suite struct TrainingDataTests {
     private static let model = Result { try Model.builtIn() }
@@ -187,7 +190,7 @@ import Testing
             "width", "width=x", "depth=-1", "width=64 depth=9", "score=best", "expand=all", "chunk_at=[1]", "chunk_at=", "hight=3",
             "min_p=2",
         ] {
-            #expect(throws: EngineFailure.self) { try Search(settings: wrong) }
+            #expect(throws: RequestFailure.self) { try Search(settings: wrong) }
         }
     }
 }

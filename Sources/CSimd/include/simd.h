@@ -179,15 +179,6 @@ SLA_WORD int32_t simd_store_i8(void *to, sla_f32x16 x) {
 /// Asks for the cache line at `address`, which need not exist, to be brought into the second-level cache.
 SLA_WORD void simd_prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
 
-/// Tells the processor that this is a loop that waits.
-SLA_WORD void simd_pause(void) {
-#if defined(__x86_64__)
-    _mm_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 // Bytes. Swift's own operators on vectors of bytes compile to a loop over the lanes.
 
 SLA_WORD sla_u8x32 simd_flip_signs(sla_u8x32 x) { return x ^ 0x80; }

@@ -7,3 +7,11 @@ enum { SYSTEM_MFD_CLOEXEC = 1 };
 /// A pipe whose ends have the given flags, such as O_CLOEXEC (Linux 2.6.27).
 int pipe2(int ends[2], int flags);
 #endif
+/// Tells the processor that this is a loop that waits.
+static inline void system_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}

@@ -1,3 +1,6 @@
+import SLABase
+import SLAText
+
 /// Beam search: the answers of the highest log-probability, kept side by side.
 ///
 /// Every step the beam's answers go on with each of their likeliest tokens, and of all these the `width` of the highest sum of
@@ -6,7 +9,7 @@
 /// search ends when no place is left, or when no answer in the beam could still win: at best all its further tokens are certain.
 ///
 /// Tokens are said as soon as all that can still be the answer have them in common.
-final class BeamSearch: Decoder {
+final class BeamSearch: DecodingMethod {
     private struct Hypothesis {
         var branch: Branch
         /// Those not said yet.
@@ -28,7 +31,7 @@ final class BeamSearch: Decoder {
     private var finished = 0
     private var said = 0
 
-    init(_ rules: Rules, width: Int, _ table: PageTable, first: Answer) {
+    init(_ rules: Rules, width: Int, _ table: PageTable, first: RowResult) {
         self.rules = rules
         self.width = width
         goOn([(Hypothesis(branch: Branch(rules, first: first), tokens: [], last: 0, table: table), first.candidates)])
@@ -42,7 +45,7 @@ final class BeamSearch: Decoder {
         }
     }
 
-    func receive(_ answers: [Answer]) -> [Output] {
+    func receive(_ answers: [RowResult]) -> [Output] {
         if !answers.isEmpty {
             let computed = zip(live + ending, answers).map { hypothesis, answer in
                 var hypothesis = hypothesis
@@ -118,9 +121,4 @@ final class BeamSearch: Decoder {
         // The last token may still have to be computed.
         (live.first ?? ending.first ?? best).map { ($0.table, min(said, max($0.branch.rewarded, $0.branch.count - 1))) }
     }
-}
-
-extension [Double] {
-    /// The place of the largest; of equals the first.
-    var firstLargest: Int? { indices.first.map { first in indices.reduce(first) { self[$1] > self[$0] ? $1 : $0 } } }
 }

@@ -1,12 +1,15 @@
+import SLABase
+import SLAText
+
 /// Answers drawn side by side, of which the best is said once all are there: re-ranking by an outcome reward.
 ///
 /// It is a tree of one level whose chunks are whole answers, so answers that begin alike are computed once as far as they do.
-final class BestOf: Decoder {
+final class BestOf: DecodingMethod {
     private let tree: ChunkTree
     private let search: Search
     private let wantsBranches: Bool
 
-    init(_ rules: Rules, _ search: Search, _ table: PageTable, first: Answer, branches: Bool) {
+    init(_ rules: Rules, _ search: Search, _ table: PageTable, first: RowResult, branches: Bool) {
         tree = ChunkTree(rules, search, table, first: first, firstDrawn: 0)
         self.search = search
         wantsBranches = branches
@@ -23,7 +26,7 @@ final class BestOf: Decoder {
 
     func rows(limit: Int) -> [Row] { tree.rows() }
 
-    func receive(_ answers: [Answer]) -> [Output] {
+    func receive(_ answers: [RowResult]) -> [Output] {
         tree.receive(answers)
         guard tree.growing.isEmpty else { return [] }
         let scores = tree.root.children.map { search.score($0.branch, behind: tree.root.branch) }

@@ -1,5 +1,8 @@
+import SLABase
+import SLAText
+
 /// What holds for all branches of an answer.
-struct Rules {
+package struct Rules {
     let tokenizer: Tokenizer
     let ignoreEOS: Bool
     let maxTokens: Int
@@ -31,7 +34,7 @@ struct Branch {
     private(set) var lastProver = 0.0
     private(set) var finish: FinishReason?
 
-    init(_ rules: Rules, first: Answer) {
+    init(_ rules: Rules, first: RowResult) {
         stream = TextStream(rules.tokenizer, stop: rules.stop)
         lastProver = Double(first.prover ?? 0)
     }
@@ -52,7 +55,7 @@ struct Branch {
     }
 
     /// Adds what the channel says of the next token that it has not judged yet.
-    mutating func credit(_ answer: Answer) {
+    mutating func credit(_ answer: RowResult) {
         guard let reward = answer.reward else { return }
         rewardSum += Double(reward)
         lastReward = Double(reward)
@@ -79,6 +82,3 @@ extension Search {
         }
     }
 }
-
-/// σ(x) = 1 / (1 + e^−x).
-func logistic(_ x: Double) -> Double { 1 / (1 + exactExp(-min(700, max(-700, x)))) }

@@ -1,3 +1,6 @@
+import SLABase
+import SLAText
+
 /// A chunk: an edge of a search tree and the node at its end.
 final class Chunk {
     /// A way on from a node: greedily, or token by token with random numbers of its own.
@@ -61,7 +64,7 @@ final class ChunkTree {
     private var commits = 0
 
     /// A tree without chunks behind the prompt, which `table` holds. `first` answers ``firstWant(_:_:firstDrawn:)``.
-    init(_ rules: Rules, _ search: Search, _ table: PageTable, first: Answer, firstDrawn: Int = 1) {
+    init(_ rules: Rules, _ search: Search, _ table: PageTable, first: RowResult, firstDrawn: Int = 1) {
         self.rules = rules
         self.search = search
         self.firstDrawn = firstDrawn
@@ -153,7 +156,7 @@ final class ChunkTree {
     }
 
     /// Takes the answers to ``rows()``: chunks get their next tokens, or are grown.
-    func receive(_ answers: [Answer]) {
+    func receive(_ answers: [RowResult]) {
         for (chunk, answer) in zip(growing, answers) {
             chunk.branch.credit(answer)
             chunk.tokens[chunk.tokens.count - 1].reward = answer.reward

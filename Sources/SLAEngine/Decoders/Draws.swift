@@ -1,5 +1,8 @@
+import SLABase
+import SLAText
+
 /// Tokens to draw from one distribution: a token for each random number in 0 ..< 1, and the likeliest for each nil.
-struct Draws {
+package struct Draws {
     let sampling: Sampling
     let uniforms: [Double?]
     /// Never drawn.

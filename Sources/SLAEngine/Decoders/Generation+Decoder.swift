@@ -1,6 +1,9 @@
+import SLABase
+import SLAText
+
 extension Generation {
     /// The state machine for an answer, once the prompt is in `table`; `first` answers ``Method/firstWant(_:)``.
-    func decoder(_ rules: Rules, _ table: PageTable, first: Answer) -> any Decoder {
+    func decoder(_ rules: Rules, _ table: PageTable, first: RowResult) -> any DecodingMethod {
         switch method {
         case .greedy: Greedy(rules, nil, table, first: first)
         case .sample(let sampling): Greedy(rules, sampling, table, first: first)
@@ -29,8 +32,8 @@ extension Generation.Method {
 
     /// The most pages that branches can hold beside those of the prompt and of one answer of `length` tokens: each its own, and at either end
     /// one that it shares only in part.
-    func pages(answer length: Int) -> Int {
-        func each(_ tokens: Int) -> Int { min(tokens, length) / PagePool.positions + 2 }
+    package func pages(answer length: Int) -> Int {
+        func each(_ tokens: Int) -> Int { min(tokens, length) / PagePool.pageSize + 2 }
         return switch self {
         case .greedy, .sample: 0
         case .beam(let width): width * each(length)
@@ -40,15 +43,15 @@ extension Generation.Method {
         }
     }
 
-    /// Throws ``EngineFailure`` when `model` cannot be asked for this.
-    func check(_ model: Model) throws {
+    /// Throws ``RequestFailure`` when `model` cannot be asked for this.
+    package func check(_ model: Model) throws {
         func judge(_ score: Search.Score, _ decoder: String, _ way: String) throws {
             if score == .logprob { return }
             guard let channel = model.rewardChannel else {
-                throw EngineFailure.invalid("\(decoder) needs a reward channel; start with --reward FILE, or use \(way)", field: "decoder")
+                throw RequestFailure.invalid("\(decoder) needs a reward channel; start with --reward FILE, or use \(way)", field: "decoder")
             }
             guard score != .progress || channel.outputs > 1 else {
-                throw EngineFailure.invalid(
+                throw RequestFailure.invalid(
                     "the score progress needs a channel of two outputs, Q and V, and this one has one; use last or mean, or train with prover values",
                     field: "score")
             }
@@ -57,13 +60,13 @@ extension Generation.Method {
         case .greedy: break
         case .sample(let sampling): try sampling.check()
         case .beam(let width):
-            guard (1...64).contains(width) else { throw EngineFailure.invalid("width must be from 1 to 64", field: "width") }
+            guard (1...64).contains(width) else { throw RequestFailure.invalid("width must be from 1 to 64", field: "width") }
         case .bestOf(let count, let sampling, let score):
             guard (1...Search.maximumLeaves).contains(count) else {
-                throw EngineFailure.invalid("n must be from 1 to \(Search.maximumLeaves)", field: "n")
+                throw RequestFailure.invalid("n must be from 1 to \(Search.maximumLeaves)", field: "n")
             }
             guard score != .progress else {
-                throw EngineFailure.invalid("best_of cannot score by progress; use last, mean or logprob", field: "score")
+                throw RequestFailure.invalid("best_of cannot score by progress; use last, mean or logprob", field: "score")
             }
             try sampling.check()
             try judge(score, "best_of", "the score logprob")

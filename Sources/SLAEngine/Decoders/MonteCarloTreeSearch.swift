@@ -1,3 +1,6 @@
+import SLABase
+import SLAText
+
 /// Monte Carlo tree search over chunks, with UCT's choice of what to look at (Kocsis and Szepesvári 2006) and the reward as a position's value.
 ///
 /// A simulation goes down from the committed end, at each node to the child with the largest
@@ -9,7 +12,7 @@
 /// are judged where they end; each value counts for every node above it. A finished leaf's value counts again. Once the committed end has
 /// enough values below it, or has only one child, the child with the most is committed, of equals the one with the larger mean, and the
 /// tree below it is kept. All ties go to the child that comes first.
-final class MonteCarloTreeSearch: Decoder {
+final class MonteCarloTreeSearch: DecodingMethod {
     private let tree: ChunkTree
     private let settings: TreeSearch
     private let wantsBranches: Bool
@@ -19,7 +22,7 @@ final class MonteCarloTreeSearch: Decoder {
     private var largest = -Double.infinity
     private var isDone = false
 
-    init(_ rules: Rules, _ settings: TreeSearch, _ table: PageTable, first: Answer, branches: Bool) {
+    init(_ rules: Rules, _ settings: TreeSearch, _ table: PageTable, first: RowResult, branches: Bool) {
         tree = ChunkTree(rules, settings.chunks, table, first: first)
         self.settings = settings
         wantsBranches = branches
@@ -27,7 +30,7 @@ final class MonteCarloTreeSearch: Decoder {
 
     func rows(limit: Int) -> [Row] { tree.rows() }
 
-    func receive(_ answers: [Answer]) -> [Output] {
+    func receive(_ answers: [RowResult]) -> [Output] {
         tree.receive(answers)
         var said: [Output] = []
         while !isDone, tree.growing.isEmpty {
@@ -71,7 +74,7 @@ final class MonteCarloTreeSearch: Decoder {
     private func promise(_ child: Chunk, below parent: Chunk) -> Double {
         let n = Double(child.visits)
         let value = largest > least ? (child.total / n - least) / (largest - least) : 0
-        return value + Double(settings.exploration) * (exactLog(Double(parent.visits)) / n).squareRoot()
+        return value + Double(settings.exploration) * (portableLog(Double(parent.visits)) / n).squareRoot()
     }
 
     private func commit() -> [Output] {

@@ -1,5 +1,8 @@
+import SLABase
+import SLAText
+
 /// Teacher forcing: the log-probability and the reward of given tokens.
-final class Scoring: Decoder {
+final class Scoring: DecodingMethod {
     private let tokens: [Token]
     private let completionStart: Int
     private let table: PageTable
@@ -29,7 +32,7 @@ final class Scoring: Decoder {
         }
     }
 
-    func receive(_ answers: [Answer]) -> [Output] {
+    func receive(_ answers: [RowResult]) -> [Output] {
         for answer in answers {
             if position >= completionStart { marks[position].reward = answer.reward }
             if let candidate = answer.candidates.first { marks[position + 1].logprob = candidate.logprob }

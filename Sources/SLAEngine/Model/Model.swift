@@ -1,42 +1,44 @@
 internal import CBuiltin
+import SLABase
+import SLAText
 
 /// A policy ready to run: its shape, its weights, its tokenizer, and its reward channel if it has one.
-public final class Model: Sendable {
+package final class Model: Sendable {
     /// The name from the file, or the architecture's.
-    public let name: String
+    package let name: String
     /// `llama`, `qwen2` or `qwen3`.
-    public let architecture: String
+    package let architecture: String
     /// The type that most of the weights have, such as `Q8_0`.
-    public let quantization: String
+    package let quantization: String
     /// The number of weights.
-    public let parameters: Int
-    public let shape: Shape
-    public let tokenizer: Tokenizer
-    public let rewardChannel: RewardChannel?
+    package let parameters: Int
+    package let shape: Shape
+    package let tokenizer: Tokenizer
+    package let rewardChannel: RewardChannel?
 
     let embedding: Matrix
     let layers: [Layer]
     let outputNorm: [Float]
-    let output: PackedMatrix
+    package let output: PackedMatrix
 
     /// The numbers that give a transformer its form.
-    public struct Shape: Sendable, Equatable {
-        public var layers: Int
-        public var width: Int
-        public var heads: Int
-        public var kvHeads: Int
-        public var headWidth: Int
-        public var feedForward: Int
-        public var vocabulary: Int
+    package struct Shape: Sendable, Equatable {
+        package var layers: Int
+        package var hiddenSize: Int
+        package var heads: Int
+        package var kvHeads: Int
+        package var headDim: Int
+        package var intermediateSize: Int
+        package var vocabularySize: Int
         /// The longest sequence the model was made for, in tokens.
-        public var context: Int
-        public var normEpsilon: Float
+        package var context: Int
+        package var normEpsilon: Float
         /// Leading values of each head that rotate with the position.
-        public var rotaryWidth: Int
+        package var ropeDim: Int
         /// Whether rotary pairs are neighbours (2i, 2i + 1), as in GGUF files of Llama, or a half apart (i, i + width / 2).
-        public var rotaryNeighbours: Bool
-        /// Radians a position turns each pair, `[rotaryWidth / 2]`.
-        public var rotaryFrequencies: [Float]
+        package var ropeNeighbours: Bool
+        /// Radians a position turns each pair, `[ropeDim / 2]`.
+        package var ropeFrequencies: [Float]
     }
 
     /// One layer's weights; matrices are `[outputs, inputs]`.
@@ -50,22 +52,22 @@ public final class Model: Sendable {
     }
 
     /// The architectures that can be run.
-    public static let architectures = ["llama", "qwen2", "qwen3"]
+    package static let architectures = ["llama", "qwen2", "qwen3"]
 
     /// The model in the file at `path`, with the reward channel at `reward`, or else the one that the file itself carries.
-    public convenience init(path: String, reward: String? = nil) throws {
+    package convenience init(path: String, reward: String? = nil) throws {
         try self.init(GGUF(MappedBytes(path: path)), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
     }
 
     /// The small Countdown model that is inside the binary.
-    public static func builtIn(reward: String? = nil) throws -> Model {
+    package static func builtIn(reward: String? = nil) throws -> Model {
         var count = 0
         let bytes = UnsafeRawBufferPointer(start: builtin_model(&count), count: count)
         return try Model(GGUF(MappedBytes(permanent: bytes)), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
     }
 
     /// The model in `file`; throws ``ModelError`` when it is not one that can be run.
-    public init(_ file: GGUF, reward: GGUF? = nil) throws {
+    package init(_ file: GGUF, reward: GGUF? = nil) throws {
         guard let architecture = try file.stringIfPresent("general.architecture") else {
             throw ModelError("metadata key general.architecture is missing: this file holds no model")
         }
@@ -94,36 +96,36 @@ public final class Model: Sendable {
         func vectorIfPresent(_ name: String, _ count: Int) throws -> [Float]? {
             file.tensorIfPresent(name) == nil ? nil : try vector(name, count)
         }
-        guard tokenizer.count == shape.vocabulary else {
-            throw ModelError("the vocabulary has \(tokenizer.count) tokens, but token_embd.weight has \(shape.vocabulary) rows")
+        guard tokenizer.count == shape.vocabularySize else {
+            throw ModelError("the vocabulary has \(tokenizer.count) tokens, but token_embd.weight has \(shape.vocabularySize) rows")
         }
-        guard embedding.columns == shape.width else {
-            throw ModelError("token_embd.weight has \(embedding.columns) columns, but the metadata says \(shape.width)")
+        guard embedding.columns == shape.hiddenSize else {
+            throw ModelError("token_embd.weight has \(embedding.columns) columns, but the metadata says \(shape.hiddenSize)")
         }
-        outputNorm = try vector("output_norm.weight", shape.width)
+        outputNorm = try vector("output_norm.weight", shape.hiddenSize)
         output =
             file.tensorIfPresent("output.weight") == nil
-            ? PackedMatrix(embedding) : try matrix("output.weight", shape.vocabulary, shape.width)
+            ? PackedMatrix(embedding) : try matrix("output.weight", shape.vocabularySize, shape.hiddenSize)
 
-        let queryWidth = shape.heads * shape.headWidth
-        let kvWidth = shape.kvHeads * shape.headWidth
+        let querySize = shape.heads * shape.headDim
+        let kvSize = shape.kvHeads * shape.headDim
         layers = try (0..<shape.layers).map { i in
             let b = "blk.\(i)."
             return Layer(
-                attentionNorm: try vector(b + "attn_norm.weight", shape.width),
-                query: try matrix(b + "attn_q.weight", queryWidth, shape.width),
-                key: try matrix(b + "attn_k.weight", kvWidth, shape.width),
-                value: try matrix(b + "attn_v.weight", kvWidth, shape.width),
-                attentionOutput: try matrix(b + "attn_output.weight", shape.width, queryWidth),
-                queryBias: try vectorIfPresent(b + "attn_q.bias", queryWidth),
-                keyBias: try vectorIfPresent(b + "attn_k.bias", kvWidth),
-                valueBias: try vectorIfPresent(b + "attn_v.bias", kvWidth),
-                queryNorm: architecture == "qwen3" ? try vector(b + "attn_q_norm.weight", shape.headWidth) : nil,
-                keyNorm: architecture == "qwen3" ? try vector(b + "attn_k_norm.weight", shape.headWidth) : nil,
-                feedForwardNorm: try vector(b + "ffn_norm.weight", shape.width),
-                gate: try matrix(b + "ffn_gate.weight", shape.feedForward, shape.width),
-                up: try matrix(b + "ffn_up.weight", shape.feedForward, shape.width),
-                down: try matrix(b + "ffn_down.weight", shape.width, shape.feedForward))
+                attentionNorm: try vector(b + "attn_norm.weight", shape.hiddenSize),
+                query: try matrix(b + "attn_q.weight", querySize, shape.hiddenSize),
+                key: try matrix(b + "attn_k.weight", kvSize, shape.hiddenSize),
+                value: try matrix(b + "attn_v.weight", kvSize, shape.hiddenSize),
+                attentionOutput: try matrix(b + "attn_output.weight", shape.hiddenSize, querySize),
+                queryBias: try vectorIfPresent(b + "attn_q.bias", querySize),
+                keyBias: try vectorIfPresent(b + "attn_k.bias", kvSize),
+                valueBias: try vectorIfPresent(b + "attn_v.bias", kvSize),
+                queryNorm: architecture == "qwen3" ? try vector(b + "attn_q_norm.weight", shape.headDim) : nil,
+                keyNorm: architecture == "qwen3" ? try vector(b + "attn_k_norm.weight", shape.headDim) : nil,
+                feedForwardNorm: try vector(b + "ffn_norm.weight", shape.hiddenSize),
+                gate: try matrix(b + "ffn_gate.weight", shape.intermediateSize, shape.hiddenSize),
+                up: try matrix(b + "ffn_up.weight", shape.intermediateSize, shape.hiddenSize),
+                down: try matrix(b + "ffn_down.weight", shape.hiddenSize, shape.intermediateSize))
         }
         for tensor in file.tensors where Model.isForeign(tensor.name) {
             throw ModelError("tensor \(tensor.name) belongs to a variant of \(architecture) that is not supported")
@@ -138,10 +140,14 @@ public final class Model: Sendable {
         quantization = bytes.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.name ?? "none"
     }
 
-    /// Every matrix that is multiplied with.
-    var matrices: [PackedMatrix] {
+    /// The matrices of the layers.
+    package var layerMatrices: [PackedMatrix] {
         layers.flatMap { [$0.query, $0.key, $0.value, $0.attentionOutput, $0.gate, $0.up, $0.down] }
-            + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + [output]
+    }
+
+    /// Every matrix that is multiplied with.
+    package var matrices: [PackedMatrix] {
+        layerMatrices + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + [output]
     }
 
     /// A tensor that changes the forward pass in a way this engine does not compute.
@@ -157,7 +163,7 @@ public final class Model: Sendable {
     }
 
     /// A small tensor as 32-bit floats.
-    static func vector(_ file: GGUF, _ name: String, _ count: Int) throws -> [Float] {
+    package static func vector(_ file: GGUF, _ name: String, _ count: Int) throws -> [Float] {
         let tensor = try file.tensor(name)
         guard tensor.count == count, tensor.shape.count == 1 else {
             throw ModelError("tensor \(name) has the shape \(tensor.shape), but \(count) values are needed")
@@ -181,17 +187,17 @@ public final class Model: Sendable {
             }
             return value
         }
-        let width = try size("embedding_length", in: 1...1 << 20)
+        let hiddenSize = try size("embedding_length", in: 1...1 << 20)
         let heads = try size("attention.head_count", in: 1...4096)
         let kvHeads = try size("attention.head_count_kv", in: 1...4096, default: heads)
-        let headWidth = try size("attention.key_length", in: 1...1024, default: width / heads)
+        let headDim = try size("attention.key_length", in: 1...1024, default: hiddenSize / heads)
         guard heads % kvHeads == 0 else { throw ModelError("\(heads) attention heads do not divide into \(kvHeads) key/value heads") }
-        guard try size("attention.value_length", in: 1...1024, default: headWidth) == headWidth else {
+        guard try size("attention.value_length", in: 1...1024, default: headDim) == headDim else {
             throw ModelError("keys and values of different widths are not supported")
         }
-        guard headWidth % 16 == 0 else { throw ModelError("a head of \(headWidth) values is not supported; multiples of 16 are") }
-        let rotaryWidth = try size("rope.dimension_count", in: 2...headWidth, default: headWidth)
-        guard rotaryWidth % 2 == 0 else { throw ModelError("metadata key \(architecture).rope.dimension_count is odd") }
+        guard headDim % 16 == 0 else { throw ModelError("a head of \(headDim) values is not supported; multiples of 16 are") }
+        let ropeDim = try size("rope.dimension_count", in: 2...headDim, default: headDim)
+        guard ropeDim % 2 == 0 else { throw ModelError("metadata key \(architecture).rope.dimension_count is odd") }
         guard let epsilon = try file.floatIfPresent("\(architecture).attention.layer_norm_rms_epsilon"), epsilon >= 0, epsilon < 1 else {
             throw ModelError("metadata key \(architecture).attention.layer_norm_rms_epsilon is missing or not from 0 to 1")
         }
@@ -202,11 +208,11 @@ public final class Model: Sendable {
         // Beyond a million positions the rotary angles would lose their exactness.
         let context = min(1 << 20, try size("context_length", in: 1...Int(UInt32.max)))
         return Shape(
-            layers: try size("block_count", in: 1...4096), width: width, heads: heads, kvHeads: kvHeads, headWidth: headWidth,
-            feedForward: try size("feed_forward_length", in: 1...1 << 24), vocabulary: vocabulary,
-            context: context, normEpsilon: Float(epsilon), rotaryWidth: rotaryWidth,
-            rotaryNeighbours: architecture == "llama",
-            rotaryFrequencies: try frequencies(file, architecture: architecture, width: rotaryWidth, context: context))
+            layers: try size("block_count", in: 1...4096), hiddenSize: hiddenSize, heads: heads, kvHeads: kvHeads, headDim: headDim,
+            intermediateSize: try size("feed_forward_length", in: 1...1 << 24), vocabularySize: vocabulary,
+            context: context, normEpsilon: Float(epsilon), ropeDim: ropeDim,
+            ropeNeighbours: architecture == "llama",
+            ropeFrequencies: try frequencies(file, architecture: architecture, width: ropeDim, context: context))
     }
 
     /// base^(−2i / width), divided by the file's own factors or its linear scaling.
@@ -223,8 +229,8 @@ public final class Model: Sendable {
         case let other?: throw ModelError("rope scaling of the type \(other) is not supported; none and linear are")
         }
         return try factors.enumerated().map { i, factor in
-            let frequency = Float(exactExp(-Double(2 * i) / Double(width) * exactLog(base))) / factor
-            // Angles must stay within what `exactSineCosine` can reduce.
+            let frequency = Float(portableExp(-Double(2 * i) / Double(width) * portableLog(base))) / factor
+            // Angles must stay within what `portableSineCosine` can reduce.
             guard frequency >= 0, frequency * Float(context) <= 0x1p20 else {
                 throw ModelError("a rope factor is \(factor), which turns positions by \(frequency) radians")
             }
@@ -238,13 +244,13 @@ public final class Model: Sendable {
 /// With h_0 the embedding, h_i the residual stream after layer i, h_L that after the last layer and the final norm:
 /// r_1 = silu(W_1 · rmsNorm(h_0)), r_{i+1} = r_i + silu(W_{i+1} · rmsNorm([h_i ; r_i])), reward = head · [h_L ; r_L].
 /// Source: "Streaming Looking Ahead with Token-level Self-reward", arXiv 2503.00029.
-public struct RewardChannel: Sendable {
+package struct RewardChannel: Sendable {
     /// r: values in the channel's stream.
-    public let width: Int
+    package let size: Int
     /// Numbers the head gives; the first is the reward.
-    public let outputs: Int
+    package let outputs: Int
     /// The search settings the channel was tuned for; the paper's where its file names none.
-    public let recommended: Search
+    package let recommended: Search
 
     /// One matrix and the norm before it for each policy layer: `[r, d]`, then `[r, d + r]`.
     let layers: [(norm: [Float], weight: PackedMatrix)]
@@ -252,11 +258,11 @@ public struct RewardChannel: Sendable {
     let head: [PackedMatrix]
 
     /// The channel in `file`, if it fits a policy of that shape.
-    init(_ file: GGUF, policy: Model.Shape, architecture: String) throws {
+    package init(_ file: GGUF, policy: Model.Shape, architecture: String) throws {
         if let kind = try file.stringIfPresent("adapter.type"), kind != "reward" {
             throw ModelError("this file is an adapter of the type \(kind), not a reward channel")
         }
-        guard let width = try file.integerIfPresent("reward.width"), (1...1 << 16).contains(width) else {
+        guard let size = try file.integerIfPresent("reward.width"), (1...1 << 16).contains(size) else {
             throw ModelError("metadata key reward.width is missing or absurd: this file holds no reward channel")
         }
         let outputs = try file.integerIfPresent("reward.outputs") ?? 1
@@ -266,14 +272,14 @@ public struct RewardChannel: Sendable {
         }
         let blocks = try file.integer("reward.block_count")
         let embedding = try file.integer("reward.embedding_length")
-        guard blocks == policy.layers, embedding == policy.width else {
+        guard blocks == policy.layers, embedding == policy.hiddenSize else {
             throw ModelError(
-                "the reward channel is for \(blocks) layers of width \(embedding), but the policy has \(policy.layers) layers of width \(policy.width)"
+                "the reward channel is for \(blocks) layers of width \(embedding), but the policy has \(policy.layers) layers of width \(policy.hiddenSize)"
             )
         }
-        self.width = width
+        self.size = size
         self.outputs = outputs
-        let both = policy.width + width
+        let both = policy.hiddenSize + size
         func matrix(_ name: String, rows: Int?, columns: Int) throws -> PackedMatrix {
             let tensor = try file.tensor(name)
             guard tensor.columns == columns, rows == nil || tensor.rows == rows else {
@@ -284,10 +290,10 @@ public struct RewardChannel: Sendable {
             return PackedMatrix(try Matrix(tensor, of: file))
         }
         layers = try (0..<policy.layers).map { i in
-            let columns = i == 0 ? policy.width : both
+            let columns = i == 0 ? policy.hiddenSize : both
             return (
                 try Model.vector(file, "reward.blk.\(i).norm.weight", columns),
-                try matrix("reward.blk.\(i).weight", rows: width, columns: columns)
+                try matrix("reward.blk.\(i).weight", rows: size, columns: columns)
             )
         }
         if file.tensorIfPresent("reward.head.weight") != nil {
@@ -327,7 +333,7 @@ public struct RewardChannel: Sendable {
             throw ModelError(
                 "metadata key reward.sla.score is progress, which needs a channel of two outputs; reward.outputs says \(outputs)")
         }
-        do { try search.check() } catch let failure as EngineFailure {
+        do { try search.check() } catch let failure as RequestFailure {
             throw ModelError("the search settings that the reward channel recommends are impossible: \(failure.message)")
         }
         recommended = search

@@ -1,0 +1,72 @@
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Bytes that outlive everything that points into them: a file mapped read-only, or memory that lives as long as the process.
+///
+/// A file that is shortened by someone else while it is mapped ends
+/// the process with SIGBUS, as with every program that maps files.
+package final class MappedBytes: @unchecked Sendable {
+    /// All the bytes, readable for the lifetime of this object.
+    package let buffer: UnsafeRawBufferPointer
+    private let isMapped: Bool
+
+    /// Maps the file at `path`.
+    package init(path: String) throws {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw ModelError("cannot open \(path): \(String(cString: strerror(errno)))") }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw ModelError("cannot read \(path): \(String(cString: strerror(errno)))") }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw ModelError("\(path) is not a regular file") }
+        guard status.st_size > 0 else { throw ModelError("\(path) is empty") }
+        let address = mmap(nil, Int(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0)
+        guard let address, address != MAP_FAILED else { throw ModelError("cannot map \(path): \(String(cString: strerror(errno)))") }
+        buffer = UnsafeRawBufferPointer(start: address, count: Int(status.st_size))
+        isMapped = true
+    }
+
+    /// Bytes that are never freed, such as those inside the binary.
+    package init(permanent: UnsafeRawBufferPointer) {
+        buffer = permanent
+        isMapped = false
+    }
+
+    /// A copy of `bytes`, for tests and for files made in memory.
+    package init(_ bytes: [UInt8]) {
+        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: Swift.max(1, bytes.count), alignment: 64)
+        copy.copyBytes(from: bytes)
+        buffer = UnsafeRawBufferPointer(rebasing: copy[..<bytes.count])
+        isMapped = false
+        copied = copy
+    }
+
+    private var copied: UnsafeMutableRawBufferPointer?
+
+    /// Gives back the memory of the whole pages in `range`; the file is read again when they are touched.
+    package func forget(_ range: Range<Int>) {
+        guard isMapped, let base = buffer.baseAddress else { return }
+        let page = Int(getpagesize())
+        let first = (range.lowerBound + page - 1) / page * page
+        let end = range.upperBound / page * page
+        if first < end { madvise(UnsafeMutableRawPointer(mutating: base + first), end - first, MADV_DONTNEED) }
+    }
+
+    deinit {
+        if isMapped { munmap(UnsafeMutableRawPointer(mutating: buffer.baseAddress), buffer.count) }
+        copied?.deallocate()
+    }
+}
+
+extension MappedBytes: RandomAccessCollection {
+    package var startIndex: Int { 0 }
+    package var endIndex: Int { buffer.count }
+    package subscript(position: Int) -> UInt8 { buffer[position] }
+}

@@ -1,0 +1,88 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Writes a file so that whoever looks finds the old one or the whole new one, also after a power cut: a temporary file beside it, flushed
+/// to the disk, then renamed. What a link leads to is written, and a device or a pipe stays what it is. `body` writes to a descriptor and
+/// returns the errno of a failure. Throws ``ModelError``, and leaves nothing behind, when the file cannot be written.
+package func writeWhole(_ path: String, _ body: (_ descriptor: Int32) -> Int32?) throws {
+    let target = try WholeFile(path)
+    let descriptor = open(target.written, O_WRONLY | (target.isInPlace ? 0 : O_CREAT | O_TRUNC) | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else { throw target.failed(errno) }
+    var failure = body(descriptor)
+    if failure == nil, !target.isInPlace, fsync(descriptor) != 0 { failure = errno }
+    if close(descriptor) != 0, failure == nil { failure = errno }
+    if failure == nil, !target.isInPlace, rename(target.written, target.path) != 0 { failure = errno }
+    if let failure {
+        if !target.isInPlace { unlink(target.written) }
+        throw target.failed(failure)
+    }
+    // The new name must survive too. Not every file system can flush a folder; the file itself is safe.
+    let folder = open(target.folder, O_RDONLY | O_CLOEXEC)
+    if folder >= 0 {
+        fsync(folder)
+        close(folder)
+    }
+}
+
+/// Writes a text so that whoever looks finds the old file or the whole new one.
+package func writeWhole(_ text: String, to path: String) throws {
+    var text = text
+    try writeWhole(path) { descriptor in text.withUTF8 { writeAll($0, to: descriptor) } }
+}
+
+/// Throws, before hours of work, what ``writeWhole(_:_:)`` would throw after them for a folder that is missing or not writable.
+package func checkWritable(_ path: String) throws {
+    let target = try WholeFile(path)
+    guard !target.isInPlace else { return }
+    let descriptor = open(target.written, O_WRONLY | O_CREAT | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else { throw target.failed(errno) }
+    close(descriptor)
+    unlink(target.written)
+}
+
+/// Where a file goes.
+private struct WholeFile {
+    /// As it was given, for people.
+    let name: String
+    /// Without links.
+    let path: String
+    /// Whether something is there that must not be replaced, such as `/dev/stdout`.
+    let isInPlace: Bool
+
+    init(_ name: String) throws {
+        self.name = name
+        let resolved = realpath(name, nil)
+        defer { free(resolved) }
+        path = resolved.map { String(cString: $0) } ?? name
+        var status = stat()
+        let kind = stat(path, &status) == 0 ? status.st_mode & S_IFMT : S_IFREG
+        isInPlace = kind != S_IFREG
+        if kind == S_IFDIR { throw ModelError("cannot write \(name): it is a folder") }
+    }
+
+    /// What is opened.
+    var written: String { isInPlace ? path : "\(path).\(getpid()).tmp" }
+    var folder: String { path.lastIndex(of: "/").map { String(path[...$0]) } ?? "." }
+
+    func failed(_ number: Int32) -> ModelError { ModelError("cannot write \(name): \(String(cString: strerror(number)))") }
+}
+
+/// Writes all the bytes, waiting for a slow reader; returns the errno of a failure.
+package func writeAll(_ bytes: UnsafeBufferPointer<UInt8>, to descriptor: Int32) -> Int32? {
+    var start = 0
+    while start < bytes.count {
+        let count = write(descriptor, bytes.baseAddress.map { $0 + start }, bytes.count - start)
+        if count >= 0 {
+            start += count
+        } else if errno == EAGAIN {
+            var wait = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+            _ = poll(&wait, 1, -1)
+        } else if errno != EINTR {
+            return errno
+        }
+    }
+    return nil
+}

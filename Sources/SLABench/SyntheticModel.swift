@@ -1,0 +1,230 @@
+import SLABase
+import SLAEngine
+import SLAText
+
+/// A model of random weights in a real one's shape: what is fast and what is reproducible does not depend on training.
+///
+/// ```swift
+/// var recipe = try SyntheticModel.named("qwen2-0.5b")
+/// recipe.weights = try SyntheticModel.Weights("q4_k_m")
+/// let file = try MemoryFile(recipe.writer())
+/// let model = try Model(path: file.path)
+/// ```
+package struct SyntheticModel: Sendable {
+    /// How matrices are stored.
+    package struct Weights: Sendable {
+        package var type: TensorType
+        /// The half of the value and down matrices that matter most are in Q6_K: llama.cpp's `_M` mixtures.
+        var isMixture = false
+        /// Every matrix has the type, also the output, for which llama.cpp chooses Q6_K beside anything smaller than Q8_0.
+        var isPure = false
+
+        /// A name as llama.cpp's quantizer knows them, in any case: a type's, or `q4_k_m` and `q5_k_m` for mixtures.
+        package init(_ name: String) throws {
+            let name = name.lowercased()
+            isMixture = name == "q4_k_m" || name == "q5_k_m"
+            let wanted = isMixture ? String(name.dropLast(2)) : name
+            guard let type = SyntheticModel.types.first(where: { $0.name.lowercased() == wanted }) else {
+                let known = SyntheticModel.types.map { $0.name.lowercased() } + ["q4_k_m", "q5_k_m"]
+                throw ModelError("there is no type \(name); \(known.joined(separator: ", ")) are")
+            }
+            self.type = type
+        }
+
+        package init(pure type: TensorType) {
+            self.type = type
+            isPure = true
+        }
+
+        /// The type of a matrix, as llama.cpp's quantizer chooses (`llama_tensor_get_type` in its `llama-quant.cpp`).
+        package func type(of name: String, columns: Int, layer: Int, of layers: Int) -> TensorType {
+            var chosen = type
+            let isSmall = ![.f32, .f16, .bf16, .q8_0].contains(type)
+            if !isPure, isSmall, name == "output" { chosen = .q6_K }
+            // The first and the last eighth of the layers, and every third between.
+            let matters = layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2
+            if isMixture, matters, name == "attn_v" || name == "ffn_down" { chosen = .q6_K }
+            guard columns % chosen.block.values != 0 else { return chosen }
+            switch chosen {
+            case .q2_K, .q3_K, .iq4_xs: chosen = .iq4_nl
+            case .q4_K: chosen = .q5_0
+            case .q5_K: chosen = .q5_1
+            default: chosen = .q8_0
+            }
+            return columns % chosen.block.values == 0 ? chosen : .f16
+        }
+    }
+
+    /// The types that matrices can have.
+    package static let types = TensorType.allCases.filter { Matrix.Format(rawValue: "\($0)") != nil }
+
+    package internal(set) var name = "synthetic"
+    package var architecture = "llama"
+    package var layers = 2
+    package var hiddenSize = 256
+    var heads = 4
+    var kvHeads = 2
+    var headDim = 64
+    var intermediateSize = 512
+    var vocabulary = 512
+    package var context = 4096
+    var ropeBase: Float = 10_000
+    /// Positions are divided by it: linear scaling.
+    var ropeScale: Float = 1
+    /// Whether the file has a factor for each rotary frequency.
+    var hasRopeFactors = false
+    /// Values of a head that rotate; nil: all.
+    var ropeDim: Int?
+    /// Whether the output is the embedding.
+    var isTied = true
+    package var weights = Weights(pure: .f16)
+    package var seed: UInt64 = 0
+
+    /// The shapes that have a name. Sources: the `config.json` of the models.
+    package static let shapes: [SyntheticModel] = [
+        // Qwen2.5-0.5B, Qwen2.5-1.5B, Qwen3-0.6B, Qwen3-4B
+        shape(
+            "qwen2-0.5b", "qwen2", layers: 24, hiddenSize: 896, heads: 14, kvHeads: 2, headDim: 64, intermediateSize: 4864,
+            vocabulary: 151_936),
+        shape(
+            "qwen2-1.5b", "qwen2", layers: 28, hiddenSize: 1536, heads: 12, kvHeads: 2, headDim: 128, intermediateSize: 8960,
+            vocabulary: 151_936),
+        shape(
+            "qwen3-0.6b", "qwen3", layers: 28, hiddenSize: 1024, heads: 16, kvHeads: 8, headDim: 128, intermediateSize: 3072,
+            vocabulary: 151_936),
+        shape(
+            "qwen3-4b", "qwen3", layers: 36, hiddenSize: 2560, heads: 32, kvHeads: 8, headDim: 128, intermediateSize: 9728,
+            vocabulary: 151_936),
+        // Llama-3.2-1B, Llama-3.2-3B, Llama-3.1-8B
+        shape(
+            "llama-1b", "llama", layers: 16, hiddenSize: 2048, heads: 32, kvHeads: 8, headDim: 64, intermediateSize: 8192,
+            vocabulary: 128_256),
+        shape(
+            "llama-3b", "llama", layers: 28, hiddenSize: 3072, heads: 24, kvHeads: 8, headDim: 128, intermediateSize: 8192,
+            vocabulary: 128_256),
+        shape(
+            "llama-8b", "llama", layers: 32, hiddenSize: 4096, heads: 32, kvHeads: 8, headDim: 128, intermediateSize: 14_336,
+            vocabulary: 128_256,
+            isTied: false),
+        // No real model's: a look at the benchmark in seconds.
+        shape("tiny", "llama", layers: 3, hiddenSize: 256, heads: 8, kvHeads: 4, headDim: 32, intermediateSize: 768, vocabulary: 4096),
+    ]
+
+    private static func shape(
+        _ name: String, _ architecture: String, layers: Int, hiddenSize: Int, heads: Int, kvHeads: Int, headDim: Int, intermediateSize: Int,
+        vocabulary: Int, isTied: Bool = true
+    ) -> SyntheticModel {
+        var shape = SyntheticModel()
+        shape.name = name
+        shape.architecture = architecture
+        (shape.layers, shape.hiddenSize, shape.heads, shape.kvHeads, shape.headDim) = (layers, hiddenSize, heads, kvHeads, headDim)
+        (shape.intermediateSize, shape.vocabulary, shape.isTied) = (intermediateSize, vocabulary, isTied)
+        shape.context = 32_768
+        shape.ropeBase = architecture == "llama" ? 500_000 : 1_000_000
+        return shape
+    }
+
+    /// The shape of that name; throws ``ModelError`` when there is none.
+    package static func named(_ name: String) throws -> SyntheticModel {
+        guard let shape = shapes.first(where: { $0.name == name }) else {
+            throw ModelError("there is no shape \(name); \(shapes.map(\.name).joined(separator: ", ")) are")
+        }
+        return shape
+    }
+
+    /// The model's file.
+    func writer() -> GGUFWriter {
+        var random = SeededGenerator(seed: seed)
+        var file = GGUFWriter()
+        func set(_ key: String, _ value: GGUFWriter.Value) { file.metadata.append((key, value)) }
+        func size(_ key: String, _ value: Int) { set("\(architecture).\(key)", .uint32(UInt32(value))) }
+        set("general.architecture", .string(architecture))
+        set("general.name", .string("\(name), random weights"))
+        size("block_count", layers)
+        size("embedding_length", hiddenSize)
+        size("feed_forward_length", intermediateSize)
+        size("context_length", context)
+        size("attention.head_count", heads)
+        size("attention.head_count_kv", kvHeads)
+        size("attention.key_length", headDim)
+        size("attention.value_length", headDim)
+        size("rope.dimension_count", ropeDim ?? headDim)
+        set("\(architecture).attention.layer_norm_rms_epsilon", .float32(1e-6))
+        set("\(architecture).rope.freq_base", .float32(ropeBase))
+        if ropeScale != 1 {
+            set("\(architecture).rope.scaling.type", .string("linear"))
+            set("\(architecture).rope.scaling.factor", .float32(ropeScale))
+        }
+        describeVocabulary(set)
+
+        func matrix(_ tensor: String, _ role: String, _ rows: Int, _ columns: Int, gain: Float = 1, layer: Int = 0) {
+            let type = weights.type(of: role, columns: columns, layer: layer, of: layers)
+            let data = random.tensorData(type, count: rows * columns, size: gain / Float(columns).squareRoot())
+            file.tensors.append(.init("\(tensor).weight", [columns, rows], type, data))
+        }
+        func vector(_ tensor: String, _ count: Int, mean: Float, deviation: Float = 0.1) {
+            file.tensors.append(.init(tensor, [count], (0..<count).map { _ in mean + random.normal() * deviation }))
+        }
+        // A tied embedding is what logits come from; alone it has the size that trained ones begin with.
+        matrix("token_embd", isTied ? "output" : "token_embd", vocabulary, hiddenSize, gain: isTied ? 2 : Float(hiddenSize).squareRoot())
+        vector("output_norm.weight", hiddenSize, mean: 1)
+        if !isTied { matrix("output", "output", vocabulary, hiddenSize, gain: 2) }
+        if hasRopeFactors {
+            file.tensors.append(.init("rope_freqs.weight", [headDim / 2], (0..<headDim / 2).map { 1 + Float($0) / 8 }))
+        }
+        for i in 0..<layers {
+            let b = "blk.\(i)."
+            func weight(_ role: String, _ rows: Int, _ columns: Int) { matrix(b + role, role, rows, columns, layer: i) }
+            vector(b + "attn_norm.weight", hiddenSize, mean: 1)
+            weight("attn_q", heads * headDim, hiddenSize)
+            weight("attn_k", kvHeads * headDim, hiddenSize)
+            weight("attn_v", kvHeads * headDim, hiddenSize)
+            weight("attn_output", hiddenSize, heads * headDim)
+            if architecture == "qwen2" {
+                for (role, count) in [("q", heads), ("k", kvHeads), ("v", kvHeads)] {
+                    vector(b + "attn_\(role).bias", count * headDim, mean: 0, deviation: 0.3)
+                }
+            }
+            if architecture == "qwen3" {
+                for role in ["q", "k"] { vector(b + "attn_\(role)_norm.weight", headDim, mean: 1) }
+            }
+            vector(b + "ffn_norm.weight", hiddenSize, mean: 1)
+            weight("ffn_gate", intermediateSize, hiddenSize)
+            weight("ffn_up", intermediateSize, hiddenSize)
+            weight("ffn_down", hiddenSize, intermediateSize)
+        }
+        return file
+    }
+
+    /// A byte-level vocabulary: the bytes, then every string of 2, 3, … small letters, each merged from the one before it and a letter, and
+    /// last a token that ends answers.
+    private func describeVocabulary(_ set: (String, GGUFWriter.Value) -> Void) {
+        let letters = (UInt8(ascii: "a")...UInt8(ascii: "z")).map { String(UnicodeScalar($0)) }
+        var strings = ByteAlphabet.characters.map { String(Character($0)) }
+        var merges: [String] = []
+        var prefixes = letters[...]
+        while strings.count < vocabulary - 1, let prefix = prefixes.popFirst() {
+            for letter in letters.prefix(vocabulary - 1 - strings.count) {
+                merges.append("\(prefix) \(letter)")
+                strings.append(prefix + letter)
+                prefixes.append(prefix + letter)
+            }
+        }
+        strings.append("<|endoftext|>")
+        set("tokenizer.ggml.model", .string("gpt2"))
+        set("tokenizer.ggml.pre", .string(architecture == "llama" ? "llama-bpe" : "qwen2"))
+        set("tokenizer.ggml.tokens", .array(of: .string, strings.map { .string($0) }))
+        set("tokenizer.ggml.token_type", .array(of: .int32, strings.indices.map { .int32($0 == strings.count - 1 ? 3 : 1) }))
+        set("tokenizer.ggml.merges", .array(of: .string, merges.map { .string($0) }))
+        set("tokenizer.ggml.eos_token_id", .uint32(UInt32(strings.count - 1)))
+        set("tokenizer.ggml.add_bos_token", .bool(false))
+    }
+}
+
+extension SyntheticModel {
+    /// Makes the model's file in memory.
+    package func makeFile() throws -> MemoryFile { try MemoryFile(writer()) }
+
+    /// Writes the model's file to `path`.
+    package func write(to path: String) throws { try writer().write(to: path) }
+}

@@ -1,0 +1,253 @@
+internal import CSimd
+import SLABase
+import SLAText
+
+// The block formats of quantized tensors, each described once: packing for the kernels and dequantization read blocks through this.
+// Source of the layouts: ggml's `ggml-common.h` and `ggml-quants.c`.
+
+// Constants are computed properties, which the kernels' loops are unrolled by: a `static let` may be read at run time.
+
+/// How a quantized type stores consecutive values of a row: value[i] = scale · group scale · (code[i] − ``offset``) − minimum · group minimum.
+protocol BlockFormat {
+    /// Values in a block, 32 or 256, and the bytes that hold them.
+    static var values: Int { get }
+    static var bytes: Int { get }
+    /// Bits of a code.
+    static var bits: Int { get }
+    /// What is subtracted from every code: 0 or a power of two.
+    static var offset: Int32 { get }
+    /// Whether codes are places in ``nonLinear``, whose entries then are the codes.
+    static var isLookedUp: Bool { get }
+    static var hasMinimum: Bool { get }
+    /// Values that share a whole-numbered scale (and minimum) within the block, 16 or 32; nil when the block's own is all there is.
+    static var group: Int? { get }
+
+    /// Codes 32 · `run` to 32 · `run` + 31 of a block.
+    static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8>
+    /// The block's scale and minimum, in half precision.
+    static func scale(_ block: UnsafeRawPointer) -> UInt16
+    static func minimum(_ block: UnsafeRawPointer) -> UInt16
+    static func scale(_ block: UnsafeRawPointer, group: Int) -> Int
+    static func minimum(_ block: UnsafeRawPointer, group: Int) -> Int
+}
+
+extension BlockFormat {
+    static var isLookedUp: Bool { false }
+    static var hasMinimum: Bool { false }
+    package static var group: Int? { nil }
+    @inline(__always) static func minimum(_ block: UnsafeRawPointer) -> UInt16 { 0 }
+    @inline(__always) package static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { 1 }
+    @inline(__always) static func minimum(_ block: UnsafeRawPointer, group: Int) -> Int { 1 }
+}
+
+extension UnsafeRawPointer {
+    @inline(__always) fileprivate func byte(_ offset: Int) -> Int { Int(load(fromByteOffset: offset, as: UInt8.self)) }
+    @inline(__always) fileprivate func half(_ offset: Int) -> UInt16 { loadUnaligned(fromByteOffset: offset, as: UInt16.self) }
+    @inline(__always) fileprivate func bytes32(_ offset: Int) -> SIMD32<UInt8> {
+        loadUnaligned(fromByteOffset: offset, as: SIMD32<UInt8>.self)
+    }
+}
+
+// MARK: - Blocks of 32
+
+/// An F16 scale, 32 signed bytes.
+enum Q8_0: BlockFormat {
+    static var values: Int { 32 }
+    static var bytes: Int { 34 }
+    static var bits: Int { 8 }
+    static var offset: Int32 { 128 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_flip_signs(block.bytes32(2)) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+}
+
+/// An F16 scale, 16 bytes of which the low halves are the first 16 codes and the high halves the last; 8 stands for zero.
+enum Q4_0: BlockFormat {
+    static var values: Int { 32 }
+    static var bytes: Int { 18 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 8 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 2) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+}
+
+/// An F16 scale, an F16 value of code 0, 16 bytes of codes as in Q4_0.
+enum Q4_1: BlockFormat {
+    static var values: Int { 32 }
+    static var bytes: Int { 20 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 0 }
+    static var hasMinimum: Bool { true }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 4) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+    @inline(__always) static func minimum(_ block: UnsafeRawPointer) -> UInt16 { block.half(2) ^ 0x8000 }
+}
+
+/// An F16 scale, the fifth bits of the codes in 4 bytes, 16 bytes of their low four as in Q4_0; 16 stands for zero.
+enum Q5_0: BlockFormat {
+    static var values: Int { 32 }
+    static var bytes: Int { 22 }
+    static var bits: Int { 5 }
+    static var offset: Int32 { 16 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        simd_over(simd_spread(block.loadUnaligned(fromByteOffset: 2, as: UInt32.self)), 4, simd_nibbles(block + 6))
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+}
+
+/// An F16 scale, an F16 value of code 0, codes as in Q5_0.
+enum Q5_1: BlockFormat {
+    static var values: Int { 32 }
+    static var bytes: Int { 24 }
+    static var bits: Int { 5 }
+    static var offset: Int32 { 0 }
+    static var hasMinimum: Bool { true }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        simd_over(simd_spread(block.loadUnaligned(fromByteOffset: 4, as: UInt32.self)), 4, simd_nibbles(block + 8))
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+    @inline(__always) static func minimum(_ block: UnsafeRawPointer) -> UInt16 { block.half(2) ^ 0x8000 }
+}
+
+/// The 16 values that 4-bit codes of the non-linear formats stand for, in units of the scale, plus 128.
+var nonLinear: SIMD16<UInt8> { SIMD16(1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241) }
+
+/// An F16 scale, 16 bytes of codes as in Q4_0 that are looked up.
+enum IQ4_NL: BlockFormat {
+    static var values: Int { 32 }
+    static var bytes: Int { 18 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 128 }
+    static var isLookedUp: Bool { true }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 2) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+}
+
+// MARK: - Blocks of 256
+
+/// Sixteen bytes of a 4-bit scale and a 4-bit minimum (the high half) of 16 values, 64 bytes of 2-bit codes, F16 scale and minimum of those.
+enum Q2_K: BlockFormat {
+    static var values: Int { 256 }
+    static var bytes: Int { 84 }
+    static var bits: Int { 2 }
+    static var offset: Int32 { 0 }
+    static var hasMinimum: Bool { true }
+    static var group: Int? { 16 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        simd_bits(block.bytes32(16 + 32 * (run / 4)), Int32(2 * (run % 4)), 2)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(80) }
+    @inline(__always) static func minimum(_ block: UnsafeRawPointer) -> UInt16 { block.half(82) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { block.byte(group) & 15 }
+    @inline(__always) static func minimum(_ block: UnsafeRawPointer, group: Int) -> Int { block.byte(group) >> 4 }
+}
+
+/// 32 bytes of the codes' third bits, 64 bytes of their low two, sixteen 6-bit scales of 16 values (32 stands for zero) in 12 bytes, an F16
+/// scale of those; code 4 stands for zero.
+enum Q3_K: BlockFormat {
+    static var values: Int { 256 }
+    static var bytes: Int { 110 }
+    static var bits: Int { 3 }
+    static var offset: Int32 { 4 }
+    static var group: Int? { 16 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        let low = simd_bits(block.bytes32(32 + 32 * (run / 4)), Int32(2 * (run % 4)), 2)
+        return simd_over(simd_bits(block.bytes32(0), Int32(run), 1), 2, low)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(108) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int {
+        // Low halves of eight bytes, then their high halves; four bytes with two bits for every fourth scale.
+        let low = block.byte(96 + group % 8) >> (group < 8 ? 0 : 4) & 15
+        return (low | (block.byte(104 + group % 4) >> (2 * (group / 4)) & 3) << 4) - 32
+    }
+}
+
+/// Eight 6-bit scales and eight 6-bit minima in 12 bytes from byte 4 on, as Q4_K and Q5_K pack them.
+private enum PackedScales {
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, _ j: Int) -> Int {
+        j < 4 ? block.byte(4 + j) & 63 : block.byte(8 + j) & 15 | (block.byte(j) >> 6) << 4
+    }
+    @inline(__always) static func minimum(_ block: UnsafeRawPointer, _ j: Int) -> Int {
+        j < 4 ? block.byte(8 + j) & 63 : block.byte(8 + j) >> 4 | (block.byte(4 + j) >> 6) << 4
+    }
+}
+
+/// F16 scale and minimum, eight 6-bit scales and minima of 32 values each packed into 12 bytes, 128 bytes of 4-bit codes.
+enum Q4_K: BlockFormat {
+    static var values: Int { 256 }
+    static var bytes: Int { 144 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 0 }
+    static var hasMinimum: Bool { true }
+    static var group: Int? { 32 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        simd_bits(block.bytes32(16 + 32 * (run / 2)), Int32(4 * (run % 2)), 4)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+    @inline(__always) static func minimum(_ block: UnsafeRawPointer) -> UInt16 { block.half(2) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { PackedScales.scale(block, group) }
+    @inline(__always) static func minimum(_ block: UnsafeRawPointer, group: Int) -> Int { PackedScales.minimum(block, group) }
+}
+
+/// F16 scale and minimum, scales and minima as in Q4_K, 32 bytes of the codes' fifth bits, 128 bytes of their low four.
+enum Q5_K: BlockFormat {
+    static var values: Int { 256 }
+    static var bytes: Int { 176 }
+    static var bits: Int { 5 }
+    static var offset: Int32 { 0 }
+    static var hasMinimum: Bool { true }
+    static var group: Int? { 32 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        simd_over(simd_bits(block.bytes32(16), Int32(run), 1), 4, simd_bits(block.bytes32(48 + 32 * (run / 2)), Int32(4 * (run % 2)), 4))
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+    @inline(__always) static func minimum(_ block: UnsafeRawPointer) -> UInt16 { block.half(2) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { PackedScales.scale(block, group) }
+    @inline(__always) static func minimum(_ block: UnsafeRawPointer, group: Int) -> Int { PackedScales.minimum(block, group) }
+}
+
+/// 128 bytes of low 4 bits, 64 bytes of high 2 bits, sixteen signed scales of 16 values each, an F16 scale; 32 stands for zero.
+enum Q6_K: BlockFormat {
+    static var values: Int { 256 }
+    static var bytes: Int { 210 }
+    static var bits: Int { 6 }
+    static var offset: Int32 { 32 }
+    static var group: Int? { 16 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        let (half, part) = (run / 4, run % 4)
+        let low = simd_bits(block.bytes32(64 * half + 32 * (part % 2)), Int32(4 * (part / 2)), 4)
+        return simd_over(simd_bits(block.bytes32(128 + 32 * half), Int32(2 * part), 2), 4, low)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(208) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int {
+        Int(block.load(fromByteOffset: 192 + group, as: Int8.self))
+    }
+}
+
+/// An F16 scale, eight 6-bit scales of 32 values (32 stands for zero): two bytes of their high two bits, four of their low four; then 128
+/// bytes of 4-bit codes, 16 bytes for 32 values as in Q4_0, that are looked up.
+enum IQ4_XS: BlockFormat {
+    static var values: Int { 256 }
+    static var bytes: Int { 136 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 128 }
+    static var isLookedUp: Bool { true }
+    static var group: Int? { 32 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 8 + 16 * run) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int {
+        let low = block.byte(4 + group / 2) >> (4 * (group % 2)) & 15
+        return (low | (Int(block.half(2)) >> (2 * group) & 3) << 4) - 32
+    }
+}

@@ -1,0 +1,52 @@
+public import CSimd
+
+/// A storage type of plain numbers.
+@usableFromInline package protocol NumberFormat {
+    static var bytes: Int { get }
+    static func vector(_ address: UnsafeRawPointer) -> Vector
+}
+@usableFromInline package enum F32: NumberFormat {
+    @inlinable package static var bytes: Int { 4 }
+    @inlinable @inline(__always) package static func vector(_ address: UnsafeRawPointer) -> Vector {
+        address.loadUnaligned(as: Vector.self)
+    }
+}
+@usableFromInline package enum F16: NumberFormat {
+    @inlinable package static var bytes: Int { 2 }
+    @inlinable @inline(__always) package static func vector(_ address: UnsafeRawPointer) -> Vector { simd_load_f16(address) }
+}
+@usableFromInline package enum BF16: NumberFormat {
+    @inlinable package static var bytes: Int { 2 }
+    @inlinable @inline(__always) package static func vector(_ address: UnsafeRawPointer) -> Vector { simd_load_bf16(address) }
+}
+
+/// How a cache keeps its numbers.
+@usableFromInline package protocol CacheFormat: NumberFormat {
+    static func store(_ x: Vector, _ address: UnsafeMutableRawPointer)
+    static func store(_ x: Float, _ address: UnsafeMutableRawPointer)
+}
+extension F32: CacheFormat {
+    @inlinable @inline(__always) package static func store(_ x: Vector, _ address: UnsafeMutableRawPointer) {
+        address.storeBytes(of: x, as: Vector.self)
+    }
+    @inlinable @inline(__always) package static func store(_ x: Float, _ address: UnsafeMutableRawPointer) {
+        address.storeBytes(of: x, as: Float.self)
+    }
+}
+extension F16: CacheFormat {
+    // Numbers beyond the range of half precision become its largest, so that one of them cannot turn a whole head into NaN. What is infinite
+    // already stays so: it comes of a broken model, which must not pass for a sound one.
+    @inlinable @inline(__always) package static func store(_ x: Vector, _ address: UnsafeMutableRawPointer) {
+        let limit = Vector(repeating: 65504)
+        let infinity = Vector(repeating: .infinity)
+        let low = simd_where_greater(-limit, x, simd_where_greater(x, -infinity, -limit, x), x)
+        simd_store_f16(address, simd_where_greater(x, limit, simd_where_greater(infinity, x, limit, x), low))
+    }
+    @inlinable @inline(__always) package static func store(_ x: Float, _ address: UnsafeMutableRawPointer) {
+        var room = (SIMD16<UInt16>.zero)
+        withUnsafeMutableBytes(of: &room) { room in
+            store(Vector(repeating: x), room.baseAddress.unsafelyUnwrapped)
+            address.copyMemory(from: room.baseAddress.unsafelyUnwrapped, byteCount: 2)
+        }
+    }
+}

@@ -1,0 +1,233 @@
+internal import CSimd
+import SLABase
+import SLAText
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// A weight matrix as the kernels read it: tiles of 16 rows, a vector's lanes being the rows.
+///
+/// A tile of plain numbers is `[columns, 16]`. A tile of a block format is its codes, then its scales, for all columns. The codes of 32 columns
+/// lie in eight quads of four columns; a quad is `[16, 4]` bytes. Codes of fewer than 8 bits are cut into planes of 4, 2 and 1 bits, the low bits in the
+/// widest plane: quads j and j + 4 in the halves of the bytes of one 64-byte vector, or four quads in the quarters, or all eight in the bits. Rows
+/// behind the last are zero. So the packed matrix is as large as the file's, but for scales of fewer than 8 bits.
+package final class PackedMatrix: Sendable {
+    package let rows: Int
+    package let columns: Int
+    /// Bytes of a tile.
+    private let stride: Int
+    private let source: Matrix
+    /// Written once, under the lock, before ``isPacked`` says so.
+    nonisolated(unsafe) private var memory: UnsafeMutableRawPointer?
+    private let lock = Locked(())
+    private let isPacked = Atomic<Bool>(false)
+
+    var format: Matrix.Format { source.format }
+    var tiles: Int { (rows + 15) / 16 }
+    /// Bytes of all tiles.
+    package var bytes: Int { tiles * stride }
+
+    /// `matrix`, to be packed when it is first needed.
+    init(_ matrix: Matrix) {
+        rows = matrix.rows
+        columns = matrix.columns
+        stride = (matrix.format.tileBytes(matrix.columns) + 63) & ~63
+        source = matrix
+    }
+
+    deinit { memory?.deallocate() }
+
+    /// Packs the matrix unless it is packed already, which this returns; the pages of the file are not needed in memory afterwards.
+    @discardableResult func prepare(_ threadPool: ThreadPool) -> Bool {
+        if isPacked.load(ordering: .acquiring) { return true }
+        return lock.withLock { _ in
+            if isPacked.load(ordering: .acquiring) { return true }
+            let hugePage = 1 << 21
+            let memory = UnsafeMutableRawPointer.allocate(byteCount: max(64, bytes), alignment: bytes < hugePage ? 64 : hugePage)
+            #if os(Linux)
+                // Whole huge pages only, so that no memory is taken that the matrix doesn't fill.
+                if bytes >= hugePage { madvise(memory, bytes & ~(hugePage - 1), MADV_HUGEPAGE) }
+            #endif
+            self.memory = memory
+            threadPool.share(tiles, cost: rows * columns) { range in
+                for tile in range { pack(source, tile, memory + tile * stride) }
+            }
+            source.forget()
+            isPacked.store(true, ordering: .releasing)
+            return false
+        }
+    }
+
+    /// Tile `tile` of a prepared matrix.
+    func address(_ tile: Int) -> UnsafeRawPointer {
+        guard let memory else { preconditionFailure("the matrix is not packed") }
+        return UnsafeRawPointer(memory + tile * stride)
+    }
+
+    private func pack(_ matrix: Matrix, _ tile: Int, _ target: UnsafeMutableRawPointer) {
+        switch format {
+        case .f32: pack(UInt32.self, matrix, tile, target)
+        case .f16, .bf16: pack(UInt16.self, matrix, tile, target)
+        case .q8_0: pack(Q8_0.self, matrix, tile, target)
+        case .q4_0: pack(Q4_0.self, matrix, tile, target)
+        case .q4_1: pack(Q4_1.self, matrix, tile, target)
+        case .q5_0: pack(Q5_0.self, matrix, tile, target)
+        case .q5_1: pack(Q5_1.self, matrix, tile, target)
+        case .q2_K: pack(Q2_K.self, matrix, tile, target)
+        case .q3_K: pack(Q3_K.self, matrix, tile, target)
+        case .q4_K: pack(Q4_K.self, matrix, tile, target)
+        case .q5_K: pack(Q5_K.self, matrix, tile, target)
+        case .q6_K: pack(Q6_K.self, matrix, tile, target)
+        case .iq4_nl: pack(IQ4_NL.self, matrix, tile, target)
+        case .iq4_xs: pack(IQ4_XS.self, matrix, tile, target)
+        }
+    }
+
+    private func pack<Bits: FixedWidthInteger>(_: Bits.Type, _ matrix: Matrix, _ tile: Int, _ target: UnsafeMutableRawPointer) {
+        let target = target.assumingMemoryBound(to: Bits.self)
+        for lane in 0..<16 {
+            let row = 16 * tile + lane
+            if row < rows {
+                let source = matrix.row(row)
+                for c in 0..<columns {
+                    target[16 * c + lane] = source.loadUnaligned(fromByteOffset: c * MemoryLayout<Bits>.size, as: Bits.self)
+                }
+            } else {
+                for c in 0..<columns { target[16 * c + lane] = 0 }
+            }
+        }
+    }
+
+    private func pack<Format: BlockFormat>(_: Format.Type, _ matrix: Matrix, _ tile: Int, _ codes: UnsafeMutableRawPointer) {
+        let scales = codes + columns / 32 * Format.runBytes
+        let valid = min(16, rows - 16 * tile)
+        memset(scales, 0, columns / Format.values * Format.scaleBytes)
+        withUnsafeTemporaryAllocation(byteCount: 512, alignment: 64) { quads in
+            guard let quads = quads.baseAddress else { return }
+            memset(quads, 0, 512)
+            for block in 0..<columns / Format.values {
+                for run in 0..<Format.values / 32 {
+                    for lane in 0..<valid {
+                        let values = Format.codes(matrix.row(16 * tile + lane) + block * Format.bytes, run)
+                        withUnsafeBytes(of: values) { values in
+                            for quad in 0..<8 {
+                                let four = values.loadUnaligned(fromByteOffset: 4 * quad, as: UInt32.self)
+                                quads.storeBytes(of: four, toByteOffset: 64 * quad + 4 * lane, as: UInt32.self)
+                            }
+                        }
+                    }
+                    Format.packPlanes(quads, into: codes + (block * (Format.values / 32) + run) * Format.runBytes)
+                }
+                for lane in 0..<valid {
+                    Format.packScales(matrix.row(16 * tile + lane) + block * Format.bytes, lane, into: scales + block * Format.scaleBytes)
+                }
+            }
+        }
+    }
+}
+
+extension Matrix.Format {
+    var isPlain: Bool { self == .f32 || self == .f16 || self == .bf16 }
+
+    /// Bytes of a tile of 16 rows.
+    fileprivate func tileBytes(_ columns: Int) -> Int {
+        func blocks<Format: BlockFormat>(_: Format.Type) -> Int {
+            columns / 32 * Format.runBytes + columns / Format.values * Format.scaleBytes
+        }
+        return switch self {
+        case .f32: columns * 64
+        case .f16, .bf16: columns * 32
+        case .q8_0: blocks(Q8_0.self)
+        case .q4_0: blocks(Q4_0.self)
+        case .q4_1: blocks(Q4_1.self)
+        case .q5_0: blocks(Q5_0.self)
+        case .q5_1: blocks(Q5_1.self)
+        case .q2_K: blocks(Q2_K.self)
+        case .q3_K: blocks(Q3_K.self)
+        case .q4_K: blocks(Q4_K.self)
+        case .q5_K: blocks(Q5_K.self)
+        case .q6_K: blocks(Q6_K.self)
+        case .iq4_nl: blocks(IQ4_NL.self)
+        case .iq4_xs: blocks(IQ4_XS.self)
+        }
+    }
+}
+
+/// The packed form of a block format.
+extension BlockFormat {
+    /// Bytes of the codes of 16 rows and 32 columns.
+    static var runBytes: Int { 64 * bits }
+
+    /// Bytes of the scales of 16 rows and ``values`` columns: `[16]` halves, as many for the minima, then `[groups, 16]` signed bytes of the groups'
+    /// scales, as many of their minima.
+    static var scaleBytes: Int { (32 + (group.map { values / $0 * 16 } ?? 0)) * (hasMinimum ? 2 : 1) }
+
+    private static var groupScales: Int { hasMinimum ? 64 : 32 }
+
+    /// Cuts eight quads of whole bytes into planes.
+    @inline(__always) fileprivate static func packPlanes(_ quads: UnsafeRawPointer, into target: UnsafeMutableRawPointer) {
+        @inline(__always) func quad(_ j: Int) -> SIMD64<UInt8> { quads.load(fromByteOffset: 64 * j, as: SIMD64<UInt8>.self) }
+        var target = target
+        if bits == 8 { return target.copyMemory(from: quads, byteCount: 512) }
+        var low: Int32 = 0
+        for width in [4, 2, 1] as [Int32] where Int32(bits) & width != 0 {
+            let share = Int(8 / width)
+            for vector in 0..<8 / share {
+                // Quads that share a vector: j, j + 4 in halves; four neighbours in quarters; all in bits.
+                var packed = SIMD64<UInt8>(repeating: 0)
+                for place in 0..<share {
+                    let j = width == 4 ? vector + 4 * place : share * vector + place
+                    packed = simd_over64(simd_bits64(quad(j), low, width), Int32(place) * width, packed)
+                }
+                target.storeBytes(of: packed, as: SIMD64<UInt8>.self)
+                target += 64
+            }
+            low += width
+        }
+    }
+
+    @inline(__always) fileprivate static func packScales(_ block: UnsafeRawPointer, _ lane: Int, into target: UnsafeMutableRawPointer) {
+        target.storeBytes(of: scale(block), toByteOffset: 2 * lane, as: UInt16.self)
+        if hasMinimum { target.storeBytes(of: minimum(block), toByteOffset: 32 + 2 * lane, as: UInt16.self) }
+        guard let group else { return }
+        let groups = values / group
+        for g in 0..<groups {
+            target.storeBytes(of: Int8(scale(block, group: g)), toByteOffset: groupScales + 16 * g + lane, as: Int8.self)
+            if hasMinimum {
+                target.storeBytes(of: Int8(minimum(block, group: g)), toByteOffset: groupScales + 16 * (groups + g) + lane, as: Int8.self)
+            }
+        }
+    }
+
+    /// The codes of quad `j` of 32 packed columns.
+    @inline(__always) static func quad(_ run: UnsafeRawPointer, _ j: Int) -> SIMD64<UInt8> {
+        @inline(__always) func load(_ offset: Int) -> SIMD64<UInt8> { run.load(fromByteOffset: offset, as: SIMD64<UInt8>.self) }
+        if bits == 8 { return load(64 * j) }
+        var codes = SIMD64<UInt8>(repeating: 0)
+        if bits & 4 != 0 { codes = simd_bits64(load(64 * (j % 4)), Int32(4 * (j / 4)), 4) }
+        if bits & 2 != 0 {
+            let pair = simd_bits64(load((bits & 4) * 64 + 64 * (j / 4)), Int32(2 * (j % 4)), 2)
+            codes = bits & 4 != 0 ? simd_over64(pair, 4, codes) : pair
+        }
+        if bits & 1 != 0 { codes = simd_over64(simd_bits64(load((bits - 1) * 64), Int32(j), 1), Int32(bits - 1), codes) }
+        return isLookedUp ? simd_lookup64(nonLinear, codes) : codes
+    }
+
+    /// Scale and minimum of part `part` of the 32 columns of run `run`, for 16 rows.
+    @inline(__always) static func factors(_ scales: UnsafeRawPointer, _ run: Int, _ part: Int) -> (
+        scale: SIMD16<Float>, minimum: SIMD16<Float>
+    ) {
+        let block = scales + run / (values / 32) * scaleBytes
+        let scale = simd_load_f16(block)
+        let minimum = hasMinimum ? simd_load_f16(block + 32) : SIMD16<Float>.zero
+        guard let group else { return (scale, minimum) }
+        let place = block + groupScales + 16 * (run % (values / 32) * (32 / group) + part)
+        return (
+            scale * simd_load_i8(place), hasMinimum ? minimum * simd_load_i8(place + values / group * 16) : minimum
+        )
+    }
+}

@@ -1,0 +1,138 @@
+import SLABase
+import SLAText
+
+/// How tokens are drawn.
+///
+/// Of the tokens in the order of their probabilities, the likeliest first and of equals the lower id, `topK` are kept; of those the fewest
+/// that have `topP` of their probability together; of those the ones with at least `minP` of the likeliest's. So far the model's own
+/// probabilities count, whatever the temperature: then min_p means the same here as in a search. What is kept is drawn from with the
+/// probabilities p^(1/temperature). It is the order of llama.cpp.
+package struct Sampling: Sendable, Equatable {
+    /// 0 takes the likeliest token.
+    package var temperature: Float = 1
+    /// 0 keeps all.
+    package var topK = 0
+    package var topP: Float = 1
+    package var minP: Float = 0
+    /// Of the random numbers: the same seed gives the same answer.
+    package var seed = 0
+
+    package init() {}
+
+    package func check() throws {
+        guard temperature >= 0, temperature <= 100 else {
+            throw RequestFailure.invalid("temperature must be from 0 to 100", field: "temperature")
+        }
+        guard topK >= 0 else { throw RequestFailure.invalid("top_k must not be negative; 0 keeps all tokens", field: "top_k") }
+        guard topP >= 0, topP <= 1 else { throw RequestFailure.invalid("top_p must be from 0 to 1", field: "top_p") }
+        guard minP >= 0, minP <= 1 else { throw RequestFailure.invalid("min_p must be from 0 to 1", field: "min_p") }
+        guard seed >= 0 else {
+            throw RequestFailure.invalid("seed must not be negative; another answer takes another seed, chosen by you", field: "seed")
+        }
+    }
+}
+
+/// The settings of a look-ahead search.
+package struct Search: Sendable, Equatable {
+    /// How a leaf is judged.
+    package enum Score: String, Sendable, CaseIterable {
+        /// The mean reward of all the answer's tokens up to the leaf: the paper's.
+        case mean
+        /// The reward at the leaf: a value model's.
+        case last
+        /// Q + α · A, the chance of success and the progress toward it (arXiv 2410.08146), of a channel whose outputs 0 and 1 are the logits
+        /// of Q^π, the chance that the policy goes on to succeed, and of V^μ, the chance that the prover does. For a leaf behind the
+        /// committed end s: σ(Q(leaf)) + α · (σ(V(leaf)) − σ(V(s))).
+        ///
+        /// The progress counts from s and not from the leaf's parent: the advantages of the chunks on the way add up to it, and a branch
+        /// that falls back and recovers is no better than one that never fell. Without look-ahead it is the paper's A(s, chunk).
+        case progress
+        /// The mean log-probability of all the answer's tokens up to the leaf. Needs no channel.
+        case logprob
+    }
+
+    /// What the children of a node are.
+    package enum Expansion: String, Sendable, CaseIterable {
+        /// The likeliest next tokens, each continued greedily: the paper's.
+        case top
+        /// The greedy chunk, and chunks drawn from the policy.
+        case sample
+    }
+
+    /// n: children of a node.
+    package var width = 2
+    /// k: the most tokens of a chunk.
+    package var chunk = 10
+    /// d: levels looked ahead behind the candidates.
+    package var depth = 2
+    /// A token that completes one of these ends its chunk.
+    package var chunkAt: [String] = []
+    package var expand = Expansion.top
+    /// How chunks are drawn; of it only ``minP`` matters when none are.
+    package var sampling = Sampling()
+    package var score = Score.mean
+    /// α: what progress weighs.
+    package var alpha: Float = 1
+    /// A child needs at least this share of the likeliest child's probability; 0 takes all.
+    package var minP: Float {
+        get { sampling.minP }
+        set { sampling.minP = newValue }
+    }
+
+    package init() {}
+
+    /// The most branches a request may have.
+    package static let maximumLeaves = 1024
+
+    /// Throws ``RequestFailure`` when the settings cannot be searched with.
+    package func check() throws {
+        try checkChunks()
+        guard (0...64).contains(depth) else { throw RequestFailure.invalid("depth must be from 0 to 64", field: "depth") }
+        guard leavesByLevel.count == depth + 1 else {
+            throw RequestFailure.invalid(
+                "width ^ (depth + 1) is over \(Search.maximumLeaves) branches; lower width or depth", field: "depth")
+        }
+    }
+
+    /// The part of ``check()`` that does not look at ``depth``.
+    func checkChunks() throws {
+        func invalid(_ message: String, _ field: String) -> RequestFailure { .invalid(message, field: field) }
+        guard (1...64).contains(width) else { throw invalid("width must be from 1 to 64", "width") }
+        guard (1...4096).contains(chunk) else { throw invalid("chunk must be from 1 to 4096", "chunk") }
+        guard chunkAt.count <= 64, chunkAt.allSatisfy({ (1...1024).contains($0.utf8.count) }) else {
+            throw invalid("chunk_at may hold up to 64 strings of 1 to 1024 bytes", "chunk_at")
+        }
+        guard alpha >= 0, alpha <= 100 else { throw invalid("alpha must be from 0 to 100", "alpha") }
+        try sampling.check()
+    }
+
+    /// n, n², … n^(d+1): the chunks of each level of a full tree; it breaks off behind ``maximumLeaves``.
+    var leavesByLevel: [Int] {
+        Array(Swift.sequence(first: width) { $0 * width }.prefix(depth + 1).prefix { $0 <= Search.maximumLeaves })
+    }
+}
+
+/// The settings of a Monte Carlo tree search.
+package struct TreeSearch: Sendable, Equatable {
+    /// Chunks, children and values; its depth has no meaning here, and of the scores all but progress.
+    package var chunks = Search()
+    /// Chunks judged before each commit. Those that the tree kept from before count.
+    package var simulations = 32
+    /// c of UCT: how much is tried beside what has proved good, for values from 0 to 1.
+    package var exploration: Float = 1.4142135
+
+    package init() {}
+
+    package func check() throws {
+        try chunks.checkChunks()
+        guard chunks.score != .progress else {
+            throw RequestFailure.invalid("mcts cannot score by progress; use last, mean or logprob, or the decoder sla", field: "score")
+        }
+        guard (1...Search.maximumLeaves).contains(simulations) else {
+            throw RequestFailure.invalid("simulations must be from 1 to \(Search.maximumLeaves)", field: "simulations")
+        }
+        guard exploration >= 0, exploration <= 1000 else {
+            throw RequestFailure.invalid("exploration must be from 0 to 1000", field: "exploration")
+        }
+    }
+}

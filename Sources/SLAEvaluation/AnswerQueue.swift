@@ -1,0 +1,83 @@
+import SLABase
+import SLAEngine
+import SLAText
+import SLATraining
+
+/// An answer that is there, and what it took.
+struct FinishedAnswer {
+    /// The end token included.
+    var tokens: [GeneratedToken] = []
+    var text = ""
+    var finish = FinishReason.stop
+    var summary = Output.Summary()
+    /// What a search dropped: chunks behind the first `from` tokens.
+    var dropped: [(from: Int, tokens: [GeneratedToken])] = []
+    /// From asking to the end, beside everything else that was computed meanwhile.
+    var duration = Duration.zero
+
+    var rewards: [Float] { tokens.compactMap(\.reward) }
+}
+
+/// Asks one engine for many answers at once.
+final class AnswerQueue {
+    private let engine: Engine
+    private let clock = ContinuousClock()
+    private var open: [Engine.JobID: Open] = [:]
+    /// Answers that are there, and the tokens that were computed for them.
+    private(set) var finished = 0
+    private(set) var evaluatedTokens = 0
+
+    private struct Open {
+        var answer = FinishedAnswer()
+        let asked: ContinuousClock.Instant
+        let place: String
+        let then: (FinishedAnswer) throws -> Void
+    }
+
+    init(_ engine: Engine) { self.engine = engine }
+
+    var model: Model { engine.model }
+    var isIdle: Bool { open.isEmpty }
+    /// Whether one more answer would be worked at soon.
+    var hasRoom: Bool { open.count < engine.maximumJobs }
+
+    /// Asks for an answer. `place` tells people where the prompt is from.
+    func ask(_ generation: Generation, place: String, then: @escaping (FinishedAnswer) throws -> Void) throws {
+        do {
+            let job = try engine.submit(.generate(generation))
+            open[job] = Open(asked: clock.now, place: place, then: then)
+        } catch let failure as RequestFailure {
+            throw ModelError("\(place): \(failure.message)")
+        }
+    }
+
+    /// One forward pass for all of them.
+    func step() throws {
+        for (job, output) in engine.step() {
+            switch output {
+            case .token(_, let token):
+                open[job]?.answer.tokens.append(token)
+                open[job]?.answer.text += token.text
+            case .commit(_, let from, _, _, let rejected):
+                open[job]?.answer.dropped += (rejected ?? []).map { (from, $0.tokens) }
+            case .done(let reason, let summary):
+                guard var done = open.removeValue(forKey: job) else { continue }
+                done.answer.finish = reason
+                done.answer.summary = summary
+                done.answer.duration = clock.now - done.asked
+                finished += 1
+                evaluatedTokens += summary.evaluatedTokens
+                try done.then(done.answer)
+            case .failed(let failure):
+                throw ModelError("\(open.removeValue(forKey: job)?.place ?? "a prompt"): \(failure.message)")
+            case .draft, .scored: break
+            }
+        }
+    }
+
+    /// Gives up what is not finished.
+    func cancelAll() {
+        for job in open.keys.sorted() { _ = engine.cancel(job) }
+        open = [:]
+    }
+}

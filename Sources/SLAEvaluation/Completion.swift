@@ -1,0 +1,34 @@
+import SLABase
+import SLAEngine
+import SLAText
+import SLATraining
+
+/// An answer put together of tokens that were generated at different times.
+struct Completion {
+    var tokens: [Token]
+    var rewards: [Float]
+    let text: String
+    /// Whether it has an end: an end token or a stop string. Else the limit of tokens cut it off.
+    let isWhole: Bool
+
+    init(_ generated: [GeneratedToken], _ tokenizer: Tokenizer, stop: [String]) {
+        tokens = generated.map(\.token)
+        rewards = generated.compactMap(\.reward)
+        var stream = TextStream(tokenizer, stop: stop)
+        var text = ""
+        for token in tokens where !tokenizer.endOfGeneration.contains(token) { text += stream.append(token) }
+        self.text = text + stream.finish()
+        isWhole = stream.isStopped || tokens.last.map { tokenizer.endOfGeneration.contains($0) } ?? false
+    }
+
+    func item(_ prompt: PromptSet.Prompt) -> Judge.Item { Judge.Item(prompt: prompt, completion: text, rewards: rewards) }
+}
+
+extension DecoderChoice {
+    /// The rest of an answer that begins with some tokens.
+    func continuation(_ prompt: [Token], _ beginning: [Token], number: Int, branches: Bool = false) -> Generation {
+        var generation = generation(prompt + beginning, number: number, branches: branches)
+        generation.maxTokens = max(1, maxTokens - beginning.count)
+        return generation
+    }
+}

@@ -1,0 +1,122 @@
+import SLABase
+import SLAEngine
+import SLAText
+import SLATraining
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
+/// Prompts to be answered, read from JSON Lines: strings, or objects with a `prompt` and, for the judge, a `meta` of any form.
+///
+///     "3 5 7 2>24\n"
+///     {"prompt": "3 5 7 2>24\n", "meta": {"full": 10}}
+///     {"prompt": [{"role": "user", "content": "Hello"}]}
+///
+/// A `prompt` is text, token ids or chat messages, and goes to the judge and into data as it came. Other fields are left alone. `meta.full`, where it is a number, is the score of a full success.
+package struct PromptSet: Sendable {
+    package struct Prompt: Sendable {
+        /// As it came.
+        package let content: PromptContent
+        package let tokens: [Token]
+        package let meta: JSONValue?
+        /// The file and the line, for people.
+        let place: String
+        package let line: Int
+
+        package var full: Double? { meta?.number("full") }
+    }
+
+    package let prompts: [Prompt]
+    package var count: Int { prompts.count }
+
+    /// - Parameters:
+    ///   - context: the most tokens that a prompt and its answer may have.
+    ///   - limit: how many of the first prompts are taken.
+    package init(path: String, _ model: Model, context: Int? = nil, limit: Int = .max) throws {
+        try self.init(MappedBytes(path: path), name: path, model, context: context, limit: limit)
+    }
+
+    package init(_ bytes: some Collection<UInt8>, name: String, _ model: Model, context: Int? = nil, limit: Int = .max) throws {
+        let context = min(context ?? .max, model.shape.context)
+        var prompts: [Prompt] = []
+        for (i, line) in bytes.split(separator: 0x0a, omittingEmptySubsequences: false).enumerated() where prompts.count < limit {
+            guard line.contains(where: { $0 != 0x20 && $0 != 0x09 && $0 != 0x0d }) else { continue }
+            let place = "\(name), line \(i + 1)"
+            do {
+                let line = try PromptSet.read(Array(line))
+                let tokens = try line.prompt.tokens(by: model.tokenizer)
+                if let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabularySize }) {
+                    throw ModelError("token \(wrong) is not in the vocabulary of \(model.shape.vocabularySize)")
+                }
+                guard !tokens.isEmpty else { throw ModelError("the prompt is empty") }
+                guard tokens.count < context else {
+                    throw ModelError("the prompt has \(tokens.count) tokens, which leaves no room for an answer in a context of \(context)")
+                }
+                prompts.append(Prompt(content: line.prompt, tokens: tokens, meta: line.meta, place: place, line: i + 1))
+            } catch let error as ModelError {
+                throw ModelError("\(place): \(error)")
+            } catch let failure as RequestFailure {
+                throw ModelError("\(place): \(failure.message)")
+            }
+        }
+        guard !prompts.isEmpty else { throw ModelError("\(name) holds no prompts") }
+        self.prompts = prompts
+    }
+
+    private struct Line: Decodable {
+        let prompt: PromptContent
+        let meta: JSONValue?
+
+        enum Field: String, CodingKey { case prompt, meta }
+
+        init(from decoder: any Decoder) throws {
+            if let text = try? decoder.singleValueContainer().decode(String.self) {
+                prompt = .text(.string(text))
+                meta = nil
+                return
+            }
+            guard let fields = try? decoder.container(keyedBy: Field.self) else {
+                throw ModelError("a prompt is a string, or an object with a prompt")
+            }
+            guard fields.contains(.prompt) else { throw ModelError("prompt is missing") }
+            prompt = try fields.decode(PromptContent.self, forKey: .prompt)
+            meta = try fields.decodeIfPresent(JSONValue.self, forKey: .meta)
+        }
+    }
+
+    private static func read(_ bytes: [UInt8]) throws -> Line {
+        guard String(validating: bytes, as: UTF8.self) != nil else { throw ModelError("this is not UTF-8") }
+        guard hasShortNames(bytes) else { throw ModelError("a field's name is too long") }
+        do {
+            return try JSONDecoder().decode(Line.self, from: Data(bytes))
+        } catch let error as ModelError {
+            throw error
+        } catch let failure as RequestFailure {
+            throw ModelError(failure.message)
+        } catch {
+            throw ModelError("this is not JSON; a prompt is a JSON string, or an object with a prompt")
+        }
+    }
+
+    /// Tells whether two sets are the same (FNV-1a).
+    var fingerprint: String {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for prompt in prompts {
+            for byte in JSONText(prompt.content).line.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+            for byte in JSONText(prompt.meta).line.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        }
+        return String(hash, radix: 16)
+    }
+}
+
+extension JSONText {
+    /// The value as one line.
+    package var line: String {
+        var text = ""
+        writeJSON(to: &text)
+        return text + "\n"
+    }
+}

@@ -1,0 +1,204 @@
+import SLABase
+import SLAEngine
+import SLAText
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+// A record is a JSON Lines file: a session's requests and events in the order in which they were handled.
+//
+//   {"ms":0.1,"out":{"type":"ready",…}}          an event, as it was written
+//   {"ms":5.0,"line":1,"in":"{\"prompt\":…}"}    a request line and its number; "in_hex" where it is not UTF-8, "too_long" where it was skipped
+//
+// `ms` is the time since the session's start; --no-timing leaves it out. Every session begins with `ready`.
+
+/// Appends a session to a file that only its owner may read: it may hold private text.
+package final class Recorder {
+    /// Why recording ended early, such as a full disk; the session goes on without it.
+    package private(set) var failure: Int32?
+    private let descriptor: Int32
+    private let withTiming: Bool
+    private let clock = ContinuousClock()
+    private let started: ContinuousClock.Instant
+    private var text = ""
+
+    /// Opens or creates the file at `path`.
+    package init(path: String, withTiming: Bool) throws {
+        descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw ModelError("cannot record to \(path): \(String(cString: strerror(errno)))") }
+        self.withTiming = withTiming
+        started = clock.now
+        // A line that a crash has cut off must not swallow the next one.
+        var last: UInt8 = 0x0a
+        let end = lseek(descriptor, 0, SEEK_END)
+        if end > 0, pread(descriptor, &last, 1, end - 1) == 1, last != 0x0a { text = "\n" }
+    }
+
+    deinit { close(descriptor) }
+
+    package func request(_ line: [UInt8], number: Int) {
+        add {
+            $0.add("line", number)
+            if let text = String(validating: line, as: UTF8.self) {
+                $0.add("in", text)
+            } else {
+                let digits = Array("0123456789abcdef")
+                $0.add("in_hex", String(line.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }))
+            }
+        }
+    }
+
+    func tooLongRequest(number: Int) {
+        add {
+            $0.add("line", number)
+            $0.add("too_long", true)
+        }
+    }
+
+    package func event(_ event: JSONObject) { add { $0.add("out", event) } }
+
+    private func add(_ build: (inout JSONObject) -> Void) {
+        guard failure == nil else { return }
+        let milliseconds = ((clock.now - started) / .microseconds(1)).rounded() / 1000
+        text +=
+            JSONObject {
+                if withTiming { $0.add("ms", milliseconds) }
+                build(&$0)
+            }.line
+    }
+
+    /// Writes what has been added.
+    func flush() {
+        guard failure == nil, !text.isEmpty else { return }
+        failure = text.withUTF8 { writeAll($0, to: descriptor) }
+        text = ""
+    }
+}
+
+/// A session read back from a record.
+package struct RecordedSession {
+    enum Entry {
+        case request(line: Int, bytes: [UInt8])
+        case event(Event)
+    }
+
+    /// An event line and what replaying has to know of it.
+    package struct Event {
+        package let text: String
+        package let type: String
+        let id: RequestID?
+        package let code: String?
+        let finishReason: String?
+        /// Of a `ready`: what the model is, in words.
+        package let model: String?
+
+        /// Whether it ends its request.
+        package var isTerminal: Bool { !["ready", "token", "commit", "draft"].contains(type) }
+
+        package init(_ text: String) throws {
+            struct Head: Decodable {
+                let type: String
+                let id: JSONIdentifier?
+                let code: String?
+                let finish_reason: String?
+                let model: Model?
+            }
+            struct Model: Decodable {
+                let name, arch, quantization: String
+                let parameters, context_length, vocab_size: Int
+                let reward: Bool
+            }
+            let head = try JSONDecoder().decode(Head.self, from: Data(text.utf8))
+            self.text = text
+            type = head.type
+            id = head.id?.value
+            code = head.code
+            finishReason = head.finish_reason
+            model = head.model.map { "\($0)" }
+        }
+
+        /// The line without what depends on circumstances: timing, all of `stats`, and of `ready` all but the model, since the rest tells of
+        /// the engine and its version.
+        var comparable: String {
+            if type == "stats" { return "stats" }
+            if type == "ready" { return model ?? "" }
+            var line = text
+            if type == "done", let start = line.firstRange(of: ",\"timing\":{"), let end = line[start.upperBound...].firstIndex(of: "}") {
+                line.removeSubrange(start.lowerBound...end)
+            }
+            return line
+        }
+    }
+
+    let entries: [Entry]
+    /// Milliseconds of each entry since the session's start, where they were recorded.
+    package let times: [Double?]
+
+    private struct Line: Decodable {
+        let ms: Double?
+        let line: Int?
+        let `in`: String?
+        let in_hex: String?
+        let too_long: Bool?
+    }
+
+    /// The sessions in a record, and what was wrong with its lines.
+    package static func read(_ text: some Collection<UInt8>) -> (sessions: [RecordedSession], complaints: [String]) {
+        var sessions: [(entries: [Entry], times: [Double?])] = []
+        var complaints: [String] = []
+        for (i, line) in text.split(separator: 0x0a).enumerated() {
+            // A crash may have cut a line off in the middle of a character.
+            guard let line = String(validating: line, as: UTF8.self),
+                let head = try? JSONDecoder().decode(Line.self, from: Data(line.utf8))
+            else {
+                complaints.append("line \(i + 1) is cut off or damaged; it is left out")
+                continue
+            }
+            var entry: Entry?
+            if let number = head.line {
+                if let request = head.in {
+                    entry = .request(line: number, bytes: Array(request.utf8))
+                } else if let hex = head.in_hex.map({ Array($0.utf8) }), hex.count % 2 == 0 {
+                    let bytes = stride(from: 0, to: hex.count, by: 2).compactMap {
+                        UInt8(String(decoding: hex[$0..<$0 + 2], as: UTF8.self), radix: 16)
+                    }
+                    entry = .request(line: number, bytes: bytes)
+                } else if head.too_long == true {
+                    entry = .request(line: number, bytes: Array(repeating: UInt8(ascii: "x"), count: LineSource.maximumLine + 1))
+                }
+            } else if let start = line.firstRange(of: "\"out\":"), let event = try? Event(String(line[start.upperBound...].dropLast())) {
+                if event.type == "ready" { sessions.append(([], [])) }
+                entry = .event(event)
+            }
+            guard let entry, !sessions.isEmpty else {
+                complaints.append("line \(i + 1) is no part of a session; it is left out")
+                continue
+            }
+            sessions[sessions.count - 1].entries.append(entry)
+            sessions[sessions.count - 1].times.append(head.ms)
+        }
+        return (sessions.map { RecordedSession(entries: $0.entries, times: $0.times) }, complaints)
+    }
+}
+
+/// A request's id as JSON has it.
+struct JSONIdentifier: Decodable {
+    let value: RequestID
+
+    init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        if let number = try? container.decode(Int.self) {
+            value = .integer(number)
+        } else {
+            value = .string(try container.decode(String.self))
+        }
+    }
+}

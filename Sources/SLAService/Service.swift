@@ -1,0 +1,493 @@
+import Dispatch
+import SLABase
+import SLAEngine
+import SLAText
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// The process's conversation: lines in, requests to the engine, events out. `Protocol.md` describes every message.
+package final class Service {
+    private let engine: Engine
+    private let source: LineSource
+    private let sink: LineSink
+    private let news: DispatchSemaphore
+    private let withTiming: Bool
+    private let maximumQueued: Int?
+    private let recorder: Recorder?
+    private let log: (LogLevel, String) -> Void
+    private let clock = ContinuousClock()
+    private let isInterrupted: Interrupt
+
+    /// Requests that are held back while this many wait in the engine, so that a long file of them does not fill the memory.
+    private static let maximumWaiting = 1024
+
+    /// How much people are told.
+    package enum LogLevel: String, Comparable, Sendable {
+        case error, info, debug
+        package static func < (a: LogLevel, b: LogLevel) -> Bool { a.rank < b.rank }
+        private var rank: Int { self == .error ? 0 : self == .info ? 1 : 2 }
+    }
+
+    /// A flag that another thread, such as a signal's, may set.
+    private final class Interrupt: Sendable { let flag = Atomic(false) }
+
+    /// A `generate` request, or one completion of a `score` request, on its way.
+    private final class Live {
+        let id: RequestID
+        let line: Int
+        var text = ""
+        let received: ContinuousClock.Instant
+        var firstToken: ContinuousClock.Instant?
+        var deadline: ContinuousClock.Instant?
+        let scores: Scores?
+        let place: Int
+
+        init(id: RequestID, line: Int, received: ContinuousClock.Instant, scores: Scores? = nil, place: Int = 0) {
+            self.id = id
+            self.line = line
+            self.received = received
+            self.scores = scores
+            self.place = place
+        }
+    }
+
+    /// The results of a `score` request, one for each completion.
+    private final class Scores {
+        var results: [JSONText?]
+        /// Completions whose result is not there yet.
+        var open: Int
+        init(count: Int) {
+            results = Array(repeating: nil, count: count)
+            open = count
+        }
+    }
+
+    private var live: [Engine.JobID: Live] = [:]
+    private var pending: ArraySlice<LineSource.Item> = []
+    private var output = ""
+    private var shutdown: RequestID?
+    private var requests = 0
+    private var errors = 0
+    private var generated = 0
+    private var promptTokens = 0
+    private var cachedTokens = 0
+    private let started: ContinuousClock.Instant
+    /// When `stats` were last asked for, and the tokens generated until then.
+    private var lastStats: (at: ContinuousClock.Instant, generated: Int)
+
+    /// - Parameters:
+    ///   - input, output: the descriptors that lines are read from and events written to.
+    ///   - withTiming: whether `done` events tell what depends on circumstances.
+    ///   - maximumQueued: requests that may wait; one more is refused as `overloaded`. Without it no more lines are taken while many wait.
+    ///   - recorder: what the session is recorded with.
+    ///   - log: what people are told with.
+    package init(
+        _ engine: Engine, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true, maximumQueued: Int? = nil,
+        recorder: Recorder? = nil,
+        log: @escaping (LogLevel, String) -> Void = { _, _ in }
+    ) {
+        self.engine = engine
+        self.log = log
+        self.maximumQueued = maximumQueued
+        self.recorder = recorder
+        self.withTiming = withTiming
+        started = clock.now
+        lastStats = (started, 0)
+        lastTrim = started
+        let news = DispatchSemaphore(value: 0)
+        self.news = news
+        isInterrupted = Interrupt()
+        sink = LineSink(descriptor: output, news: news)
+        source = LineSource(descriptor: input, tokenizer: engine.model.tokenizer, news: news)
+    }
+
+    /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
+    package var interrupter: @Sendable () -> Void {
+        let (flag, news) = (isInterrupted, news)
+        return {
+            flag.flag.store(true, ordering: .relaxed)
+            news.signal()
+        }
+    }
+
+    /// Bytes of events that the reader has not taken yet.
+    var waitingOutput: Int { sink.waitingBytes }
+
+    /// Serves until the input ends, a `shutdown` request is done, the reader goes away or it is interrupted. Returns the errno of a failed
+    /// write, or nil.
+    package func run() -> Int32? {
+        say(ready)
+        log(.info, "ready: \(engine.model.name), \(engine.context) tokens of context")
+        defer { log(.info, "\(requests) requests, \(generated) tokens generated") }
+        var inputIsAtEnd = false
+        while sink.failure == nil {
+            // While the reader is slow nothing is computed, but requests are read, so that a `cancel` gets through.
+            let isCongested = sink.waitingBytes > LineSink.congestion
+            let isFull = sink.waitingBytes > 8 * LineSink.congestion
+            if shutdown == nil, !isFull {
+                let taken = source.take()
+                pending += taken.items
+                inputIsAtEnd = taken.isAtEnd
+                handlePending()
+            }
+            if isInterrupted.flag.load(ordering: .relaxed) {
+                cancelAll()
+                flush()
+                // A reader that takes nothing must not keep the process from ending.
+                sink.finish(by: .now() + .seconds(1))
+                return sink.failure
+            }
+            cancelOverdue()
+            let isIdle = engine.isIdle && pending.isEmpty
+            if isIdle, inputIsAtEnd || shutdown != nil {
+                if let shutdown { say(event("shutdown", shutdown)) }
+                break
+            }
+            if !isCongested, !engine.isIdle {
+                for (job, output) in engine.step() { tell(job, output) }
+            }
+            flush()
+            if clock.now - lastTrim > Service.trimInterval { trimMemory() }
+            if isCongested {
+                _ = news.wait(timeout: .now() + .milliseconds(20))
+            } else if isIdle, !engine.prepare(), news.wait(timeout: .now() + .seconds(10)) == .timedOut {
+                trimMemory()
+                news.wait()
+            }
+        }
+        flush()
+        sink.finish(by: .distantFuture)
+        cancelAll()
+        return sink.failure
+    }
+
+    private static let trimInterval = Duration.seconds(10)
+    private var lastTrim: ContinuousClock.Instant
+
+    private func trimMemory() {
+        Memory.trim()
+        lastTrim = clock.now
+    }
+
+    private func flush() {
+        let wasRecording = recorder?.failure == nil
+        recorder?.flush()
+        if wasRecording, let failure = recorder?.failure {
+            log(.error, "cannot write the record: \(String(cString: strerror(failure))); going on without it")
+        }
+        sink.write(output)
+        output = ""
+    }
+
+    private func say(_ event: JSONObject) {
+        recorder?.event(event)
+        output += event.line
+    }
+
+    private func event(_ type: String, _ id: RequestID?, _ build: (inout JSONObject) -> Void = { _ in }) -> JSONObject {
+        JSONObject {
+            $0.add("type", type)
+            $0.add("id", id)
+            build(&$0)
+        }
+    }
+
+    // MARK: - Requests
+
+    private func handlePending() {
+        while shutdown == nil, maximumQueued != nil || engine.waitingJobs < Service.maximumWaiting, let item = pending.popFirst() {
+            switch item {
+            case .tooLong(let number):
+                recorder?.tooLongRequest(number: number)
+                refuse(
+                    nil, number,
+                    RequestError(.invalidRequest, "the line is longer than \(LineSource.maximumLine >> 20) MiB; send less in one request"))
+            case .line(let line, let number, let arrived, let id, let request):
+                recorder?.request(line, number: number)
+                requests += 1
+                do {
+                    try handle(id ?? .integer(number), number, arrived, request.get())
+                } catch let error as RequestError {
+                    refuse(id ?? (error.code == .invalidJSON ? nil : .integer(number)), number, error)
+                } catch let failure as RequestFailure {
+                    refuse(id ?? .integer(number), number, RequestError(failure))
+                } catch {
+                    refuse(id, number, RequestError(.internal, "\(error)"))
+                }
+            }
+        }
+    }
+
+    private func refuse(_ id: RequestID?, _ line: Int, _ error: RequestError) {
+        errors += 1
+        say(
+            event("error", id) {
+                $0.add("code", error.code.rawValue)
+                $0.add("message", error.message)
+                $0.add("line", line)
+                if let field = error.field { $0.add("field", field) }
+            })
+    }
+
+    private func handle(_ id: RequestID, _ line: Int, _ arrived: ContinuousClock.Instant, _ request: Request) throws {
+        guard !live.values.contains(where: { $0.id == id }) else {
+            throw RequestError(.duplicateID, "a request with this id is still running; ids must differ while they run", field: "id")
+        }
+        switch request {
+        case .generate, .score:
+            if let maximumQueued, engine.waitingJobs >= maximumQueued {
+                throw RequestError(
+                    .overloaded,
+                    """
+                    \(engine.activeJobs) requests run and \(engine.waitingJobs) wait, which is all that may; \
+                    send this one again after the next done or score
+                    """)
+            }
+        default: break
+        }
+        switch request {
+        case .generate(let request):
+            let job = try engine.submit(.generate(generation(request)), priority: request.priority)
+            let live = Live(id: id, line: line, received: arrived)
+            live.deadline = request.deadline.map { live.received + .milliseconds($0) }
+            self.live[job] = live
+        case .score(let prompt, let completions, let priority):
+            let scores = Scores(count: completions.count)
+            let prompt = try prompt.tokens(by: engine.model.tokenizer)
+            var jobs: [Engine.JobID] = []
+            do {
+                for completion in completions {
+                    let completion = completion.tokens(by: engine.model.tokenizer, continues: true)
+                    jobs.append(try engine.submit(.score(prompt: prompt, completion: completion), priority: priority))
+                }
+            } catch {
+                for job in jobs { _ = engine.cancel(job) }
+                throw error
+            }
+            for (place, job) in jobs.enumerated() {
+                live[job] = Live(id: id, line: line, received: arrived, scores: scores, place: place)
+            }
+        case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) })
+        case .tokenize, .detokenize: try handle(id, line, arrived, request.prepared(by: engine.model.tokenizer))
+        case .cancel(let target):
+            let jobs = live.filter { $0.value.id == target }.keys.sorted()
+            guard !jobs.isEmpty else {
+                throw RequestError(.unknownID, "no running request has this id; it may be done already", field: "target")
+            }
+            for job in jobs { cancel(job, .cancelled) }
+            say(event("cancelled", id) { $0.add("target", target) })
+        case .stats: say(stats(id))
+        case .clearCache:
+            engine.clearCache()
+            say(event("cleared", id))
+        case .shutdown:
+            shutdown = id
+            pending = []
+        }
+    }
+
+    private func generation(_ request: Request.GenerateRequest) throws -> Generation {
+        var generation = Generation(prompt: try request.prompt.tokens(by: engine.model.tokenizer))
+        generation.maxTokens = request.maxTokens
+        generation.stop = request.stop
+        generation.ignoreEOS = request.ignoreEOS
+        generation.branches = request.include.contains("branches")
+        generation.draft = request.include.contains("draft")
+        generation.method = try request.settings.method(for: engine.model)
+        return generation
+    }
+
+    // MARK: - Ends
+
+    private func cancel(_ job: Engine.JobID, _ reason: FinishReason) {
+        guard let output = engine.cancel(job, reason: reason) else { return }
+        tell(job, output)
+    }
+
+    private func cancelAll() {
+        for job in live.keys.sorted() { cancel(job, .cancelled) }
+    }
+
+    private func cancelOverdue() {
+        let now = clock.now
+        let overdue = live.compactMap { job, request in request.deadline.map { $0 <= now } == true ? job : nil }
+        for job in overdue.sorted() { cancel(job, .deadline) }
+    }
+
+    // MARK: - Events
+
+    private var ready: JSONObject {
+        let model = engine.model
+        return JSONObject {
+            $0.add("type", "ready")
+            $0.add("protocol", 1)
+            $0.add("engine", "sla \(version)")
+            $0.add(
+                "model",
+                JSONObject {
+                    $0.add("name", model.name)
+                    $0.add("arch", model.architecture)
+                    $0.add("parameters", model.parameters)
+                    $0.add("quantization", model.quantization)
+                    $0.add("context_length", engine.context)
+                    $0.add("vocab_size", model.tokenizer.count)
+                    $0.add("reward", model.rewardChannel != nil)
+                    $0.add("eos", model.tokenizer.eos)
+                })
+            $0.add("decoder", model.defaultDecoder)
+            if let search = model.rewardChannel?.recommended {
+                $0.add(
+                    "search",
+                    JSONObject {
+                        $0.add("width", search.width)
+                        $0.add("chunk", search.chunk)
+                        $0.add("depth", search.depth)
+                        $0.add("chunk_at", search.chunkAt)
+                        $0.add("expand", search.expand.rawValue)
+                        $0.add("min_p", search.minP)
+                        $0.add("score", search.score.rawValue)
+                        $0.add("alpha", search.alpha)
+                    })
+            }
+        }
+    }
+
+    /// Turns what the engine says of a job into its request's events.
+    private func tell(_ job: Engine.JobID, _ output: Output) {
+        guard let request = live[job] else { return }
+        switch output {
+        case .token(let index, let token):
+            generated += 1
+            if request.firstToken == nil { request.firstToken = clock.now }
+            request.text += token.text
+            say(
+                event("token", request.id) {
+                    $0.add("index", index)
+                    add(token, to: &$0)
+                })
+        case .commit(let index, let from, let to, let score, let rejected):
+            say(
+                event("commit", request.id) {
+                    $0.add("index", index)
+                    $0.add("from", from)
+                    $0.add("to", to)
+                    $0.add("score", score)
+                    if let rejected {
+                        $0.add(
+                            "rejected",
+                            rejected.map { branch in
+                                JSONObject {
+                                    $0.add("text", branch.tokens.map(\.text).joined())
+                                    $0.add("tokens", branch.tokens.map(\.token))
+                                    $0.add("score", branch.score)
+                                }
+                            })
+                    }
+                })
+        case .draft(let text): say(event("draft", request.id) { $0.add("text", text) })
+        case .done(let reason, let summary):
+            live[job] = nil
+            log(.debug, "line \(request.line): \(reason.rawValue) after \(summary.completionTokens) tokens")
+            promptTokens += summary.promptTokens
+            cachedTokens += summary.cachedTokens
+            endSiblings(request)
+            say(
+                event("done", request.id) {
+                    $0.add("finish_reason", reason.rawValue)
+                    $0.add("text", request.text)
+                    $0.add("reward", summary.reward)
+                    $0.add(
+                        "usage",
+                        JSONObject {
+                            $0.add("prompt_tokens", summary.promptTokens)
+                            $0.add("completion_tokens", summary.completionTokens)
+                            $0.add("evaluated_tokens", summary.evaluatedTokens)
+                            $0.add("steps", summary.steps)
+                            $0.add("first_token_step", summary.firstTokenStep)
+                        })
+                    if withTiming { $0.add("timing", timing(request, summary)) }
+                })
+        case .scored(let tokens, let summary):
+            live[job] = nil
+            guard let scores = request.scores else { return }
+            // Written now: to write hundreds of them in one step would hold up the others.
+            scores.results[request.place] = JSONText(completion(tokens, summary))
+            scores.open -= 1
+            if scores.open == 0 { say(event("score", request.id) { $0.add("completions", scores.results) }) }
+        case .failed(let failure):
+            live[job] = nil
+            endSiblings(request)
+            refuse(request.id, request.line, RequestError(failure))
+        }
+    }
+
+    /// A `score` request ends as a whole when one of its completions is cancelled or fails.
+    private func endSiblings(_ request: Live) {
+        guard let scores = request.scores else { return }
+        for (job, sibling) in live where sibling.scores === scores {
+            live[job] = nil
+            _ = engine.cancel(job)
+        }
+    }
+
+    private func add(_ token: GeneratedToken, to event: inout JSONObject) {
+        event.add("token", token.token)
+        event.add("text", token.text)
+        event.add("logprob", token.logprob)
+        event.add("reward", token.reward)
+    }
+
+    private func completion(_ tokens: [GeneratedToken], _ summary: Output.Summary) -> JSONObject {
+        JSONObject {
+            $0.add("tokens", tokens.map { token in JSONObject { add(token, to: &$0) } })
+            $0.add("logprob", tokens.reduce(0.0) { $0 + Double($1.logprob) })
+            $0.add("reward", summary.reward)
+        }
+    }
+
+    private func timing(_ request: Live, _ summary: Output.Summary) -> JSONObject {
+        func milliseconds(_ duration: Duration) -> Double { (duration / .microseconds(1)).rounded() / 1000 }
+        let now = clock.now
+        return JSONObject {
+            $0.add("first_token_ms", request.firstToken.map { milliseconds($0 - request.received) })
+            $0.add("total_ms", milliseconds(now - request.received))
+            $0.add("cached_tokens", summary.cachedTokens)
+        }
+    }
+
+    private func stats(_ id: RequestID) -> JSONObject {
+        let pages = engine.cachePages
+        return event("stats", id) {
+            $0.add("active", engine.activeJobs)
+            $0.add("waiting", engine.waitingJobs)
+            $0.add("requests", requests)
+            $0.add("errors", errors)
+            $0.add("generated_tokens", generated)
+            $0.add("prompt_tokens", promptTokens)
+            $0.add("cached_tokens", cachedTokens)
+            $0.add(
+                "cache",
+                JSONObject {
+                    $0.add("used_bytes", pages.used * pages.bytesPerPage)
+                    $0.add("budget_bytes", pages.capacity * pages.bytesPerPage)
+                    $0.add("page_bytes", pages.bytesPerPage)
+                    $0.add("shared_pages", pages.shared)
+                    $0.add("evictions", engine.evictions)
+                })
+            if withTiming {
+                let now = clock.now
+                let rate = Double(generated - lastStats.generated) / max((now - lastStats.at) / .seconds(1), 1e-3)
+                lastStats = (now, generated)
+                $0.add("tokens_per_second", (rate * 10).rounded() / 10)
+                $0.add("unread_bytes", sink.waitingBytes)
+                $0.add("resident_bytes", Memory.residentBytes)
+                $0.add("uptime_ms", Int((now - started) / .milliseconds(1)))
+            }
+        }
+    }
+}

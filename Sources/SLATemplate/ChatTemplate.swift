@@ -1,0 +1,211 @@
+/// What a model's file says its conversations look like: a template in the part of Jinja that chat templates are written in.
+///
+/// ```swift
+/// let template = try ChatTemplate("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}")
+/// let text = try template.render([ChatMessage(role: "user", content: "Hello")], bos: nil, eos: nil)
+/// ```
+/// The rendering is that of Hugging Face's `apply_chat_template` (Jinja 3 with `trim_blocks`, `lstrip_blocks` and loop controls, no tools,
+/// no documents). What is not understood is refused by name and never rendered in another way.
+///
+/// A template comes from a file and may be hostile: its size, its nesting, its work and its output are bounded.
+/// Source of the language: the Jinja documentation, and its lexer and parser where that is silent.
+package struct ChatTemplate: Sendable {
+    /// Characters of a template; real ones have some thousands.
+    static let longestSource = 1 << 19
+
+    private let body: [Statement]
+
+    /// Parses a template. Throws ``ChatTemplateError``.
+    package init(_ source: String) throws {
+        guard source.utf8.count <= ChatTemplate.longestSource else {
+            throw ChatTemplateError(nil, "it is longer than \(ChatTemplate.longestSource >> 10) KiB")
+        }
+        var parser = try ChatTemplateParser(source)
+        body = try parser.template()
+    }
+
+    /// The conversation's text, with the beginning of the assistant's next turn unless that is not wanted. `bos` and `eos` are the texts of
+    /// those tokens. Throws ``ChatTemplateError``.
+    package func render(_ messages: [ChatMessage], bos: String?, eos: String?, addGenerationPrompt: Bool = true) throws -> TracedText {
+        func text(_ token: String?, _ name: String) -> Value { token.map { .string(TracedText($0)) } ?? .undefined(name) }
+        let globals = Scope([
+            "messages": .list(messages.map(\.value)), "add_generation_prompt": .bool(addGenerationPrompt), "tools": .none,
+            "documents": .none,
+            "bos_token": text(bos, "bos_token"), "eos_token": text(eos, "eos_token"),
+            // Without strftime_now: the same request gives the same tokens on any day. Templates have a date of their own for that.
+            "namespace": .function(.builtIn("namespace")), "dict": .function(.builtIn("dict")), "range": .function(.builtIn("range")),
+            "raise_exception": .function(.builtIn("raise_exception")),
+        ])
+        let interpreter = ChatTemplateInterpreter()
+        defer { interpreter.tearDown() }
+        _ = try interpreter.run(body, interpreter.kept(Scope(parent: globals)))
+        return interpreter.output
+    }
+
+    // MARK: - The tree
+
+    indirect enum Expression: Sendable {
+        case none
+        case bool(Bool)
+        case integer(Int)
+        case number(Double)
+        case text(TracedText)
+        case name(String)
+        case list([Expression])
+        case tuple([Expression])
+        case dictionary([(key: Expression, value: Expression)])
+        /// `a.b`
+        case attribute(Expression, String)
+        /// `a[b]`
+        case item(Expression, Expression)
+        /// `a[from:to:by]`
+        case slice(Expression, Expression?, Expression?, Expression?)
+        case call(Expression, Arguments)
+        case filter(Expression, String, Arguments)
+        case test(Expression, String, Arguments)
+        case not(Expression)
+        case negative(Expression)
+        case arithmetic(String, Expression, Expression)
+        /// `a < b <= c`
+        case comparison(Expression, [(operation: String, with: Expression)])
+        case and(Expression, Expression)
+        case or(Expression, Expression)
+        /// `a ~ b ~ c`
+        case concatenation([Expression])
+        case conditional(Expression, if: Expression, else: Expression?)
+    }
+
+    struct Arguments: Sendable {
+        var positional: [Expression] = []
+        var named: [(name: String, value: Expression)] = []
+    }
+
+    enum Target: Sendable {
+        case name(String)
+        case attribute(String, String)
+        case tuple([Target])
+    }
+
+    indirect enum Statement: Sendable {
+        case text(TracedText)
+        case output(Expression, line: Int)
+        case choice([(condition: Expression, body: [Statement])], else: [Statement], line: Int)
+        case loop(Target, in: Expression, if: Expression?, body: [Statement], else: [Statement], line: Int)
+        case set(Target, Expression, line: Int)
+        /// `{% set x %}…{% endset %}` and the filters behind the name, or `{% filter trim %}…{% endfilter %}`.
+        case capture(Target?, [Statement], filters: [(name: String, Arguments)], line: Int)
+        case macro(Macro)
+        /// A part with no meaning of its own: `{% generation %}`.
+        case block([Statement])
+        case leave
+        case next
+    }
+
+    final class Macro: Sendable {
+        let name: String
+        let parameters: [(name: String, value: Expression?)]
+        let body: [Statement]
+
+        init(_ name: String, _ parameters: [(name: String, value: Expression?)], _ body: [Statement]) {
+            (self.name, self.parameters, self.body) = (name, parameters, body)
+        }
+    }
+
+    // MARK: - Values
+
+    /// What an expression is worth.
+    enum Value {
+        /// With what was looked for.
+        case undefined(String)
+        case none
+        case bool(Bool)
+        case integer(Int)
+        case number(Double)
+        case string(TracedText)
+        case list([Value])
+        case tuple([Value])
+        case dictionary([(key: Value, value: Value)])
+        /// What `keys()`, `values()` and `items()` of a dictionary give: it is gone through and counted, but has no places.
+        case view([Value])
+        case iterator(Iterator)
+        case namespace(Namespace)
+        case loop(Loop)
+        case function(Function)
+    }
+
+    /// What filters like `map` give: values that can be gone through once. A reference, as in Python.
+    final class Iterator {
+        var rest: ArraySlice<Value>
+        init(_ values: [Value]) { rest = values[...] }
+    }
+
+    /// The one thing that can be changed: `{% set ns.found = true %}`.
+    final class Namespace {
+        var values: [String: Value] = [:]
+    }
+
+    /// What `loop` is in a loop.
+    final class Loop {
+        let items: [Value]
+        var index = 0
+        init(_ items: [Value]) { self.items = items }
+    }
+
+    enum Function {
+        case builtIn(String)
+        indirect case method(Value, String)
+        case macro(Macro, Scope)
+    }
+
+    /// Names and what they stand for. Loops and macros have scopes of their own, as in Jinja; conditions have not.
+    final class Scope {
+        var values: [String: Value]
+        private let parent: Scope?
+
+        init(_ values: [String: Value] = [:], parent: Scope? = nil) { (self.values, self.parent) = (values, parent) }
+
+        func value(_ name: String) -> Value {
+            var scope: Scope? = self
+            while let here = scope {
+                if let value = here.values[name] { return value }
+                scope = here.parent
+            }
+            return .undefined(name)
+        }
+    }
+}
+
+/// Why a template could not be read, or could not be rendered.
+package struct ChatTemplateError: Error, Equatable, CustomStringConvertible {
+    let line: Int?
+    package let message: String
+    /// What the template itself said with `raise_exception`.
+    package var isRefusal = false
+
+    package init(_ line: Int?, _ message: String, isRefusal: Bool = false) {
+        (self.line, self.message, self.isRefusal) = (line, message, isRefusal)
+    }
+
+    package var description: String { (line.map { "line \($0): " } ?? "") + message }
+}
+
+/// A turn of a conversation.
+package struct ChatMessage: Sendable, Equatable {
+    package var role: String
+    package var content: String
+
+    package init(role: String, content: String) { (self.role, self.content) = (role, content) }
+
+    /// Roles that programs give, not people. Templates build control tokens of them: `<|user|>`.
+    private static let roles = ["system", "developer", "user", "assistant", "tool"]
+    /// Bytes.
+    package static let longestRole = 64
+
+    var value: ChatTemplate.Value {
+        func text(_ text: String, isFromOutside: Bool = false) -> ChatTemplate.Value {
+            .string(TracedText(text, isFromOutside: isFromOutside))
+        }
+        let isKnown = role.utf8.count <= ChatMessage.longestRole && ChatMessage.roles.contains(role)
+        return .dictionary([(text("role"), text(role, isFromOutside: !isKnown)), (text("content"), text(content, isFromOutside: true))])
+    }
+}

@@ -1,0 +1,135 @@
+import SLABase
+import SLATemplate
+
+/// Byte-level byte-pair encoding: a word is cut into bytes, and neighbours are merged in the order in which training found the merges.
+///
+/// Source: Radford et al., Language Models are Unsupervised Multitask Learners (2019), and its `encoder.py`.
+struct BytePairEncoder: Sendable {
+    private let preTokenizer: PreTokenizer
+    private let strings: ByteStringTable
+    private let tokenCount: Int
+    private let unknown: Token?
+    /// The string of each single byte.
+    private let byteStrings: [Token]
+    /// The pair `left << 32 | right` to its rank, and the ranks to the strings that come out.
+    ///
+    /// The numbers are those of `strings`: below `tokenCount` they are tokens, above it strings on the way to a token.
+    private let ranks: IntegerTable
+    private let merged: [Token]
+
+    /// Reads `tokenizer.ggml.merges`, and adds to the vocabulary's strings those that are no token but are needed on the way to one.
+    init(_ file: GGUF, _ vocabulary: inout Vocabulary, preTokenizer: PreTokenizer, unknown: Token?) throws {
+        guard let merges = try file.byteStringsIfPresent("tokenizer.ggml.merges") else {
+            throw ModelError("tokenizer.ggml.merges is missing, which a gpt2 tokenizer needs; convert the model again")
+        }
+        guard merges.count < 1 << 28 else { throw ModelError("the tokenizer has \(merges.count) merges, too many to number") }
+        self.preTokenizer = preTokenizer
+        self.unknown = unknown
+        tokenCount = vocabulary.count
+        byteStrings = (0...255).map { Token(vocabulary.strings.number(of: [UInt8($0)])) }
+
+        let alphabet = ByteAlphabet()
+        var ranks = IntegerTable(count: merges.count)
+        var merged: [Token] = []
+        merged.reserveCapacity(merges.count)
+        var pair: [UInt8] = []
+        var result = 0
+        for (rank, merge) in merges.enumerated() {
+            guard let space = merge.dropFirst().firstIndex(of: UInt8(ascii: " ")), space + 1 < merge.endIndex else {
+                throw ModelError("tokenizer.ggml.merges: entry \(rank) is not two parts with a space between; convert the model again")
+            }
+            pair.removeAll(keepingCapacity: true)
+            let leftIsBytes = alphabet.decode(merge[..<space], &pair)
+            let middle = pair.count
+            guard leftIsBytes, alphabet.decode(merge[(space + 1)...], &pair) else {
+                // Not written in the alphabet of bytes, so no text ever comes to it.
+                merged.append(-1)
+                continue
+            }
+            let left = UInt64(vocabulary.strings.number(of: pair[..<middle]))
+            let right = UInt64(vocabulary.strings.number(of: pair[middle...]))
+            // Tokens are numbered in the order of their merges, nearly always: looking there first is faster than searching.
+            if !vocabulary.strings.isFound(result, for: pair[...]) {
+                result += 1
+                if !vocabulary.strings.isFound(result, for: pair[...]) { result = vocabulary.strings.number(of: pair[...]) }
+            }
+            merged.append(Token(result))
+            ranks.insert(Int32(rank), at: left << 32 | right)
+        }
+        self.ranks = ranks
+        self.merged = merged
+        strings = vocabulary.strings
+    }
+
+    /// Adds the tokens of `text[range]`.
+    func encode(_ text: [UInt8], _ range: Range<Int>, into tokens: inout [Token]) {
+        var merger = SymbolMerger()
+        preTokenizer.forEachWord(in: text, range) { word in
+            if preTokenizer.ignoresMerges, let token = strings.find(text[word]), token < tokenCount {
+                tokens.append(Token(token))
+                return
+            }
+            merger.removeAll()
+            for position in word { merger.append(token: byteStrings[Int(text[position])], start: position, end: position + 1) }
+            merger.merge { left, right in
+                guard let rank = ranks[UInt64(left.token) << 32 | UInt64(right.token)] else { return nil }
+                return (UInt32(rank), merged[Int(rank)])
+            }
+            merger.forEach { symbol in
+                if symbol.token < tokenCount {
+                    tokens.append(symbol.token)
+                } else {
+                    // A string on the way to a token that was not reached: its bytes, as far as they are tokens.
+                    for byte in text[symbol.start..<symbol.end] {
+                        let token = byteStrings[Int(byte)]
+                        if token < tokenCount { tokens.append(token) } else if let unknown { tokens.append(unknown) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// GPT-2's writing of bytes as printable characters: those that are printable in Latin-1 are themselves, the others are numbered
+/// from U+0100 on.
+///
+/// Source: `bytes_to_unicode` in GPT-2's `encoder.py`.
+package struct ByteAlphabet {
+    /// The byte of each character, or -1.
+    private var bytes = [Int16](repeating: -1, count: 0x144)
+
+    package init() { for (byte, character) in ByteAlphabet.characters.enumerated() { bytes[Int(character.value)] = Int16(byte) } }
+
+    /// The character of each byte: its own where it can be seen, the others' from U+0100 on.
+    package static var characters: [UnicodeScalar] {
+        var next: UInt8 = 0
+        return (UInt8.min...UInt8.max).map { byte in
+            switch byte {
+            case 0x21...0x7e, 0xa1...0xac, 0xae...0xff: return UnicodeScalar(byte)
+            default:
+                defer { next += 1 }
+                return UnicodeScalar(0x100 + UInt32(next)) ?? UnicodeScalar(next)
+            }
+        }
+    }
+
+    /// Adds the bytes that `text` writes; false when it is not written in this alphabet.
+    package func decode(_ text: ArraySlice<UInt8>, _ decoded: inout [UInt8]) -> Bool {
+        var lead: UInt8?
+        for unit in text {
+            var character = Int(unit)
+            if let first = lead {
+                guard unit & 0xc0 == 0x80 else { return false }
+                character = Int(first & 0x1f) << 6 | Int(unit & 0x3f)
+                lead = nil
+            } else if unit >= 0x80 {
+                guard 0xc2...0xc5 ~= unit else { return false }
+                lead = unit
+                continue
+            }
+            guard character < bytes.count, let byte = UInt8(exactly: bytes[character]) else { return false }
+            decoded.append(byte)
+        }
+        return lead == nil
+    }
+}

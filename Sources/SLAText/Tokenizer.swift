@@ -1,0 +1,234 @@
+import SLABase
+import SLATemplate
+
+/// A token's number in its vocabulary.
+package typealias Token = Int32
+
+/// Text to tokens and back, as the model's file describes it.
+///
+/// ```swift
+/// let tokenizer = try Tokenizer(file)
+/// let prompt = tokenizer.encode("Once upon a time", addSpecial: true)
+/// let text = String(decoding: tokenizer.decode(prompt), as: UTF8.self)
+/// ```
+/// Two kinds of model are read: byte-level byte-pair encoding (`gpt2`: Llama 3, Qwen, GPT-2 and their relatives) and SentencePiece
+/// (`llama`: Llama 2, Mistral). Encoding takes O(n log n) whatever the text is. All that is kept is shared between copies.
+///
+/// Source of the metadata's meaning: ggml's `docs/gguf.md`, and llama.cpp's `llama-vocab.cpp`, whose tokens these are.
+package struct Tokenizer: Sendable {
+    private enum Encoder: Sendable {
+        case bytePair(BytePairEncoder)
+        case sentencePiece(SentencePieceEncoder)
+    }
+
+    /// One object, so that a copy of the tokenizer is a copy of a reference.
+    private final class Model: Sendable {
+        let vocabulary: Vocabulary
+        let special: SpecialTokens
+        let encoder: Encoder
+        let chatTemplate: Result<ChatTemplate, any Error>?
+        let infill: Infill?
+
+        init(
+            _ vocabulary: Vocabulary, _ special: SpecialTokens, _ encoder: Encoder, _ chatTemplate: Result<ChatTemplate, any Error>?,
+            _ infill: Infill?
+        ) {
+            self.vocabulary = vocabulary
+            self.special = special
+            self.encoder = encoder
+            self.chatTemplate = chatTemplate
+            self.infill = infill
+        }
+    }
+
+    /// The tokens that stand before a gap's surroundings and before what fills it.
+    struct Infill: Sendable {
+        let prefix, suffix, middle: Token
+    }
+
+    private let model: Model
+    /// The token before a text, and the one behind it.
+    package let bos: Token?, eos: Token?
+    /// Whether `encode(_:addSpecial:)` adds them.
+    package let addsBOS: Bool, addsEOS: Bool
+    /// The tokens with which a model says that it has finished.
+    package let endOfGeneration: Set<Token>
+
+    /// Control tokens that end a text or a turn, under whatever name their model has for it: llama.cpp's list.
+    private static let endNames: Set<[UInt8]> = Set(
+        [
+            "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "</s>", "<eos>",
+            "<|return|>", "<|call|>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<｜end▁of▁sentence｜>",
+            // Behind the end of a file, code models go on with the next one.
+            "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<|repo_name|>", "<|fim_repo|>", "<|file_sep|>",
+        ].map { Array($0.utf8) })
+
+    /// Reads the `tokenizer.ggml.*` metadata. Throws ``ModelError`` for a tokenizer of another kind, or one that contradicts itself.
+    package init(_ file: GGUF) throws {
+        guard let kind = try file.stringIfPresent("tokenizer.ggml.model") else {
+            throw ModelError("tokenizer.ggml.model is missing: the file has no tokenizer")
+        }
+        let isBytePair = kind == "gpt2"
+        guard isBytePair || kind == "llama" else {
+            throw ModelError("tokenizer.ggml.model is \(kind), which is not supported; gpt2 (byte-level BPE) and llama (SentencePiece) are")
+        }
+        let alphabet = ByteAlphabet()
+        var vocabulary = try Vocabulary(file, decode: isBytePair ? alphabet.decode : SentencePieceEncoder.decode)
+
+        /// A token that the file names, or the default where there is one in this vocabulary.
+        func token(_ name: String, default number: Int? = nil) throws -> Token? {
+            let key = "tokenizer.ggml.\(name)_token_id"
+            let given = try file.integerIfPresent(key)
+            // Converters write -1 for "none", which as a 32-bit unsigned number is this.
+            if given == -1 || given == Int(UInt32.max) { return nil }
+            guard let number = given ?? number.flatMap({ $0 < vocabulary.count ? $0 : nil }) else { return nil }
+            guard (0..<vocabulary.count).contains(number) else {
+                throw ModelError("\(key) is \(number), but the vocabulary has \(vocabulary.count) tokens")
+            }
+            return Token(number)
+        }
+        // SentencePiece's own defaults.
+        let bos = try token("bos", default: isBytePair ? nil : 1)
+        let eos = try token("eos", default: isBytePair ? nil : 2)
+        let unknown = try token("unknown", default: isBytePair ? nil : 0)
+        var ends = Set([eos, try token("eot"), try token("eom")].compactMap(\.self))
+
+        var special = SpecialTokens()
+        for number in 0..<vocabulary.count {
+            let token = Token(number)
+            guard let kind = vocabulary.kind(of: token), kind == .control || kind == .userDefined || kind == .unknown else { continue }
+            let text = vocabulary.strings[number]
+            var isControl = kind != .userDefined
+            if kind != .unknown, Self.endNames.contains(Array(text)) {
+                ends.insert(token)
+                // Some files call them user-defined; they would then be part of the answer.
+                vocabulary.makeControl(token)
+                isControl = true
+            }
+            try special.insert(token, text, isControl: isControl)
+        }
+
+        let encoder: Encoder
+        let addsBOS: Bool
+        if isBytePair {
+            let preTokenizer = try PreTokenizer(named: file.stringIfPresent("tokenizer.ggml.pre"))
+            encoder = .bytePair(try BytePairEncoder(file, &vocabulary, preTokenizer: preTokenizer, unknown: unknown))
+            addsBOS = preTokenizer.addsBOS
+        } else {
+            encoder = .sentencePiece(try SentencePieceEncoder(file, vocabulary, unknown: unknown))
+            addsBOS = true
+        }
+        // What the file names, under its newer or its older name, or else the token that is written as in llama.cpp's list.
+        func infillToken(_ newer: String, _ older: String, _ names: [String]) throws -> Token? {
+            try token(newer) ?? token(older) ?? names.lazy.compactMap { special.token(named: $0.utf8) }.first
+        }
+        let prefix = try infillToken(
+            "fim_pre", "prefix", ["<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>", "<|code_prefix|>"])
+        let suffix = try infillToken(
+            "fim_suf", "suffix", ["<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>", "<|code_suffix|>"])
+        let middle = try infillToken(
+            "fim_mid", "middle", ["<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>", "<|code_middle|>"])
+        var infill: Infill?
+        if let prefix, let suffix, let middle { infill = Infill(prefix: prefix, suffix: suffix, middle: middle) }
+
+        // A template that cannot be read matters to nobody who sends no messages.
+        let chatTemplate = try file.textIfPresent("tokenizer.chat_template").map { source in
+            Result { try ChatTemplate(source) }
+        }
+        let wantsBOS = try file.boolIfPresent("tokenizer.ggml.add_bos_token")
+        let wantsEOS = try file.boolIfPresent("tokenizer.ggml.add_eos_token")
+        if wantsBOS == true, bos == nil { throw ModelError("add_bos_token is true, but tokenizer.ggml.bos_token_id is missing") }
+        if wantsEOS == true, eos == nil { throw ModelError("add_eos_token is true, but tokenizer.ggml.eos_token_id is missing") }
+        self.addsBOS = (wantsBOS ?? addsBOS) && bos != nil
+        self.addsEOS = wantsEOS ?? false
+        self.bos = bos
+        self.eos = eos
+        endOfGeneration = ends
+        model = Model(vocabulary, special, encoder, chatTemplate, infill)
+    }
+
+    /// The vocabulary's size.
+    package var count: Int { model.vocabulary.count }
+
+    /// The tokens of a text.
+    ///
+    /// - Parameters:
+    ///   - addSpecial: Put BOS before and EOS behind the text, where the model wants them.
+    ///   - parseSpecial: Control tokens written in the text, like `<|im_end|>`, become those tokens. False for text from outside, whose
+    ///     author must not end a turn. User-defined tokens are always found.
+    ///   - continues: The text goes on where other tokens end, so SentencePiece puts no space before it.
+    package func encode(_ text: String, addSpecial: Bool, parseSpecial: Bool = true, continues: Bool = false) -> [Token] {
+        let text = Array(text.utf8)
+        var tokens: [Token] = []
+        tokens.reserveCapacity(text.count / 3 + 2)
+        if addSpecial, addsBOS, let bos { tokens.append(bos) }
+        encode(text, outside: parseSpecial ? [] : [0..<text.count], continues: continues, into: &tokens)
+        if addSpecial, addsEOS, let eos { tokens.append(eos) }
+        return tokens
+    }
+
+    /// The tokens of a text that was put together: control tokens are found where no part of them came from outside.
+    package func encode(_ text: TracedText, continues: Bool = false) -> [Token] {
+        let (text, outside) = text.utf8
+        var tokens: [Token] = []
+        encode(text, outside: outside, continues: continues, into: &tokens)
+        return tokens
+    }
+
+    /// `outside`: where no control token is looked for.
+    private func encode(_ text: [UInt8], outside: [Range<Int>], continues: Bool, into tokens: inout [Token]) {
+        var outside = outside[...]
+        var plainStart = 0
+        var position = 0
+        var afterSpecial = !continues
+        while position < text.count {
+            while let range = outside.first, range.upperBound <= position { outside.removeFirst() }
+            guard let special = model.special.longest(in: text, at: position, controlUpTo: outside.first?.lowerBound ?? text.count) else {
+                position += 1
+                continue
+            }
+            if plainStart < position { encode(text, plainStart..<position, first: afterSpecial, into: &tokens) }
+            tokens.append(special.token)
+            afterSpecial = true
+            position = special.end
+            plainStart = position
+        }
+        if plainStart < text.count { encode(text, plainStart..<text.count, first: afterSpecial, into: &tokens) }
+    }
+
+    private func encode(_ text: [UInt8], _ range: Range<Int>, first: Bool, into tokens: inout [Token]) {
+        switch model.encoder {
+        case .bytePair(let encoder): encoder.encode(text, range, into: &tokens)
+        case .sentencePiece(let encoder): encoder.encode(text, range, first: first, into: &tokens)
+        }
+    }
+
+    /// What the token adds to the text; nothing for control tokens and for numbers that are no token. The bytes need not be whole
+    /// characters.
+    package func bytes(of token: Token) -> ArraySlice<UInt8> { model.vocabulary.bytes(of: token) }
+
+    /// The token's name, for people: its text, `<|im_end|>` or `<0x0A>`.
+    package func name(of token: Token) -> String { model.vocabulary.name(of: token) }
+
+    var chatTemplate: Result<ChatTemplate, any Error>? { model.chatTemplate }
+    var infill: Infill? { model.infill }
+
+    /// The control or user-defined token that is written like this: `<|fim_prefix|>`.
+    package func token(named name: String) -> Token? { model.special.token(named: name.utf8) }
+
+    /// The text of a whole sequence, without the space that `encode` put before it.
+    package func decode(_ tokens: some Sequence<Token>) -> [UInt8] {
+        var text: [UInt8] = []
+        var mayHavePrefix = if case .sentencePiece(let encoder) = model.encoder { encoder.addsSpacePrefix } else { false }
+        for token in tokens {
+            var bytes = bytes(of: token)
+            if mayHavePrefix, let first = bytes.first {
+                // A user-defined token is written as it was found, without a space.
+                if first == UInt8(ascii: " "), model.vocabulary.kind(of: token) != .userDefined { bytes = bytes.dropFirst() }
+                mayHavePrefix = false
+            }
+            text.append(contentsOf: bytes)
+        }
+        return text
+    }
+}

@@ -1,0 +1,253 @@
+import Foundation
+import Testing
+
+@testable import SLABase
+@testable import SLAEngine
+
+/// The program itself, as a shell would call it.
+@Suite struct CommandTests {
+    /// The binary that was built beside the tests.
+    static let binary: URL = {
+        var folder = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent()
+        while folder.path != "/", !FileManager.default.isExecutableFile(atPath: folder.appendingPathComponent("sla").path) {
+            folder.deleteLastPathComponent()
+        }
+        return folder.appendingPathComponent("sla")
+    }()
+
+    static func run(_ arguments: [String], input: String = "") throws -> (status: Int32, output: String, errors: String) {
+        let process = Process()
+        process.executableURL = binary
+        process.arguments = arguments
+        let (stdin, stdout, stderr) = (Pipe(), Pipe(), Pipe())
+        process.standardInput = stdin
+        process.standardOutput = stdout
+        process.standardError = stderr
+        try process.run()
+        try stdin.fileHandleForWriting.write(contentsOf: Data(input.utf8))
+        try stdin.fileHandleForWriting.close()
+        let output = try stdout.fileHandleForReading.readToEnd() ?? Data()
+        let errors = try stderr.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        return (process.terminationStatus, String(decoding: output, as: UTF8.self), String(decoding: errors, as: UTF8.self))
+    }
+
+    @Test func helpIsThereForEveryCommand() throws {
+        for arguments in [
+            ["--help"], ["serve", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"], ["bench", "--help"],
+            ["train", "--help"], ["eval", "--help"], ["pairs", "--help"], ["rollouts", "--help"],
+        ] {
+            let result = try CommandTests.run(arguments)
+            #expect(result.status == 0)
+            #expect(result.output.hasPrefix("Usage: sla"))
+        }
+        #expect(try CommandTests.run(["--version"]).output.hasPrefix("sla \(version) "))
+    }
+
+    @Test(arguments: [
+        ["dance"], ["--modle", "x"], ["--model"], ["--threads", "0"], ["--threads", "many"], ["--cache-type", "f64"], ["serve", "now"],
+        ["run"],
+        ["run", "a", "b"], ["run", "--decoder", "magic", "a"],
+        ["run", "--temperature", "0.5", "a"], ["run", "--seed", "x", "a"], ["run", "--width", "0", "a"],
+        ["run", "--colour", "sometimes", "a"], ["inspect"], ["replay"],
+        ["--no-timing=yes"], ["--log-level", "loud"],
+        ["bench", "now"], ["bench", "--shape", "round"], ["bench", "--type", "q9"],
+        ["bench", "--model", "x", "--type", "f16"], ["bench", "--rounds", "0"],
+    ]) func aMistakeOnTheCommandLineExitsWithTwo(_ arguments: [String]) throws {
+        let result = try CommandTests.run(arguments)
+        #expect(result.status == 2)
+        #expect(result.output.isEmpty)
+        #expect(result.errors.hasPrefix("sla: "))
+    }
+
+    @Test func aModelThatCannotBeLoadedIsNamed() throws {
+        let whole = try Fixtures.bytes("parity-llama.gguf")
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        func file(_ name: String, _ bytes: some Collection<UInt8>) throws -> String {
+            let url = folder.appendingPathComponent(name)
+            try Data(bytes).write(to: url)
+            return url.path
+        }
+        let cases = [
+            (["--model", folder.appendingPathComponent("none.gguf").path], "cannot open"),
+            (["--model", folder.path], "not a regular file"),
+            (["--model", try file("empty.gguf", [])], "is empty"),
+            (["--model", try file("text.gguf", Array("this is no model, but it is long enough".utf8))], "not a GGUF file"),
+            (["--model", try file("half.gguf", whole.prefix(whole.count / 2))], "cut short"),
+            (["--model", Fixtures.path("tokenizer-gpt2.gguf")], "the architecture gpt2 is not supported; llama, qwen2, qwen3 are"),
+            (["--reward", Fixtures.path("reward-llama.gguf")], "the reward channel is for 2 layers of width 32, but the policy has"),
+            (
+                ["--model", Fixtures.path("parity-llama.gguf"), "--reward", Fixtures.path("reward-qwen2.gguf")],
+                "is for a qwen2, but the policy is a llama"
+            ),
+            (["--model", Fixtures.path("reward-llama.gguf")], "adapter"),
+        ]
+        for (arguments, message) in cases {
+            let result = try CommandTests.run(arguments)
+            #expect(result.status == 1)
+            #expect(result.output.isEmpty)
+            #expect(result.errors.contains(message), "\(result.errors)")
+        }
+    }
+
+    @Test func runWritesTheAnswerAndSaysHowFastItWas() throws {
+        let result = try CommandTests.run(["run", "-"], input: "3 5 7 2>24\n")
+        #expect(result.status == 0)
+        #expect(result.output.contains("="))
+        #expect(result.errors.contains("tokens/s"))
+        let coloured = try CommandTests.run(["run", "--colour", "always", "-"], input: "3 5 7 2>24\n")
+        #expect(coloured.output.contains("\u{1b}[38;5;"))
+    }
+
+    @Test func inspectTellsWhatAFileHolds() throws {
+        let result = try CommandTests.run(["inspect", Fixtures.path("parity-qwen3.gguf")])
+        #expect(result.status == 0)
+        #expect(result.output.contains("general.architecture = \"qwen3\""))
+        #expect(result.output.contains("blk.1.attn_q_norm.weight  F32  ["))
+        #expect(result.output.contains("a model that sla can run"))
+    }
+
+    /// Starts the program, keeps its input open, kills it once it is in the middle of its work, and gives what it still said.
+    static func kill(with number: Int32, _ arguments: [String]) throws -> (process: Process, rest: String) {
+        let process = Process()
+        process.executableURL = binary
+        process.arguments = ["--model", Fixtures.path("parity-llama.gguf")] + arguments
+        let (stdin, stdout) = (Pipe(), Pipe())
+        process.standardInput = stdin
+        process.standardOutput = stdout
+        try process.run()
+        let lines = (1...500).map { "{\"id\":\($0),\"prompt\":[5,6],\"ignore_eos\":true,\"max_tokens\":500}\n" }.joined()
+        try stdin.fileHandleForWriting.write(contentsOf: Data(lines.utf8))
+        var begun = Data()
+        while !String(decoding: begun, as: UTF8.self).contains(#""type":"token""#) {
+            let more = stdout.fileHandleForReading.availableData
+            guard !more.isEmpty else { break }
+            begun += more
+        }
+        #if canImport(Glibc)
+            Glibc.kill(process.processIdentifier, number)
+        #else
+            Darwin.kill(process.processIdentifier, number)
+        #endif
+        let rest = String(decoding: try stdout.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+        process.waitUntilExit()
+        return (process, rest)
+    }
+
+    @Test(arguments: [SIGINT, SIGTERM]) func aSignalCancelsAndExitsCleanly(_ number: Int32) throws {
+        let (process, rest) = try CommandTests.kill(with: number, ["--no-timing"])
+        #expect(process.terminationReason == .exit)
+        #expect(process.terminationStatus == 0)
+        #expect(rest.hasSuffix("}\n"), "the last event is whole")
+        #expect(rest.contains(#""finish_reason":"cancelled""#))
+    }
+
+    @Test func aRecordOfAKilledEngineReplays() throws {
+        let record = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).jsonl")
+        defer { try? FileManager.default.removeItem(at: record) }
+        let (process, _) = try CommandTests.kill(with: SIGKILL, ["--record", record.path])
+        #expect(process.terminationReason == .uncaughtSignal)
+        let result = try CommandTests.run(["replay", "--model", Fixtures.path("parity-llama.gguf"), record.path])
+        #expect(result.status == 0, "\(result.output)")
+        #expect(result.output == "1 session, the same\n")
+    }
+
+    @Test func aWriterThatIsKilledLetsRunningRequestsFinish() throws {
+        let shell = Process()
+        shell.executableURL = URL(fileURLWithPath: "/bin/sh")
+        let model = Fixtures.path("parity-llama.gguf")
+        let writer = "sh -c 'echo \"{\\\"prompt\\\":[5,6],\\\"ignore_eos\\\":true,\\\"max_tokens\\\":50}\"; kill -9 $$'"
+        shell.arguments = ["-c", "\(writer) | '\(CommandTests.binary.path)' --model '\(model)'"]
+        let stdout = Pipe()
+        shell.standardOutput = stdout
+        try shell.run()
+        let said = String(decoding: try stdout.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+        shell.waitUntilExit()
+        #expect(shell.terminationStatus == 0)
+        #expect(said.contains(#""completion_tokens":50"#))
+    }
+
+    @Test func aFullDiskUnderTheRecordIsTold() throws {
+        let result = try CommandTests.run(["--record", "/dev/full"], input: "{\"prompt\":\"3 5 7 2>24\\n\"}\n")
+        #expect(result.status == 1)
+        #expect(result.errors.contains("cannot write the record: No space left on device"))
+        #expect(result.output.contains(#"{"type":"done","id":1"#))
+        let unwritable = try CommandTests.run(["--record", "/nonexistent/session.jsonl"])
+        #expect(unwritable.status == 1)
+        #expect(unwritable.errors.contains("cannot record to /nonexistent/session.jsonl"))
+    }
+
+    /// Runs a shell script in which `$SLA` is the program.
+    static func shell(_ script: String) throws -> (status: Int32, output: String, errors: String) {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        process.arguments = ["-c", script]
+        process.environment = ["SLA": binary.path]
+        let (stdout, stderr) = (Pipe(), Pipe())
+        process.standardOutput = stdout
+        process.standardError = stderr
+        try process.run()
+        let output = try stdout.fileHandleForReading.readToEnd() ?? Data()
+        let errors = try stderr.fileHandleForReading.readToEnd() ?? Data()
+        process.waitUntilExit()
+        return (process.terminationStatus, String(decoding: output, as: UTF8.self), String(decoding: errors, as: UTF8.self))
+    }
+
+    @Test func aClosedOutputIsToldAndItsNumberIsNotTakenByTheRecord() throws {
+        let record = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).jsonl")
+        defer { try? FileManager.default.removeItem(at: record) }
+        let result = try CommandTests.shell("echo '{\"type\":\"stats\"}' | \"$SLA\" --record '\(record.path)' >&-")
+        #expect(result.status == 1)
+        #expect(result.errors.contains("cannot write events: Bad file descriptor"))
+        let lines = try String(contentsOf: record, encoding: .utf8).split(separator: "\n")
+        #expect(lines.allSatisfy { $0.hasPrefix("{\"ms\":") }, "no events among the record's lines")
+        #expect(try CommandTests.shell("\"$SLA\" <&-").status == 0, "a closed input is an end of input")
+    }
+
+    @Test(arguments: ["", "run '1 2 3>6'", "--help", "--version", "inspect '\(Fixtures.path("parity-qwen3.gguf"))'"])
+    func aFullDiskUnderTheOutputIsTold(_ arguments: String) throws {
+        let result = try CommandTests.shell("echo '{\"type\":\"stats\"}' | \"$SLA\" \(arguments) >/dev/full")
+        #expect(result.status == 1)
+        #expect(result.errors.contains("No space left on device"))
+    }
+
+    #if os(Linux)
+        @Test func aCrashWouldLeaveNoCoreFile() throws {
+            let process = Process()
+            process.executableURL = CommandTests.binary
+            let (stdin, stdout) = (Pipe(), Pipe())
+            process.standardInput = stdin
+            process.standardOutput = stdout
+            try process.run()
+            #expect(!stdout.fileHandleForReading.availableData.isEmpty)
+            let limits = try String(contentsOfFile: "/proc/\(process.processIdentifier)/limits", encoding: .utf8)
+            let core = limits.split(separator: "\n").first { $0.hasPrefix("Max core file size") }
+            #expect(core?.split(separator: " ").suffix(3) == ["0", "0", "bytes"])
+            try stdin.fileHandleForWriting.close()
+            process.waitUntilExit()
+        }
+    #endif
+
+    @Test(arguments: ["head -n 1", "sh -c 'read line; kill -9 $$'"]) func aReaderThatGoesAwayEndsTheProcess(_ reader: String) throws {
+        let shell = Process()
+        shell.executableURL = URL(fileURLWithPath: "/bin/sh")
+        let request = #"{"prompt":[5,6],"ignore_eos":true,"max_tokens":500}"#
+        let model = Fixtures.path("parity-llama.gguf")
+        shell.arguments = [
+            "-c", "(echo '\(request)'; sleep 30) | ('\(CommandTests.binary.path)' --model '\(model)'; echo status $? >&2) | \(reader)",
+        ]
+        let (stdout, stderr) = (Pipe(), Pipe())
+        shell.standardOutput = stdout
+        shell.standardError = stderr
+        try shell.run()
+        // The shell may say first that the reader was killed.
+        var said = ""
+        while !(said.contains("status ") && said.hasSuffix("\n")), let more = try stderr.fileHandleForReading.read(upToCount: 1) {
+            said += String(decoding: more, as: UTF8.self)
+        }
+        shell.terminate()
+        #expect(said.hasSuffix("status 0\n"))
+    }
+}
