@@ -1,0 +1,102 @@
+import SLABase
+
+/// The narrow channel beside the policy that gives every token a reward.
+///
+/// With h_0 the embedding, h_i the residual stream after layer i, h_L that after the last layer and the final norm:
+/// r_1 = silu(W_1 · rmsNorm(h_0)), r_{i+1} = r_i + silu(W_{i+1} · rmsNorm([h_i ; r_i])), reward = head · [h_L ; r_L].
+/// Source: "Streaming Looking Ahead with Token-level Self-reward", arXiv 2503.00029.
+package struct RewardChannel: Sendable {
+    /// r: values in the channel's stream.
+    package let size: Int
+    /// Numbers the head gives; the first is the reward.
+    package let outputs: Int
+    /// The search settings the channel was tuned for; the paper's where its file names none.
+    package let recommended: Search
+
+    /// One matrix and the norm before it for each policy layer: `[r, d]`, then `[r, d + r]`.
+    let layers: [(norm: [Float], weight: PackedMatrix)]
+    /// Linear maps with silu between them, the first from d + r values, the last to `outputs`.
+    let head: [PackedMatrix]
+
+    /// The channel in `file`, if it fits a policy of that shape.
+    package init(_ file: GGUF, policy: Model.Shape, architecture: String) throws {
+        if let kind = try file.stringIfPresent("adapter.type"), kind != "reward" {
+            throw ModelError("this file is an adapter of the type \(kind), not a reward channel")
+        }
+        guard let size = try file.integerIfPresent("reward.width"), (1...1 << 16).contains(size) else {
+            throw ModelError("metadata key reward.width is missing or absurd: this file holds no reward channel")
+        }
+        let outputs = try file.integerIfPresent("reward.outputs") ?? 1
+        guard (1...1024).contains(outputs) else { throw ModelError("metadata key reward.outputs is \(outputs)") }
+        if let other = try file.stringIfPresent("general.architecture"), other != architecture {
+            throw ModelError("the reward channel is for a \(other), but the policy is a \(architecture)")
+        }
+        let blocks = try file.integer("reward.block_count")
+        let embedding = try file.integer("reward.embedding_length")
+        guard blocks == policy.layers, embedding == policy.hiddenSize else {
+            throw ModelError(
+                "the reward channel is for \(blocks) layers of width \(embedding), but the policy has \(policy.layers) layers of width \(policy.hiddenSize)"
+            )
+        }
+        self.size = size
+        self.outputs = outputs
+        let both = policy.hiddenSize + size
+        func matrix(_ name: String, rows: Int?, columns: Int) throws -> PackedMatrix {
+            let tensor = try file.tensor(name)
+            guard tensor.columns == columns, rows == nil || tensor.rows == rows else {
+                throw ModelError(
+                    "tensor \(name) is \(tensor.rows) × \(tensor.columns), but \(rows.map(String.init) ?? "any") × \(columns) fits the policy"
+                )
+            }
+            return PackedMatrix(try Matrix(tensor, of: file))
+        }
+        layers = try (0..<policy.layers).map { i in
+            let columns = i == 0 ? policy.hiddenSize : both
+            return (
+                try Model.vector(file, "reward.blk.\(i).norm.weight", columns),
+                try matrix("reward.blk.\(i).weight", rows: size, columns: columns)
+            )
+        }
+        if file.tensorIfPresent("reward.head.weight") != nil {
+            head = [try matrix("reward.head.weight", rows: outputs, columns: both)]
+        } else {
+            var head: [PackedMatrix] = []
+            while file.tensorIfPresent("reward.head.\(2 * head.count).weight") != nil {
+                let name = "reward.head.\(2 * head.count).weight"
+                head.append(try matrix(name, rows: nil, columns: head.last?.rows ?? both))
+            }
+            guard let last = head.last else { throw ModelError("tensor reward.head.weight is missing") }
+            guard last.rows == outputs else {
+                throw ModelError("the reward channel's head gives \(last.rows) numbers, but reward.outputs says \(outputs)")
+            }
+            self.head = head
+        }
+        var search = Search()
+        search.width = try file.integerIfPresent("reward.sla.width") ?? search.width
+        search.chunk = try file.integerIfPresent("reward.sla.chunk") ?? search.chunk
+        search.depth = try file.integerIfPresent("reward.sla.depth") ?? search.depth
+        search.minP = Float(try file.floatIfPresent("reward.sla.min_p") ?? 0)
+        search.alpha = Float(try file.floatIfPresent("reward.sla.alpha") ?? 1)
+        search.sampling.temperature = Float(try file.floatIfPresent("reward.sla.temperature") ?? 1)
+        if let ends = try file.byteStringsIfPresent("reward.sla.chunk_at") {
+            search.chunkAt = (0..<ends.count).map { String(decoding: ends[$0], as: UTF8.self) }
+        }
+        func choice<T: RawRepresentable<String> & CaseIterable>(_ key: String, _ type: T.Type) throws -> T? {
+            guard let name = try file.stringIfPresent(key) else { return nil }
+            guard let choice = T(rawValue: name) else {
+                throw ModelError("metadata key \(key) is \(name); \(T.allCases.map(\.rawValue).joined(separator: ", ")) are possible")
+            }
+            return choice
+        }
+        search.expand = try choice("reward.sla.expand", Search.Expansion.self) ?? search.expand
+        search.score = try choice("reward.sla.score", Search.Score.self) ?? search.score
+        guard search.score != .progress || outputs > 1 else {
+            throw ModelError(
+                "metadata key reward.sla.score is progress, which needs a channel of two outputs; reward.outputs says \(outputs)")
+        }
+        do { try search.check() } catch let failure as RequestFailure {
+            throw ModelError("the search settings that the reward channel recommends are impossible: \(failure.message)")
+        }
+        recommended = search
+    }
+}
