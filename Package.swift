@@ -24,7 +24,12 @@ let library: [SwiftSetting] = [
 ]
 
 // Whatever imports the vector words. Contraction stays off: whether a product is fused is written in the source, never chosen by the compiler.
-let kernels = library + [.unsafeFlags((machine + ["-ffp-contract=off"]).flatMap { ["-Xcc", $0] })]
+// Kernels are generic over formats and sizes, so a module of them is optimised as a whole for the tests too.
+let kernels =
+    library + [
+        .unsafeFlags((machine + ["-ffp-contract=off"]).flatMap { ["-Xcc", $0] }),
+        .unsafeFlags(["-disable-batch-mode", "-whole-module-optimization", "-num-threads", "2"], .when(configuration: .debug)),
+    ]
 
 // A stack, the lowest first: a target names those above it in this list only. Sources/README.md tells what each is for.
 let package = Package(
