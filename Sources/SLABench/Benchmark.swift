@@ -269,7 +269,7 @@ extension Engine {
                 }
             }
         }
-        _ = cancel(id)
+        cancel(id)
         guard let first = commits.first, let last = commits.last, commits.count > 1 else { return .nan }
         return (last - first) / .seconds(1) / Double(commits.count - 1)
     }

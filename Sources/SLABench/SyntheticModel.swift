@@ -56,7 +56,7 @@ package struct SyntheticModel: Sendable {
     }
 
     /// The types that matrices can have.
-    package static let types = TensorType.allCases.filter { Matrix.Format(rawValue: "\($0)") != nil }
+    package static let types = TensorType.computed
 
     package internal(set) var name = "synthetic"
     package var architecture = "llama"

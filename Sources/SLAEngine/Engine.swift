@@ -1,15 +1,29 @@
-// The engine: a transformer with a reward channel, its key/value cache, and the decoders that share it. Read from top to bottom:
+// The engine: streaming look-ahead over a transformer that rewards its own tokens.
 //
-//   1. Vectors                what the arithmetic below is written in; ThreadPool.swift shares it over threads
-//   2. Matrix kernels         weights times activations
-//   3. The cache              pages of keys and values; page tables of branches; a radix tree of what was computed before
-//   4. Attention              one pass over the pages with online softmax
-//   5. The transformer        the forward pass of a batch of rows, the reward channel beside it
-//   6. Decoders               greedy and streaming look-ahead: state machines that ask for rows; the others are in Decoders/
-//   7. The batch step         one forward pass for everything that is running
+// What "Streaming Looking Ahead with Token-level Self-reward" (arXiv 2503.00029) and "Rewarding Progress" (arXiv 2410.08146) call
+//
+//   n     children of a node of the tree                                  Search.width
+//   k     tokens of a chunk, which is an edge of the tree                 Search.chunk
+//   d     levels looked ahead behind the candidates for the next chunk    Search.depth
+//   h_i   the residual stream behind layer i; h_0 is the embedding        RunState.x
+//   r_i   the reward channel's own stream beside it                       RunState.r
+//   r     a token's reward: output 0 of head · [h_L ; r_L]                RowResult.reward
+//   Q     the policy's chance of success, seen from a token: σ(r)         Branch.lastReward
+//   V     a prover's chance of success: σ of output 1                     Branch.lastProver
+//   A     progress: how much V has grown since the committed end          Search.score(_:behind:)
+//   α     what progress weighs beside Q                                   Search.alpha
+//
+// Read from top to bottom:
+//
+//   1. Streaming look-ahead   the tree of chunks, its growth, the score of a leaf, the commit
+//   2. Decoding methods       what the batch step asks of every method; one token after another; the others are in Decoders/
+//   3. The batch step         requests begin, and one forward pass computes the next tokens of all of them
+//   4. The transformer        the forward pass of a batch of rows, the reward channel in it
+//   5. Attention              first which rows share which page, then one pass over the pages with online softmax
+//   6. The cache              pages of keys and values, page tables of branches, a radix tree of what was computed before
 //
 // Results are the same to the last bit whatever else is in the batch, in the cache or on the other threads, and on every
-// processor: every number below is reduced in one order that depends on its own row only, in IEEE operations only.
+// processor: every number is reduced in one order that depends on its own row only, in IEEE operations only.
 
 internal import CSimd
 import SLABase
@@ -21,9 +35,1351 @@ import SLAText
     import Darwin
 #endif
 
-// MARK: - 1. Vectors
+// MARK: - 1. Streaming look-ahead
 
-// MARK: - 3. The cache
+/// Looks a few chunks ahead on several branches, commits the chunk that leads to the best one, and goes on behind it.
+///
+/// Level 1 of the tree holds n candidates for the next chunk, the d levels below are the look-ahead: n^(d+1) leaves in all, which grow side
+/// by side, a token a step. From the (d+1)·k-th step on every k steps commit k tokens: as many steps as greedy decoding takes.
+final class StreamingLookAhead: DecodingMethod {
+    private let search: Search
+    private let wantsBranches: Bool
+    private let wantsDraft: Bool
+    /// The committed end and the chunks below it.
+    let tree: ChunkTree
+    private var draft: String?
+    private var isDone = false
+
+    init(_ rules: Rules, _ search: Search, _ table: PageTable, first: RowResult, branches: Bool, draft: Bool) {
+        self.search = search
+        wantsBranches = branches
+        wantsDraft = draft
+        tree = ChunkTree(rules, search, table, first: first)
+        lookAhead()
+    }
+
+    func rows() -> [Row] { tree.rows() }
+
+    func receive(_ results: [RowResult]) -> [Output] {
+        // Step 1: every growing chunk takes its next token, and the reward of the last one.
+        tree.receive(results)
+        // Step 2: behind every chunk that is whole the next level begins.
+        lookAhead()
+        var said: [Output] = []
+        // Step 3: the tree is full, or all its leaves are finished, when nothing grows. An only candidate need not wait for that.
+        while !isDone, isForced || tree.growing.isEmpty {
+            // Steps 4 and 5: score and commit. The tree below the commit is kept, and grows on.
+            said += commit()
+            lookAhead()
+        }
+        if wantsDraft, !isDone { said += leadingText() }
+        return said
+    }
+
+    /// Gives n children to every whole leaf but those of level d + 1 below the committed end.
+    private func lookAhead() {
+        for leaf in tree.root.leaves where leaf.isOpen && leaf.level - tree.root.level <= search.depth { tree.expand(leaf) }
+    }
+
+    /// An only candidate is committed whatever lies below it.
+    private var isForced: Bool { tree.root.children.count == 1 && !tree.root.children[0].isGrowing }
+
+    /// Moves the committed end to the child with the highest-scoring leaf below it; of equals to the likelier one.
+    private func commit() -> [Output] {
+        let root = tree.root
+        // Step 4: a candidate is worth what its best leaf is.
+        let scores = root.children.map { child in
+            (isForced ? [child] : child.leaves).map { search.score($0.branch, behind: root.branch) }.max() ?? -.infinity
+        }
+        draft = nil
+        guard let best = scores.firstLargest else {
+            isDone = true
+            return [.failed(.noTokenLeft)]
+        }
+        // Step 5: its tokens are streamed; its siblings and all below them are dropped.
+        isDone = root.children[best].branch.finish != nil
+        return tree.commit(best, scores: scores, branches: wantsBranches)
+    }
+
+    /// The uncommitted text of the leading branch, if it is news: the best of the grown chunks, and what grows likeliest behind it. Judging
+    /// chunks only when they are grown keeps a draft from jumping between branches at every token.
+    private func leadingText() -> [Output] {
+        /// The best score below a node and the text that leads to it.
+        func leading(_ node: Chunk) -> (score: Double, text: String) {
+            let paths = node.children.map { child in
+                let (score, text) = leading(child)
+                return (score: score, text: child.tokens.map(\.text).joined() + text)
+            }
+            let score = search.score(node.branch, behind: tree.root.branch)
+            guard let best = paths.map(\.score).firstLargest else { return (score, "") }
+            return node.children[0].isGrowing ? (score, paths[0].text) : paths[best]
+        }
+        let text = leading(tree.root).text
+        guard text != draft else { return [] }
+        draft = text
+        return [.draft(text)]
+    }
+
+    var history: (table: PageTable, count: Int)? { tree.history }
+}
+
+extension Search {
+    /// What a leaf behind the committed end is worth.
+    func score(_ leaf: Branch, behind end: Branch) -> Double {
+        switch score {
+        case .mean: leaf.meanReward ?? -.infinity
+        case .last: leaf.lastReward
+        case .logprob: leaf.meanLogprob
+        // Q(leaf) + α · A, A = V(leaf) − V(committed end).
+        case .progress: logistic(leaf.lastReward) + Double(alpha) * (logistic(leaf.lastProver) - logistic(end.lastProver))
+        }
+    }
+}
+
+/// A chunk: an edge of a search tree and the node at its end.
+final class Chunk {
+    /// A way on from a node: greedily, or token by token with random numbers of its own.
+    struct Path {
+        let stream: RandomStream
+        let isDrawn: Bool
+        /// Its place among the ways on from that node.
+        let place: Int
+    }
+
+    fileprivate(set) var children: [Chunk] = []
+    fileprivate(set) var tokens: [GeneratedToken] = []
+    fileprivate(set) var branch: Branch
+    /// Held by leaves only; an inner node's is its children's.
+    fileprivate(set) var table: PageTable?
+    /// Chunks from the prompt to this one's end.
+    let level: Int
+    /// Whether its last token still has to be computed.
+    fileprivate(set) var isGrowing = false
+    /// Whether no token will be added.
+    fileprivate var isWhole = false
+    /// The paths that have chosen alike up to here; the first one's stream is where those behind the chunk begin.
+    fileprivate var paths: [Path]
+    /// What could follow the chunk.
+    fileprivate var next: [Candidate] = []
+    /// How much of each string that ends a chunk the text ends with.
+    fileprivate var matched: [Int]
+    fileprivate weak var parent: Chunk?
+
+    // Of Monte Carlo tree search: how many values were found at the node and below it, and their sum.
+    var visits = 0
+    var total = 0.0
+
+    fileprivate init(_ branch: Branch, _ table: PageTable?, level: Int, paths: [Path], matched: [Int], parent: Chunk?) {
+        (self.branch, self.table, self.level) = (branch, table, level)
+        (self.paths, self.matched, self.parent) = (paths, matched, parent)
+    }
+
+    var leaves: [Chunk] { children.isEmpty ? [self] : children.flatMap(\.leaves) }
+    /// Whether children can be grown from it.
+    var isOpen: Bool { children.isEmpty && !isGrowing && branch.finish == nil }
+}
+
+/// A tree of chunks behind the committed end, grown a token a step.
+///
+/// A node's children begin with its likeliest next tokens and go on greedily, or they are its greedy continuation and drawn ones. Paths that
+/// have chosen alike so far are one chunk, which is computed once and forks where they part.
+final class ChunkTree {
+    private let rules: Rules
+    private let search: Search
+    /// Of the ways on from a node, the first that is drawn; those before it are greedy.
+    private let firstDrawn: Int
+    private let ends: [BytePattern]
+    /// The committed end.
+    private(set) var root: Chunk
+    private(set) var growing: [Chunk] = []
+    private var commits = 0
+
+    /// A tree without chunks behind the prompt, which `table` holds. `first` answers ``firstWant(_:_:firstDrawn:)``.
+    init(_ rules: Rules, _ search: Search, _ table: PageTable, first: RowResult, firstDrawn: Int = 1) {
+        self.rules = rules
+        self.search = search
+        self.firstDrawn = firstDrawn
+        ends = search.chunkAt.map { BytePattern($0.utf8) }
+        let path = Chunk.Path(stream: RandomStream(seed: search.sampling.seed), isDrawn: false, place: 0)
+        root = Chunk(Branch(rules, first: first), table, level: 0, paths: [path], matched: ends.map { _ in 0 }, parent: nil)
+        root.next = first.candidates
+    }
+
+    /// What has to be known behind the prompt.
+    static func firstWant(_ rules: Rules, _ search: Search, firstDrawn: Int = 1) -> Want {
+        want(rules, search, waysOn(from: RandomStream(seed: search.sampling.seed), search, firstDrawn), at: 0)
+    }
+
+    private static func waysOn(from stream: RandomStream, _ search: Search, _ firstDrawn: Int) -> [Chunk.Path] {
+        (0..<search.width).map { j in
+            Chunk.Path(stream: stream.child(j), isDrawn: search.expand == .sample && j >= firstDrawn, place: j)
+        }
+    }
+
+    /// A token for each path: token `index` of the answer.
+    private static func want(_ rules: Rules, _ search: Search, _ paths: [Chunk.Path], at index: Int) -> Want {
+        guard search.expand == .sample else { return rules.best(paths.count) }
+        return rules.drawn(search.sampling, paths.map { $0.isDrawn ? $0.stream.uniform(index) : nil })
+    }
+
+    /// Begins the children of an open leaf.
+    func expand(_ node: Chunk) {
+        guard node.isOpen, let table = node.table, var next = Optional(node.next), let likeliest = next.first else { return }
+        if search.expand == .top {
+            // p_j ≥ min_p · p_1, from the logits.
+            next = Array(next.prefix { exp(Vector(repeating: $0.logit - likeliest.logit))[0] >= search.minP })
+        }
+        for (candidate, paths) in parted(ChunkTree.waysOn(from: node.paths[0].stream, search, firstDrawn), next) {
+            let child = Chunk(node.branch, table.fork(), level: node.level + 1, paths: paths, matched: node.matched, parent: node)
+            node.children.append(child)
+            add(candidate, to: child)
+        }
+        node.table = nil
+        node.next = []
+    }
+
+    /// The tokens that paths go on with, each with the paths that chose it, in the order of the first of them.
+    private func parted(_ paths: [Chunk.Path], _ candidates: [Candidate]) -> [(candidate: Candidate, paths: [Chunk.Path])] {
+        var groups: [(candidate: Candidate, paths: [Chunk.Path])] = []
+        for (path, candidate) in zip(paths, candidates) {
+            if let i = groups.firstIndex(where: { $0.candidate.token == candidate.token }) {
+                groups[i].paths.append(path)
+            } else {
+                groups.append((candidate, [path]))
+            }
+        }
+        return groups
+    }
+
+    private func add(_ candidate: Candidate, to chunk: Chunk) {
+        chunk.tokens.append(chunk.branch.append(candidate, rules))
+        var isEnd = false
+        for byte in ends.isEmpty ? [] : rules.tokenizer.bytes(of: candidate.token) {
+            for (i, end) in ends.enumerated() {
+                chunk.matched[i] = end.matched(chunk.matched[i], then: byte)
+                if chunk.matched[i] == end.count { isEnd = true }
+            }
+        }
+        let isFinished = chunk.branch.finish != nil
+        chunk.isWhole = isFinished || isEnd || chunk.tokens.count == search.chunk
+        // The last token is computed for its reward only.
+        let isKnown = isFinished && !rules.hasRewards
+        if !isKnown, !chunk.isGrowing { growing.append(chunk) }
+        chunk.isGrowing = !isKnown
+    }
+
+    /// The last tokens of all growing chunks.
+    func rows() -> [Row] {
+        growing.compactMap { chunk in
+            guard let table = chunk.table, let token = chunk.tokens.last else { return nil }
+            let count = chunk.branch.count
+            let paths = chunk.isWhole ? ChunkTree.waysOn(from: chunk.paths[0].stream, search, firstDrawn) : chunk.paths
+            return Row(
+                table: table, position: rules.start + count - 1, token: token.token,
+                want: chunk.branch.finish != nil ? .nothing : ChunkTree.want(rules, search, paths, at: count), wantsReward: true)
+        }
+    }
+
+    /// Takes the results of ``rows()``: chunks get their next tokens, or are grown.
+    func receive(_ results: [RowResult]) {
+        for (chunk, result) in zip(growing, results) {
+            chunk.branch.credit(result)
+            chunk.tokens[chunk.tokens.count - 1].reward = result.reward
+            guard !chunk.isWhole else {
+                chunk.next = result.candidates
+                chunk.isGrowing = false
+                continue
+            }
+            let groups = parted(chunk.paths, result.candidates)
+            for (candidate, paths) in groups.dropFirst() {
+                let fork = Chunk(
+                    chunk.branch, chunk.table?.fork(), level: chunk.level, paths: paths, matched: chunk.matched, parent: chunk.parent)
+                fork.tokens = chunk.tokens
+                chunk.parent?.children.append(fork)
+                add(candidate, to: fork)
+            }
+            if let first = groups.first {
+                chunk.paths = first.paths
+                add(first.candidate, to: chunk)
+            } else {
+                chunk.isGrowing = false
+            }
+            if groups.count > 1 { chunk.parent?.children.sort { $0.paths[0].place < $1.paths[0].place } }
+        }
+        growing.removeAll { !$0.isGrowing }
+    }
+
+    /// Moves the root to one of its children, and says so. `scores` are the children's; all but the one are dropped.
+    func commit(_ place: Int, scores: [Double], branches: Bool) -> [Output] {
+        assert(scores.count == root.children.count && !root.children[place].isGrowing)
+        let from = root.branch.count
+        let chosen = root.children[place]
+        var said: [Output] = chosen.tokens.enumerated().map { .token(index: from + $0, $1) }
+        let rejected = zip(root.children, scores).filter { $0.0 !== chosen }.map { Output.Rejected(tokens: $0.tokens, score: $1) }
+        said.append(
+            .commit(index: commits, from: from, to: chosen.branch.count, score: scores[place], rejected: branches ? rejected : nil))
+        commits += 1
+        root = chosen
+        if let done = root.branch.done { said.append(done) }
+        return said
+    }
+
+    /// A table that holds the prompt and the first `count` tokens committed.
+    var history: (table: PageTable, count: Int)? {
+        let isOpen = root.branch.finish != nil && !rules.hasRewards
+        return root.leaves.first?.table.map { ($0, root.branch.count - (isOpen ? 1 : 0)) }
+    }
+}
+
+/// What holds for all branches of an answer.
+struct Rules {
+    let tokenizer: Tokenizer
+    let ignoreEOS: Bool
+    let maxTokens: Int
+    /// Whether every token gets a reward.
+    let hasRewards: Bool
+    /// The position of the answer's first token.
+    let start: Int
+    /// The answer ends before the first of these.
+    let stop: [String]
+
+    /// Tokens that are never chosen.
+    var banned: Set<Token> { ignoreEOS ? tokenizer.endOfGeneration : [] }
+
+    func best(_ count: Int) -> Want { .best(count, banned: banned) }
+    func drawn(_ sampling: Sampling, _ uniforms: [Double?]) -> Want {
+        .drawn(Draws(sampling: sampling, uniforms: uniforms, banned: banned))
+    }
+}
+
+/// An answer so far, on one branch.
+struct Branch {
+    private var stream: TextStream
+    private(set) var count = 0
+    private(set) var logprobSum = 0.0
+    private(set) var rewardSum = 0.0
+    private(set) var rewarded = 0
+    private(set) var lastReward = 0.0
+    /// Output 1 of the channel behind the last token.
+    private(set) var lastProver = 0.0
+    private(set) var finish: FinishReason?
+
+    init(_ rules: Rules, first: RowResult) {
+        stream = TextStream(rules.tokenizer, stop: rules.stop)
+        lastProver = Double(first.prover ?? 0)
+    }
+
+    /// Adds a token and finds out whether the answer ends with it.
+    mutating func append(_ candidate: Candidate, _ rules: Rules) -> GeneratedToken {
+        assert(finish == nil)
+        count += 1
+        logprobSum += Double(candidate.logprob)
+        var text = ""
+        if rules.tokenizer.endOfGeneration.contains(candidate.token) {
+            finish = .stop
+        } else {
+            text = stream.append(candidate.token)
+            if stream.isStopped { finish = .stop } else if count >= rules.maxTokens { finish = .length }
+        }
+        if finish != nil { text += stream.finish() }
+        return GeneratedToken(token: candidate.token, text: text, logprob: candidate.logprob, reward: nil)
+    }
+
+    /// Adds what the channel says of the next token that it has not judged yet.
+    mutating func credit(_ result: RowResult) {
+        guard let reward = result.reward else { return }
+        assert(rewarded < count)
+        rewardSum += Double(reward)
+        lastReward = Double(reward)
+        lastProver = Double(result.prover ?? 0)
+        rewarded += 1
+    }
+
+    var meanReward: Double? { rewarded == 0 ? nil : rewardSum / Double(rewarded) }
+    var meanLogprob: Double { logprobSum / Double(max(1, count)) }
+
+    /// The end of the answer, once its last token is judged.
+    var done: Output? { finish.map { .done($0, Output.Summary(completionTokens: count, reward: meanReward)) } }
+}
+
+// MARK: - 2. Decoding methods
+
+/// Decodes one answer: asks for rows, receives what came of them, says what it has decided.
+protocol DecodingMethod: AnyObject {
+    /// The rows to compute next, which may be none; their pages need not be ready.
+    func rows() -> [Row]
+    /// Takes the results of the rows of the last call, in their order.
+    func receive(_ results: [RowResult]) -> [Output]
+    /// A table that holds the prompt and the first `count` tokens decided on.
+    var history: (table: PageTable, count: Int)? { get }
+}
+
+/// One token after another: greedy decoding when the likeliest is wanted, sampling when a drawn one is.
+final class TokenByToken: DecodingMethod {
+    private let rules: Rules
+    private let sampling: Sampling?
+    private let table: PageTable
+    private var branch: Branch
+    /// Chosen, but not computed yet: its reward is open.
+    private var pending: GeneratedToken?
+    private var said: [Output] = []
+
+    /// - Parameter sampling: nil is greedy.
+    init(_ rules: Rules, _ sampling: Sampling?, _ table: PageTable, first: RowResult) {
+        self.rules = rules
+        self.sampling = sampling
+        self.table = table
+        branch = Branch(rules, first: first)
+        choose(first.candidates)
+    }
+
+    /// Token `index` of the answer.
+    static func want(_ rules: Rules, _ sampling: Sampling?, at index: Int = 0) -> Want {
+        sampling.map { rules.drawn($0, [RandomStream(seed: $0.seed).child(0).uniform(index)]) } ?? rules.best(1)
+    }
+
+    func rows() -> [Row] {
+        guard let pending else { return [] }
+        return [
+            Row(
+                table: table, position: rules.start + branch.count - 1, token: pending.token,
+                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count) : .nothing, wantsReward: true)
+        ]
+    }
+
+    func receive(_ results: [RowResult]) -> [Output] {
+        if let result = results.first, var token = pending {
+            branch.credit(result)
+            if rules.hasRewards {
+                token.reward = result.reward
+                say(token)
+            }
+            if branch.finish == nil { choose(result.candidates) }
+        }
+        defer { said = [] }
+        return said
+    }
+
+    /// Without a reward to wait for, a token is said as soon as it is chosen, and the last one need not be computed.
+    private func choose(_ candidates: [Candidate]) {
+        guard let best = candidates.first else {
+            pending = nil
+            said.append(.failed(.noTokenLeft))
+            return
+        }
+        let token = branch.append(best, rules)
+        pending = token
+        if !rules.hasRewards { say(token) }
+    }
+
+    private func say(_ token: GeneratedToken) {
+        said.append(.token(index: branch.count - 1, token))
+        guard let done = branch.done else { return }
+        said.append(done)
+        pending = nil
+    }
+
+    var history: (table: PageTable, count: Int)? { (table, pending == nil && rules.hasRewards ? branch.count : branch.count - 1) }
+}
+
+extension RequestFailure {
+    /// All tokens are banned, or kept out.
+    static var noTokenLeft: RequestFailure { .modelError("the model left no token to go on with") }
+}
+
+// MARK: - 3. The batch step
+
+/// Runs any number of requests at once, a batch step at a time. Not for use by several threads at once.
+///
+/// ```swift
+/// let engine = Engine(try Model(path: "model.gguf"))
+/// let job = try engine.submit(.generate(Generation(prompt: tokens)))
+/// while !engine.isIdle { for (job, output) in engine.step() { … } }
+/// ```
+package final class Engine {
+    package typealias JobID = Int
+
+    /// Rows of given tokens that a step takes on: the most, and the least beside running answers, whose next tokens they delay: 32 rows take
+    /// about as long as five steps of one answer, whatever the model's size, since both grow with it.
+    static let pieceRows = 256, leastPieceRows = 32
+
+    package let model: Model
+    /// The longest table, in tokens.
+    package let context: Int
+    let transformer: Transformer
+    let cache: PrefixCache
+    /// How many requests run at once; others wait in order.
+    package let maximumJobs: Int
+    private(set) var jobs: [Job] = []
+    private var waiting: [Job] = []
+    private var nextID = 0
+    private var outputs: [(JobID, Output)] = []
+
+    /// - Parameters:
+    ///   - threads: how many threads compute; results do not depend on it.
+    ///   - context: the longest table in tokens; at most what the model was made for, which is the default.
+    ///   - cacheBytes: the budget of keys and values.
+    ///   - maximumJobs: how many requests run at once; others wait.
+    package init(
+        _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
+        maximumJobs: Int = 64
+    ) {
+        self.model = model
+        self.maximumJobs = max(1, maximumJobs)
+        self.context = max(1, min(context ?? model.shape.context, model.shape.context))
+        transformer = Transformer(model, threads: threads, cacheType: cacheType)
+        cache = PrefixCache(pool: PagePool(bytesPerPage: transformer.bytesPerPage, budget: cacheBytes))
+    }
+
+    /// A request on its way: its given tokens are computed first, then its method decides on more.
+    final class Job {
+        let id: JobID
+        let work: Work
+        /// The prompt, and behind it the completion that is to be scored.
+        let given: [Token]
+        let promptCount: Int
+        /// The most pages it can hold at once.
+        let pages: Int
+        let priority: Int
+        /// Once all that is given is computed.
+        var method: (any DecodingMethod)?
+        /// Until then: where its keys and values are, and of how many given tokens.
+        var table: PageTable?
+        var computed = 0
+        /// Its share of the rows of a step.
+        var rows = 0..<0
+        /// The answer so far, and what is known of every token, for the cache.
+        var answer: [Token] = []
+        var marks: [PrefixCache.Mark]
+        var summary = Output.Summary()
+
+        init(id: JobID, work: Work, given: [Token], promptCount: Int, pages: Int, priority: Int) {
+            (self.id, self.work, self.given, self.promptCount) = (id, work, given, promptCount)
+            (self.pages, self.priority) = (pages, priority)
+            marks = Array(repeating: PrefixCache.Mark(), count: given.count)
+        }
+    }
+
+    package var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
+    package var activeJobs: Int { jobs.count }
+    package var waitingJobs: Int { waiting.count }
+    /// Pages that hold something, those of them with several holders, the most there may be, and the bytes of one.
+    package var cachePages: (used: Int, shared: Int, capacity: Int, bytesPerPage: Int) {
+        (cache.pool.used, cache.pool.shared, cache.pool.capacity, cache.pool.bytesPerPage)
+    }
+    package var evictions: Int { cache.evictions }
+
+    /// Takes on a request; of those that wait, the ones of higher priority begin first. Throws ``RequestFailure`` when it can never be carried out.
+    package func submit(_ work: Work, priority: Int = 0) throws -> JobID {
+        let prompt: [Token]
+        var completion: [Token] = []
+        let field: String
+        var room: Int
+        // Beside the pages of the prompt and the answer.
+        var branchPages = 0
+        switch work {
+        case .generate(let generation):
+            prompt = generation.prompt
+            field = "max_tokens"
+            guard generation.maxTokens > 0 else { throw RequestFailure.invalid("max_tokens must be at least 1", field: "max_tokens") }
+            room = min(generation.maxTokens, context - prompt.count)
+            try generation.method.check(model)
+            branchPages = generation.method.pages(answer: max(0, room))
+        case .score(let given, let behind):
+            (prompt, completion) = (given, behind)
+            field = "completion"
+            room = completion.count
+            guard !completion.isEmpty else { throw RequestFailure.invalid("the completion has no tokens", field: "completion") }
+            try check(completion, field: "completion")
+        }
+        guard !prompt.isEmpty else { throw RequestFailure.invalid("the prompt has no tokens", field: "prompt") }
+        try check(prompt, field: "prompt")
+        guard prompt.count < context, prompt.count + room <= context else {
+            throw RequestFailure.contextOverflow(
+                "the prompt's \(prompt.count) tokens leave no room in a context of \(context); shorten it", field: "prompt")
+        }
+        let pages = (prompt.count + room) / PagePool.pageSize + 2 + branchPages
+        guard pages <= cache.pool.capacity else {
+            let needed = pages * cache.pool.bytesPerPage / (1 << 20) + 1
+            let most = cache.pool.capacity * cache.pool.bytesPerPage >> 20
+            throw RequestFailure.contextOverflow(
+                "this request may need \(needed) MiB of cache, and there are \(most); raise --cache-mib, or lower max_tokens, width, depth, n or simulations",
+                field: field)
+        }
+        nextID += 1
+        let job = Job(id: nextID, work: work, given: prompt + completion, promptCount: prompt.count, pages: pages, priority: priority)
+        waiting.insert(job, at: waiting.firstIndex { $0.priority < priority } ?? waiting.count)
+        return nextID
+    }
+
+    private func check(_ tokens: [Token], field: String) throws {
+        guard let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabularySize }) else { return }
+        throw RequestFailure.invalid("token \(wrong) is not in the vocabulary of \(model.shape.vocabularySize)", field: field)
+    }
+
+    /// Ends a request early; it says `done` with the tokens it has decided on. False when there is no such request.
+    @discardableResult package func cancel(_ id: JobID, reason: FinishReason = .cancelled) -> Bool {
+        guard let job = jobs.first(where: { $0.id == id }) ?? waiting.first(where: { $0.id == id }) else { return false }
+        retire(job)
+        waiting.removeAll { $0 === job }
+        job.summary.completionTokens = job.answer.count
+        job.summary.promptTokens = job.promptCount
+        let rewards = job.marks[job.promptCount...].prefix(job.answer.count).compactMap(\.reward)
+        job.summary.reward = rewards.isEmpty ? nil : rewards.reduce(0.0) { $0 + Double($1) } / Double(rewards.count)
+        outputs.append((id, .done(reason, job.summary)))
+        return true
+    }
+
+    /// What was said since the last call, in order. This is the only way out; ``step()`` ends with it.
+    package func takeOutputs() -> [(JobID, Output)] {
+        defer { outputs = [] }
+        return outputs
+    }
+
+    /// Forgets every cached prefix; running requests keep theirs.
+    package func clearCache() { cache.clear() }
+
+    /// Packs another of the model's matrices, so that the first requests need not; false when all are packed. For when there is nothing else to do.
+    package func prepare() -> Bool { model.matrices.contains { !$0.prepare(transformer.threadPool) } }
+
+    /// One forward pass for everything that is running, and what it led to.
+    package func step() -> [(JobID, Output)] {
+        // Step 1: waiting requests begin, in order, while the pages they may need are there for all.
+        admit()
+        // Step 2: every method asks for rows: the last tokens of all branches of all answers.
+        var rows: [Row] = []
+        for job in jobs {
+            guard let wanted = job.method?.rows(), !wanted.isEmpty else { continue }
+            job.summary.steps += 1
+            job.summary.evaluatedTokens += wanted.count
+            add(job, wanted, to: &rows)
+        }
+        // Step 3: pieces of given tokens. Beside running answers there is room for as many rows as theirs, or a few: they shall go on at nearly
+        // their pace.
+        prefill(rows.isEmpty ? Engine.pieceRows : min(max(rows.count, Engine.leastPieceRows), Engine.pieceRows), &rows)
+        // Step 4: one forward pass for all of it.
+        let results = transformer.forward(rows, pool: cache.pool)
+        // Step 5: each job takes its own results. A broken one hurts no other.
+        for job in jobs where !job.rows.isEmpty {
+            let own = Array(results[job.rows])
+            job.rows = 0..<0
+            if own.allSatisfy(\.isSound) {
+                receive(job, own)
+            } else {
+                fail(job, .modelError("the model computed a number that is not finite; its file may be damaged"))
+            }
+        }
+        return takeOutputs()
+    }
+
+    private func admit() {
+        var reserved = jobs.reduce(0) { $0 + $1.pages }
+        while let next = waiting.first, jobs.count < maximumJobs, reserved + next.pages <= cache.pool.capacity {
+            reserved += next.pages
+            jobs.append(waiting.removeFirst())
+        }
+    }
+
+    /// Adds a job's rows to the batch once their pages can be written.
+    private func add(_ job: Job, _ wanted: [Row], to rows: inout [Row]) {
+        do {
+            for row in wanted { try row.table.prepareToWrite(row.position, cache) }
+            job.rows = rows.count..<rows.count + wanted.count
+            rows += wanted
+        } catch {
+            fail(job, error as? RequestFailure ?? .modelError("\(error)"))
+        }
+    }
+
+    /// Adds pieces of given tokens. A prompt that begins like one on its way waits until that beginning is computed, and then finds it in the
+    /// cache.
+    private func prefill(_ room: Int, _ rows: inout [Row]) {
+        var begun: [(given: [Token], computed: Int)] = []
+        var ready: [(job: Job, table: PageTable)] = []
+        for job in jobs.filter({ $0.method == nil }).sorted(by: { ($1.priority, $0.id) < ($0.priority, $1.id) }) {
+            if job.table == nil {
+                let isWorthWaitingFor = begun.contains { other in
+                    zip(other.given, job.given).prefix { $0 == $1 }.count >= other.computed + PagePool.pageSize
+                }
+                if isWorthWaitingFor { continue }
+                begin(job)
+            }
+            begun.append((job.given, job.computed))
+            if let table = job.table { ready.append((job, table)) }
+        }
+        // The room is shared evenly, what one leaves of its share going to those behind it: a long prompt does not hold up short ones.
+        var left = room
+        for (i, (job, table)) in ready.enumerated() where left > 0 {
+            let share = min(left, max(PagePool.pageSize, left / (ready.count - i)))
+            let piece = job.computed..<min(job.given.count, job.computed + share)
+            left -= piece.count
+            add(
+                job,
+                piece.map { p in
+                    Row(
+                        table: table, position: p, token: job.given[p], want: want(job, behind: p),
+                        wantsReward: p >= job.promptCount || p + 1 == job.given.count && wantsPromptReward(job))
+                }, to: &rows)
+        }
+    }
+
+    /// What has to be known behind given token `p`: what the method begins with, or the next token of a completion to score.
+    private func want(_ job: Job, behind p: Int) -> Want {
+        switch job.work {
+        case .generate(let generation): p + 1 == job.given.count ? generation.method.firstWant(rules(job, generation)) : .nothing
+        case .score: p + 1 >= job.promptCount && p + 1 < job.given.count ? .token(job.given[p + 1]) : .nothing
+        }
+    }
+
+    /// Progress begins with what the channel expects at the prompt's end.
+    private func wantsPromptReward(_ job: Job) -> Bool {
+        guard case .generate(let generation) = job.work, case .sla(let search) = generation.method else { return false }
+        return search.score == .progress
+    }
+
+    private func rules(_ job: Job, _ generation: Generation) -> Rules {
+        Rules(
+            tokenizer: model.tokenizer, ignoreEOS: generation.ignoreEOS, maxTokens: min(generation.maxTokens, context - job.promptCount),
+            hasRewards: model.rewardChannel != nil, start: job.promptCount, stop: generation.stop)
+    }
+
+    /// Takes from the cache what it has of the given tokens: all but the last, whose logits are needed; or, to score, all that is scored already.
+    private func begin(_ job: Job) {
+        job.summary.promptTokens = job.promptCount
+        guard case .score = job.work else {
+            let found = cache.match(job.given, limit: job.given.count - 1)
+            (job.table, job.computed, job.summary.cachedTokens) = (found.table, found.count, found.count)
+            return
+        }
+        let found = cache.match(job.given, limit: job.given.count)
+        let lacking = found.marks.indices.first {
+            $0 >= job.promptCount && (found.marks[$0].logprob == nil || found.marks[$0].reward == nil && model.rewardChannel != nil)
+        }
+        let known = lacking ?? found.count
+        job.summary.cachedTokens = min(known, job.promptCount)
+        job.table = found.table
+        // A token's log-probability comes from the row before it, so computing begins one row before the first token that lacks something.
+        job.computed = known == job.given.count ? known : min(max(known - 1, job.promptCount - 1), found.count)
+        for p in job.promptCount..<max(job.promptCount, known) { job.marks[p] = found.marks[p] }
+        if known == job.given.count { finish(job, [scored(job)]) }
+    }
+
+    private func receive(_ job: Job, _ results: [RowResult]) {
+        if let method = job.method { return finish(job, method.receive(results)) }
+        guard let table = job.table, let last = results.last else { return }
+        for (p, result) in zip(job.computed..., results) {
+            if p >= job.promptCount { job.marks[p].reward = result.reward }
+            if p + 1 < job.given.count, let next = result.candidates.first { job.marks[p + 1].logprob = next.logprob }
+        }
+        job.computed += results.count
+        cache.insert(Array(job.given[..<job.computed]), table, marks: Array(job.marks[..<job.computed]))
+        guard job.computed == job.given.count else { return }
+        switch job.work {
+        case .generate(let generation):
+            let method = generation.decoder(rules(job, generation), table, first: last)
+            (job.method, job.table) = (method, nil)
+            finish(job, method.receive([]))
+        case .score: finish(job, [scored(job)])
+        }
+    }
+
+    /// What is known of a completion once all of it is computed.
+    private func scored(_ job: Job) -> Output {
+        let tokens = zip(job.given, job.marks).dropFirst(job.promptCount).map { token, mark in
+            let text = String(decoding: model.tokenizer.bytes(of: token), as: UTF8.self)
+            return GeneratedToken(token: token, text: text, logprob: mark.logprob ?? 0, reward: mark.reward)
+        }
+        let rewards = tokens.compactMap(\.reward)
+        job.summary.completionTokens = tokens.count
+        job.summary.evaluatedTokens = tokens.count
+        job.summary.reward = rewards.isEmpty ? nil : rewards.reduce(0.0) { $0 + Double($1) } / Double(rewards.count)
+        return .scored(tokens, job.summary)
+    }
+
+    /// Passes on what a method said, and puts away a job that is done.
+    private func finish(_ job: Job, _ said: [Output]) {
+        for var output in said {
+            switch output {
+            case .token(_, let token):
+                job.summary.firstTokenStep = job.summary.firstTokenStep ?? job.summary.steps
+                job.answer.append(token.token)
+                job.marks.append(PrefixCache.Mark(logprob: token.logprob, reward: token.reward))
+            case .done(let reason, let summary):
+                job.summary.completionTokens = summary.completionTokens
+                job.summary.reward = summary.reward
+                output = .done(reason, job.summary)
+                retire(job)
+            case .scored, .failed: retire(job)
+            case .commit, .draft: break
+            }
+            outputs.append((job.id, output))
+        }
+    }
+
+    /// Takes a job off the list; what it computed stays in the cache.
+    private func retire(_ job: Job) {
+        if let (table, count) = job.method?.history, count > 0 {
+            let tokens = job.given + job.answer.prefix(count)
+            cache.insert(tokens, table, marks: Array(job.marks.prefix(tokens.count)))
+        }
+        (job.method, job.table) = (nil, nil)
+        jobs.removeAll { $0 === job }
+    }
+
+    private func fail(_ job: Job, _ failure: RequestFailure) {
+        job.method = nil
+        retire(job)
+        outputs.append((job.id, .failed(failure)))
+    }
+}
+
+// MARK: - 4. The transformer
+
+/// What is wanted of the distribution after a row.
+package enum Want {
+    case nothing
+    /// The `count` most likely tokens; never one of `banned`.
+    case best(_ count: Int, banned: Set<Token>)
+    /// One token's probability.
+    case token(Token)
+    /// Tokens drawn by chance.
+    case drawn(Draws)
+}
+
+/// One token to compute: its place in a branch, and what is wanted of it.
+package struct Row {
+    let table: PageTable
+    let position: Int
+    let token: Token
+    let want: Want
+    let wantsReward: Bool
+
+    package init(table: PageTable, position: Int, token: Token, want: Want, wantsReward: Bool) {
+        (self.table, self.position, self.token) = (table, position, token)
+        (self.want, self.wantsReward) = (want, wantsReward)
+    }
+}
+
+/// A token that could follow.
+package struct Candidate: Equatable {
+    let token: Token
+    let logit: Float
+    /// ln of its probability among the whole vocabulary.
+    let logprob: Float
+}
+
+/// What came of a row.
+package struct RowResult {
+    /// What was wanted: the most likely first, of equals the lower id; or as drawn.
+    var candidates: [Candidate] = []
+    /// The channel's output 0, and output 1 where it has one.
+    var reward: Float?
+    var prover: Float?
+    /// False when the model is broken: some number on the way was not finite.
+    var isSound = true
+}
+
+/// The memory of a forward pass: every buffer with its shape and its one role. n rows, of which m are rewarded.
+struct RunState {
+    /// The most rows in one pass: 256, or fewer where a row is so wide that its buffers would outgrow the weights.
+    let maximumRows: Int
+    /// Rows whose logits are there at once.
+    static let logitRows = 16
+
+    let x: FloatBuffer  // [n, hiddenSize]                h_i, the residual stream
+    let normed: FloatBuffer  // [n, hiddenSize]           the stream behind a norm, which matrices read; at the end h_L
+    let q: FloatBuffer  // [n, heads, headDim]            queries
+    let k: FloatBuffer  // [n, kvHeads, headDim]          keys, on their way to a page
+    let v: FloatBuffer  // [n, kvHeads, headDim]          values, likewise
+    let attended: FloatBuffer  // [n, heads, headDim]     what attention gathers
+    let gate: FloatBuffer  // [n, intermediateSize]       the gate, then silu(gate) · up
+    let up: FloatBuffer  // [n, intermediateSize]
+    let added: FloatBuffer  // [n, hiddenSize]            what attention or the feed-forward adds to the stream
+    let cosines: FloatBuffer  // [n, ropeDim / 2]         of every pair's angle at the row's position
+    let sines: FloatBuffer  // [n, ropeDim / 2]
+    let r: FloatBuffer  // [m, r]                         r_i, the reward channel's stream
+    let beside: FloatBuffer  // [m, hiddenSize + r]       [h_i ; r_i], which the channel's matrices read
+    let channelOutput: FloatBuffer  // [m, widest]        what they give
+    let headHidden: FloatBuffer  // [m, widest]           between the layers of a deep head
+    let chosen: FloatBuffer  // [16, hiddenSize]          h_L of the rows whose logits are wanted
+    let logits: FloatBuffer  // [16, vocabularySize]
+
+    init(_ model: Model) {
+        let shape = model.shape
+        let (querySize, kvSize) = (shape.heads * shape.headDim, shape.kvHeads * shape.headDim)
+        let rows = max(1, min(256, (1 << 26) / max(shape.hiddenSize, shape.intermediateSize, querySize)))
+        let channel = model.rewardChannel?.size ?? 0
+        let widest = model.rewardChannel?.head.map(\.rows).max() ?? 0
+        maximumRows = rows
+        x = FloatBuffer(rows * shape.hiddenSize)
+        normed = FloatBuffer(rows * shape.hiddenSize)
+        q = FloatBuffer(rows * querySize)
+        k = FloatBuffer(rows * kvSize)
+        v = FloatBuffer(rows * kvSize)
+        attended = FloatBuffer(rows * querySize)
+        gate = FloatBuffer(rows * shape.intermediateSize)
+        up = FloatBuffer(rows * shape.intermediateSize)
+        added = FloatBuffer(rows * shape.hiddenSize)
+        cosines = FloatBuffer(rows * shape.ropeDim / 2)
+        sines = FloatBuffer(rows * shape.ropeDim / 2)
+        r = FloatBuffer(rows * channel)
+        beside = FloatBuffer(rows * (shape.hiddenSize + channel))
+        channelOutput = FloatBuffer(rows * max(channel, widest))
+        headHidden = FloatBuffer(rows * widest)
+        chosen = FloatBuffer(RunState.logitRows * shape.hiddenSize)
+        logits = FloatBuffer(RunState.logitRows * shape.vocabularySize)
+    }
+}
+
+/// The forward pass.
+package final class Transformer {
+    package let model: Model
+    package let threadPool: ThreadPool
+    let cacheType: CacheType
+    private let state: RunState
+    private let input = Activations()
+
+    package init(_ model: Model, threads: Int, cacheType: CacheType) {
+        self.model = model
+        self.cacheType = cacheType
+        threadPool = ThreadPool(threads: max(1, threads))
+        state = RunState(model)
+    }
+
+    /// The most rows in one pass; more are computed in several.
+    package var maximumRows: Int { state.maximumRows }
+
+    /// Bytes of a cache page for this model.
+    package var bytesPerPage: Int {
+        let numbers = model.shape.layers * model.shape.kvHeads * 2 * model.shape.headDim * PagePool.pageSize
+        return numbers * (cacheType == .f16 ? 2 : 4)
+    }
+
+    /// For training: sees h_0 … h_L of a pass's rows as they are computed, `[rows, hiddenSize]` each.
+    package var observeStates: ((_ i: Int, UnsafePointer<Float>) -> Void)?
+
+    /// For tests: sees every row of logits, `[vocabularySize]`.
+    var observeLogits: ((Row, UnsafeBufferPointer<Float>) -> Void)?
+
+    /// Computes rows whose pages are ready to be written, in any mixture of branches, positions in order within each.
+    package func forward(_ rows: [Row], pool: PagePool) -> [RowResult] {
+        stride(from: 0, to: rows.count, by: maximumRows).flatMap { start in
+            let some = Array(rows[start..<min(start + maximumRows, rows.count)])
+            return switch cacheType {
+            case .f16: pass(some, pool, AttentionKernel<F16>(shape: model.shape))
+            case .f32: pass(some, pool, AttentionKernel<F32>(shape: model.shape))
+            }
+        }
+    }
+
+    private func pass<Format>(_ rows: [Row], _ pool: PagePool, _ attention: AttentionKernel<Format>) -> [RowResult] {
+        let (shape, n) = (model.shape, rows.count)
+        let (querySize, kvSize) = (shape.heads * shape.headDim, shape.kvHeads * shape.headDim)
+        let (x, normed, q, k, v, attended) = (
+            state.x.base, state.normed.base, state.q.base, state.k.base, state.v.base, state.attended.base
+        )
+        let (gate, up, added) = (state.gate.base, state.up.base, state.added.base)
+        let rewarded = model.rewardChannel == nil ? [] : rows.indices.filter { rows[$0].wantsReward }
+        let plan = AttentionPlan(rows, pool)
+        findRotations(rows)
+
+        // Step 1: h_0 is the embedding.
+        for (i, row) in rows.enumerated() { model.embedding.dequantize(row: Int(row.token), into: x + i * shape.hiddenSize) }
+        rewardLayer(0, rewarded)
+        observeStates?(0, x)
+
+        for (l, layer) in model.layers.enumerated() {
+            // Step 2: queries, keys and values of the normed stream.
+            normalize(x, layer.attentionNorm, rows: n, into: normed)
+            input.set(normed, rows: n, columns: shape.hiddenSize)
+            PackedMatrix.multiply(input, [(layer.query, q), (layer.key, k), (layer.value, v)], threadPool)
+            threadPool.share(n, cost: 8 * n * (querySize + 2 * kvSize)) { range in
+                for i in range {
+                    let (q, k, v) = (q + i * querySize, k + i * kvSize, v + i * kvSize)
+                    if let bias = layer.queryBias { add(bias, to: q, count: querySize) }
+                    if let bias = layer.keyBias { add(bias, to: k, count: kvSize) }
+                    if let bias = layer.valueBias { add(bias, to: v, count: kvSize) }
+                    // Step 3: queries and keys turn with their position; keys and values go into the row's page.
+                    self.rope(q, heads: shape.heads, layer.queryNorm, row: i)
+                    self.rope(k, heads: shape.kvHeads, layer.keyNorm, row: i)
+                    attention.store(keys: k, values: v, layer: l, row: plan.rows[i])
+                }
+            }
+            // Step 4: attention over everything before, and its output joins the stream.
+            attention.attend(q, plan, layer: l, into: attended, threadPool)
+            input.set(attended, rows: n, columns: querySize)
+            layer.attentionOutput.multiply(input, into: added, threadPool)
+            addToStream(n)
+
+            // Step 5: the feed-forward, down(silu(gate) · up), joins the stream.
+            normalize(x, layer.feedForwardNorm, rows: n, into: normed)
+            input.set(normed, rows: n, columns: shape.hiddenSize)
+            PackedMatrix.multiply(input, [(layer.gate, gate), (layer.up, up)], threadPool)
+            threadPool.share(n, cost: 32 * n * shape.intermediateSize) { range in
+                for i in range {
+                    silu(gate + i * shape.intermediateSize, times: up + i * shape.intermediateSize, count: shape.intermediateSize)
+                }
+            }
+            input.set(gate, rows: n, columns: shape.intermediateSize)
+            layer.down.multiply(input, into: added, threadPool)
+            addToStream(n)
+
+            // Step 6: the reward channel reads h_{l + 1}.
+            if l + 1 < shape.layers {
+                rewardLayer(l + 1, rewarded)
+                observeStates?(l + 1, x)
+            }
+        }
+
+        // Step 7: h_L is the last layer's stream behind the final norm. What was not finite anywhere is not finite here.
+        normalize(x, model.outputNorm, rows: n, into: normed)
+        observeStates?(shape.layers, normed)
+        var results = (0..<n).map { RowResult(isSound: isFinite(normed + $0 * shape.hiddenSize, count: shape.hiddenSize)) }
+        // Step 8: rewards, and what is wanted of the logits.
+        rewardHead(rewarded, &results)
+        readLogits(rows, &results)
+        return results
+    }
+
+    /// x += added, `[rows, hiddenSize]`.
+    private func addToStream(_ rows: Int) {
+        let (x, added, size) = (state.x.base, state.added.base, model.shape.hiddenSize)
+        threadPool.share(rows, cost: rows * size) { range in
+            add(added + range.lowerBound * size, to: x + range.lowerBound * size, count: range.count * size)
+        }
+    }
+
+    private func normalize(_ x: Floats, _ weight: [Float], rows: Int, into y: Floats) {
+        let (size, epsilon) = (weight.count, model.shape.normEpsilon)
+        threadPool.share(rows, cost: 4 * rows * size) { range in
+            for i in range { rmsNorm(x + i * size, weight, epsilon: epsilon, into: y + i * size) }
+        }
+    }
+
+    /// Sine and cosine of every pair's angle for every row's position.
+    private func findRotations(_ rows: [Row]) {
+        let pairs = model.shape.ropeDim / 2
+        for (i, row) in rows.enumerated() {
+            for (pair, frequency) in model.shape.ropeFrequencies.enumerated() {
+                let (sine, cosine) = portableSineCosine(Double(Float(row.position) * frequency))
+                state.sines.base[i * pairs + pair] = Float(sine)
+                state.cosines.base[i * pairs + pair] = Float(cosine)
+            }
+        }
+    }
+
+    /// Norm, where there is one, and rotary position embedding of one row's heads, in place. Source: RoFormer, arXiv 2104.09864.
+    private func rope(_ heads: Floats, heads count: Int, _ norm: [Float]?, row: Int) {
+        let shape = model.shape
+        let pairs = shape.ropeDim / 2
+        let cosine = state.cosines.base + row * pairs
+        let sine = state.sines.base + row * pairs
+        let (step, distance) = shape.ropeNeighbours ? (2, 1) : (1, pairs)
+        for head in 0..<count {
+            let h = heads + head * shape.headDim
+            if let norm { rmsNorm(h, norm, epsilon: shape.normEpsilon, into: h) }
+            for pair in 0..<pairs {
+                let (a, b) = (h[step * pair], h[step * pair + distance])
+                h[step * pair] = a * cosine[pair] - b * sine[pair]
+                h[step * pair + distance] = a * sine[pair] + b * cosine[pair]
+            }
+        }
+    }
+
+    /// One step of the reward channel for the rows that asked for it: r_1 = silu(W_1 · rmsNorm(h_0)), then
+    /// r_{i+1} = r_i + silu(W_{i+1} · rmsNorm([h_i ; r_i])).
+    private func rewardLayer(_ i: Int, _ rewarded: [Int]) {
+        guard let channel = model.rewardChannel, !rewarded.isEmpty else { return }
+        let (norm, weight) = channel.layers[i]
+        let (beside, output, count) = (state.beside.base, state.channelOutput.base, rewarded.count * channel.size)
+        gather(state.x.base, rewarded, withChannel: i > 0)
+        normalize(beside, norm, rows: rewarded.count, into: beside)
+        input.set(beside, rows: rewarded.count, columns: weight.columns)
+        weight.multiply(input, into: output, threadPool)
+        silu(output, count: count)
+        if i == 0 { state.r.base.update(from: output, count: count) } else { add(output, to: state.r.base, count: count) }
+    }
+
+    /// reward = head · [h_L ; r_L]; the first output is the reward.
+    private func rewardHead(_ rewarded: [Int], _ results: inout [RowResult]) {
+        guard let channel = model.rewardChannel, !rewarded.isEmpty else { return }
+        gather(state.normed.base, rewarded, withChannel: true)
+        var source = state.beside.base
+        let output = state.channelOutput.base
+        for (i, matrix) in channel.head.enumerated() {
+            input.set(source, rows: rewarded.count, columns: matrix.columns)
+            matrix.multiply(input, into: output, threadPool)
+            guard i + 1 < channel.head.count else { break }
+            silu(output, count: rewarded.count * matrix.rows)
+            source = state.headHidden.base
+            source.update(from: output, count: rewarded.count * matrix.rows)
+        }
+        for (i, row) in rewarded.enumerated() {
+            let outputs = UnsafeBufferPointer(start: output + i * channel.outputs, count: min(2, channel.outputs))
+            results[row].reward = outputs[0]
+            results[row].prover = outputs.count > 1 ? outputs[1] : nil
+            if !outputs.allSatisfy(\.isFinite) { results[row].isSound = false }
+        }
+    }
+
+    /// [h ; r] of the rewarded rows side by side, or h alone.
+    private func gather(_ h: Floats, _ rewarded: [Int], withChannel: Bool) {
+        let size = model.shape.hiddenSize
+        let narrow = withChannel ? model.rewardChannel?.size ?? 0 : 0
+        for (i, row) in rewarded.enumerated() {
+            let target = state.beside.base + i * (size + narrow)
+            target.update(from: h + row * size, count: size)
+            (target + size).update(from: state.r.base + i * narrow, count: narrow)
+        }
+    }
+
+    /// Logits of the rows that want something of them, a few at a time, and what is wanted read off.
+    private func readLogits(_ rows: [Row], _ results: inout [RowResult]) {
+        let wanting = rows.indices.filter { if case .nothing = rows[$0].want { false } else { true } }
+        let (size, vocabulary) = (model.shape.hiddenSize, model.shape.vocabularySize)
+        for start in stride(from: 0, to: wanting.count, by: RunState.logitRows) {
+            let some = wanting[start..<min(start + RunState.logitRows, wanting.count)]
+            for (i, row) in some.enumerated() { (state.chosen.base + i * size).update(from: state.normed.base + row * size, count: size) }
+            input.set(state.chosen.base, rows: some.count, columns: size)
+            model.output.multiply(input, into: state.logits.base, threadPool)
+            for (i, row) in some.enumerated() {
+                let logits = UnsafeBufferPointer(start: state.logits.base + i * vocabulary, count: vocabulary)
+                observeLogits?(rows[row], logits)
+                if let candidates = read(logits, rows[row].want, threadPool) {
+                    results[row].candidates = candidates
+                } else {
+                    results[row].isSound = false
+                }
+            }
+        }
+    }
+}
+
+// MARK: - 5. Attention
+
+/// A row's way to its pages.
+struct RowPlace {
+    let position: Int
+    let pages: [UnsafeMutableRawPointer]
+}
+
+/// Which rows of a batch share which page: the same for all layers and heads, so it is found once a pass.
+///
+/// Rows go through the cache in tiles of neighbours. A tile's visits are a flat list, page after page in the order of position; neighbours that
+/// see the same tokens of the same page are one visit, so a prefix is read once for all branches.
+struct AttentionPlan {
+    /// Neighbouring rows, and how many of the page's tokens they see.
+    struct Visit {
+        let page: UnsafeMutableRawPointer
+        let rows: Range<Int>
+        let visible: Int
+    }
+
+    static let tileRows = 16
+    let rows: [RowPlace]
+    let tiles: [(rows: Range<Int>, visits: [Visit])]
+
+    init(_ rows: [Row], _ pool: PagePool) {
+        var tables: [ObjectIdentifier: [UnsafeMutableRawPointer]] = [:]
+        self.init(
+            rows.map { row in
+                let id = ObjectIdentifier(row.table)
+                let pages = tables[id] ?? row.table.pages.map(pool.address)
+                tables[id] = pages
+                return RowPlace(position: row.position, pages: pages)
+            })
+    }
+
+    init(_ rows: [RowPlace]) {
+        self.rows = rows
+        tiles = stride(from: 0, to: rows.count, by: AttentionPlan.tileRows).map { first in
+            let tile = first..<min(first + AttentionPlan.tileRows, rows.count)
+            return (tile, AttentionPlan.visits(rows, tile))
+        }
+    }
+
+    private static func visits(_ rows: [RowPlace], _ tile: Range<Int>) -> [Visit] {
+        var visits: [Visit] = []
+        let last = tile.map { rows[$0].position / PagePool.pageSize }.max() ?? -1
+        for index in 0..<(last + 1) {
+            func visible(_ row: Int) -> Int { min(PagePool.pageSize, rows[row].position + 1 - index * PagePool.pageSize) }
+            var row = tile.lowerBound
+            while row < tile.upperBound {
+                let (first, seen) = (row, visible(row))
+                row += 1
+                // A row whose past ends before this page drops out.
+                guard seen > 0 else { continue }
+                let page = rows[first].pages[index]
+                while row < tile.upperBound, visible(row) == seen, rows[row].pages[index] == page { row += 1 }
+                visits.append(Visit(page: page, rows: first..<row, visible: seen))
+            }
+        }
+        return visits
+    }
+}
+
+/// Fused attention over paged keys and values: scores, softmax and the weighted sum of values in one pass over the pages.
+///
+/// For each row and head: for each page in order of position, s = q · K of its tokens, the running maximum m, weights e^(s − m), their running
+/// sum, and the running sum of values, both rescaled when m grows (online softmax; Milakov and Gimelshein, arXiv 1805.02867; FlashAttention,
+/// arXiv 2205.14135). Only a page's 32 scores exist at a time, and a page is read once for all heads of a group and all rows of a visit.
+struct AttentionKernel<Format: CacheFormat> {
+    let shape: Model.Shape
+    private var pageSize: Int { PagePool.pageSize }
+    private var group: Int { shape.heads / shape.kvHeads }
+    /// Bytes of the keys, or of the values, of one (layer, head) in a page.
+    private var blockBytes: Int { shape.headDim * pageSize * Format.bytes }
+
+    private func keys(_ page: UnsafeMutableRawPointer, _ layer: Int, _ head: Int) -> UnsafeMutableRawPointer {
+        page + (layer * shape.kvHeads + head) * 2 * blockBytes
+    }
+
+    /// Puts a row's keys and values (`[kvHeads, headDim]` each) into its page.
+    func store(keys k: Floats, values v: Floats, layer: Int, row: RowPlace) {
+        let page = row.pages[row.position / pageSize]
+        let slot = row.position % pageSize
+        for head in 0..<shape.kvHeads {
+            let keyBlock = keys(page, layer, head)
+            let valueRow = keyBlock + blockBytes + slot * shape.headDim * Format.bytes
+            for d in 0..<shape.headDim {
+                Format.store(k[head * shape.headDim + d], keyBlock + (d * pageSize + slot) * Format.bytes)
+            }
+            for d in stride(from: 0, to: shape.headDim, by: 16) {
+                Format.store(v.vector(head * shape.headDim + d), valueRow + d * Format.bytes)
+            }
+        }
+    }
+
+    /// output = attention of `queries` (both `[rows, heads, headDim]`), scaled by 1/√headDim, over each row's past and itself.
+    func attend(_ queries: Floats, _ plan: AttentionPlan, layer: Int, into output: Floats, _ threadPool: ThreadPool) {
+        let cost = plan.rows.reduce(0) { $0 + $1.position + 1 } * shape.heads * shape.headDim * 2
+        threadPool.share(plan.tiles.count * shape.kvHeads, cost: cost) { range in
+            // Running maximum and sum for each query of a tile; the scores of a page for eight of them.
+            let state = FloatBuffer(AttentionPlan.tileRows * self.group * 2 + 8 * self.pageSize)
+            for item in range {
+                let (rows, visits) = plan.tiles[item / self.shape.kvHeads]
+                self.attend(queries, rows, visits, layer: layer, head: item % self.shape.kvHeads, output, state.base)
+            }
+        }
+    }
+
+    /// One key/value head for a tile of rows. Every (row, head of the group) is a query.
+    private func attend(
+        _ queries: Floats, _ tile: Range<Int>, _ visits: [AttentionPlan.Visit], layer: Int, head: Int, _ output: Floats, _ state: Floats
+    ) {
+        let (headDim, count) = (shape.headDim, tile.count * group)
+        let (maxima, sums, weights) = (state, state + count, state + 2 * count)
+        func start(_ query: Int) -> Int {
+            ((tile.lowerBound + query / group) * shape.heads + head * group + query % group) * headDim
+        }
+        for query in 0..<count {
+            maxima[query] = -.infinity
+            sums[query] = 0
+            for d in stride(from: 0, to: headDim, by: 16) { output.store(Vector.zero, start(query) + d) }
+        }
+        for visit in visits {
+            let keyBlock = UnsafeRawPointer(keys(visit.page, layer, head))
+            let last = (visit.rows.upperBound - tile.lowerBound) * group
+            for query in stride(from: (visit.rows.lowerBound - tile.lowerBound) * group, to: last, by: 8) {
+                // The last of a tile are repeated to fill it; what comes of the copies is not kept.
+                AttentionPass(
+                    kernel: self, keys: keyBlock, visible: visit.visible, queries: queries, output: output, maxima: maxima + query,
+                    sums: sums + query, weights: weights, kept: min(8, last - query), place: { start(min(query + $0, last - 1)) }
+                ).run(inputs: min(8, last - query))
+            }
+        }
+        for query in 0..<count {
+            let out = output + start(query)
+            for d in stride(from: 0, to: headDim, by: 16) { out.store(out.vector(d) / sums[query], d) }
+        }
+    }
+
+    /// One page for up to eight queries.
+    private struct AttentionPass: TiledKernel {
+        let kernel: AttentionKernel
+        let keys: UnsafeRawPointer
+        let visible: Int
+        let queries, output, maxima, sums, weights: Floats
+        let kept: Int
+        /// Where a query and its output begin.
+        let place: (Int) -> Int
+
+        @inline(__always) func run<Size: TileSize>(_: Size.Type) {
+            let places = Size.Places(place)
+            kernel.score(Size.Vectors.self, queries, places, keys, weights)
+            for i in 0..<kept { kernel.weigh(visible, maxima + i, sums + i, weights + i * PagePool.pageSize, output + places[i]) }
+            kernel.gather(Size.Vectors.self, weights, visible, keys + kernel.blockBytes, output, places, kept)
+        }
+    }
+
+    /// scores = the dot products of queries with a page's 32 keys: each adds up along the head's values in order.
+    @inline(__always) private func score<Sums: Tile<Vector>>(
+        _: Sums.Type, _ queries: Floats, _ places: some Tile<Int>, _ keys: UnsafeRawPointer, _ scores: Floats
+    ) {
+        var low = Sums()
+        var high = Sums()
+        for d in 0..<shape.headDim {
+            let key = keys + d * 32 * Format.bytes
+            low.add(Format.vector(key)) { Vector(repeating: queries[places[$0] + d]) }
+            high.add(Format.vector(key + 16 * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
+        }
+        for i in 0..<Sums.inputs {
+            scores.store(low[i], 32 * i)
+            scores.store(high[i], 32 * i + 16)
+        }
+    }
+
+    /// Turns a page's scores into weights, and rescales what the query has summed so far to the new maximum.
+    @inline(__always) private func weigh(_ visible: Int, _ maximum: Floats, _ sum: Floats, _ scores: Floats, _ output: Floats) {
+        let scale = 1 / Float(shape.headDim).squareRoot()
+        // Scores of tokens behind the row's own position count as −∞.
+        let hidden = Vector(repeating: -.infinity)
+        var low = simd_first(Int32(visible), scores.vector(0) * scale, hidden)
+        var high = simd_first(Int32(visible - 16), scores.vector(16) * scale, hidden)
+        let largest = simd_largest(simd_max(low, high))
+        let old = maximum.pointee
+        let new = largest > old ? largest : old
+        low = exp(low - new)
+        high = exp(high - new)
+        scores.store(low, 0)
+        scores.store(high, 16)
+        if new > old {
+            let shrink = exp(Vector(repeating: old - new))
+            sum.pointee *= shrink[0]
+            for d in stride(from: 0, to: shape.headDim, by: 16) { output.store(output.vector(d) * shrink, d) }
+            maximum.pointee = new
+        }
+        sum.pointee += simd_total(low + high)
+    }
+
+    /// output += Σ weight · value over the page's visible tokens, in order, for the first `kept` queries.
+    @inline(__always) private func gather<Sums: Tile<Vector>>(
+        _: Sums.Type, _ weights: Floats, _ visible: Int, _ values: UnsafeRawPointer, _ output: Floats, _ places: some Tile<Int>, _ kept: Int
+    ) {
+        let headDim = shape.headDim
+        for d in stride(from: 0, to: headDim - headDim % 32, by: 32) {
+            var low = Sums { output.vector(places[$0] + d) }
+            var high = Sums { output.vector(places[$0] + d + 16) }
+            for t in 0..<visible {
+                let value = values + (t * headDim + d) * Format.bytes
+                low.add(Format.vector(value)) { Vector(repeating: weights[32 * $0 + t]) }
+                high.add(Format.vector(value + 16 * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
+            }
+            for i in 0..<kept {
+                output.store(low[i], places[i] + d)
+                output.store(high[i], places[i] + d + 16)
+            }
+        }
+        guard headDim % 32 != 0 else { return }
+        var sum = Sums { output.vector(places[$0] + headDim - 16) }
+        for t in 0..<visible {
+            sum.add(Format.vector(values + (t * headDim + headDim - 16) * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
+        }
+        for i in 0..<kept { output.store(sum[i], places[i] + headDim - 16) }
+    }
+}
+
+// MARK: - 6. The cache
 
 /// The memory that keys and values live in: pages of ``positions`` tokens, for all layers and heads, counted references, a byte budget.
 ///
@@ -39,8 +1395,8 @@ package final class PagePool {
     /// The most pages that may exist.
     package let capacity: Int
     private var memory: [UnsafeMutableRawPointer] = []
-    private var references: [Int32] = []
-    private var free: [Page] = []
+    private(set) var references: [Int32] = []
+    private(set) var free: [Page] = []
 
     package init(bytesPerPage: Int, budget: Int) {
         self.bytesPerPage = bytesPerPage
@@ -55,9 +1411,14 @@ package final class PagePool {
     package var shared: Int { references.reduce(0) { $0 + ($1 > 1 ? 1 : 0) } }
 
     func address(_ page: Page) -> UnsafeMutableRawPointer { memory[Int(page)] }
+    func holders(_ page: Page) -> Int { Int(references[Int(page)]) }
     func isShared(_ page: Page) -> Bool { references[Int(page)] > 1 }
-    func retain(_ page: Page) { references[Int(page)] += 1 }
+    func retain(_ page: Page) {
+        assert(references[Int(page)] > 0)
+        references[Int(page)] += 1
+    }
     func release(_ page: Page) {
+        assert(references[Int(page)] > 0)
         references[Int(page)] -= 1
         if references[Int(page)] == 0 { free.append(page) }
     }
@@ -104,6 +1465,7 @@ package final class PageTable {
     /// Makes sure that `position`, the next one or one that exists, can be written without another branch seeing it.
     package func prepareToWrite(_ position: Int, _ cache: PrefixCache) throws {
         let index = position / PagePool.pageSize
+        assert(index <= pages.count)
         if index == pages.count {
             pages.append(try cache.allocatePage())
         } else if pool.isShared(pages[index]) {
@@ -275,1096 +1637,5 @@ package final class PrefixCache {
             node.children = [:]  // a long path must not be freed by recursion
         }
         pool.trim()
-    }
-}
-
-// MARK: - 4. Attention
-
-/// A row's way to its pages, for the kernels.
-struct RowPlace {
-    let position: Int
-    let pages: [UnsafeMutableRawPointer]
-}
-
-/// Fused attention over paged keys and values: scores, softmax and the weighted sum of values in one pass over the pages.
-///
-/// For each row and head: for each page in order of position, s = q · K of its tokens, the running maximum m, weights e^(s − m), their running
-/// sum, and the running sum of values, both rescaled when m grows (online softmax; Milakov and Gimelshein, arXiv 1805.02867; FlashAttention,
-/// arXiv 2205.14135). Only a page's 32 scores exist at a time. Neighbouring rows that share a page go through it together: a prefix is read once
-/// for all branches and for all heads of its group.
-struct AttentionKernel<Format: CacheFormat> {
-    let shape: Model.Shape
-    private var pageSize: Int { PagePool.pageSize }
-    private var group: Int { shape.heads / shape.kvHeads }
-    /// Bytes of the keys, or of the values, of one (layer, head) in a page.
-    private var blockBytes: Int { shape.headDim * pageSize * Format.bytes }
-
-    private func keys(_ page: UnsafeMutableRawPointer, _ layer: Int, _ head: Int) -> UnsafeMutableRawPointer {
-        page + (layer * shape.kvHeads + head) * 2 * blockBytes
-    }
-
-    /// Puts a row's keys and values (`[kvHeads, headDim]` each) into its page.
-    func store(keys k: Floats, values v: Floats, layer: Int, row: RowPlace) {
-        let page = row.pages[row.position / pageSize]
-        let slot = row.position % pageSize
-        for head in 0..<shape.kvHeads {
-            let keyBlock = keys(page, layer, head)
-            let valueRow = keyBlock + blockBytes + slot * shape.headDim * Format.bytes
-            for d in 0..<shape.headDim {
-                Format.store(k[head * shape.headDim + d], keyBlock + (d * pageSize + slot) * Format.bytes)
-            }
-            for d in stride(from: 0, to: shape.headDim, by: 16) {
-                Format.store(v.vector(head * shape.headDim + d), valueRow + d * Format.bytes)
-            }
-        }
-    }
-
-    /// output = attention of `queries` (both `[rows, heads, headDim]`), scaled by 1/√headDim, over each row's past and itself.
-    func attend(_ queries: Floats, rows: [RowPlace], layer: Int, into output: Floats, _ threadPool: ThreadPool) {
-        let tile = 16
-        let tiles = (rows.count + tile - 1) / tile
-        let cost = rows.reduce(0) { $0 + $1.position + 1 } * shape.heads * shape.headDim * 2
-        threadPool.share(tiles * shape.kvHeads, cost: cost) { range in
-            // Running maximum and sum for each query of a tile; the scores of a page for eight of them.
-            let state = FloatBuffer(tile * self.group * 2 + 8 * self.pageSize)
-            for item in range {
-                let first = item / self.shape.kvHeads * tile
-                self.attend(
-                    queries, rows, first..<min(first + tile, rows.count), layer: layer, head: item % self.shape.kvHeads, output, state.base)
-            }
-        }
-    }
-
-    /// One key/value head for neighbouring rows.
-    private func attend(
-        _ queries: Floats, _ rows: [RowPlace], _ tile: Range<Int>, layer: Int, head: Int, _ output: Floats, _ state: Floats
-    ) {
-        let width = shape.headDim
-        let rowSize = shape.heads * width
-        let count = tile.count * group
-        let maxima = state
-        let sums = state + count
-        let weights = state + 2 * count
-        func start(_ query: Int) -> Int { (tile.lowerBound + query / group) * rowSize + (head * group + query % group) * width }
-        for query in 0..<count {
-            maxima[query] = -.infinity
-            sums[query] = 0
-            for d in stride(from: 0, to: width, by: 16) { output.store(Vector.zero, start(query) + d) }
-        }
-        let scale = 1 / Float(width).squareRoot()
-        var pageIndex = 0
-        var live = tile
-        while true {
-            // Rows whose past ends before this page drop out; what is left is cut where neighbours' pages differ.
-            live = tile.lowerBound..<(tile.last { rows[$0].position / pageSize >= pageIndex }.map { $0 + 1 } ?? tile.lowerBound)
-            if live.isEmpty { break }
-            func visible(_ row: Int) -> Int { min(pageSize, rows[row].position + 1 - pageIndex * pageSize) }
-            var row = live.lowerBound
-            while row < live.upperBound {
-                guard rows[row].position / pageSize >= pageIndex else {
-                    row += 1
-                    continue
-                }
-                let page = rows[row].pages[pageIndex]
-                var end = row + 1
-                while end < live.upperBound, rows[end].position / pageSize >= pageIndex, rows[end].pages[pageIndex] == page { end += 1 }
-                let keyBlock = UnsafeRawPointer(keys(page, layer, head))
-                // Every (row, head) of the run is one query; those that see the same number of tokens go together.
-                while row < end {
-                    let seen = visible(row)
-                    let first = (row - tile.lowerBound) * group
-                    while row < end, visible(row) == seen { row += 1 }
-                    let last = (row - tile.lowerBound) * group
-                    var query = first
-                    while query < last {
-                        let left = last - query
-                        // The last of a tile are repeated to fill it; what comes of the copies is not kept.
-                        func places(_ i: Int) -> Int { start(min(query + i, last - 1)) }
-                        if left > 4 {
-                            pass(Eight(places), Eight<Vector>.self, query, min(8, left))
-                        } else if left > 1 {
-                            pass(Four(places), Four<Vector>.self, query, left)
-                        } else {
-                            pass(One(places), One<Vector>.self, query, 1)
-                        }
-                        query += min(8, left)
-                    }
-                }
-                @inline(__always) func pass<Places: Tile<Int>, Sums: Tile<Vector>>(
-                    _ places: Places, _: Sums.Type, _ query: Int, _ kept: Int
-                ) {
-                    let seen = visible(tile.lowerBound + query / group)
-                    score(Sums.self, queries, places, keyBlock, weights)
-                    for i in 0..<kept { weigh(query + i, seen, scale, maxima, sums, weights + i * pageSize, output + places[i]) }
-                    gather(Sums.self, weights, seen, keyBlock + blockBytes, output, places, kept)
-                }
-            }
-            pageIndex += 1
-        }
-        for query in 0..<count {
-            let out = output + start(query)
-            for d in stride(from: 0, to: width, by: 16) { out.store(out.vector(d) / sums[query], d) }
-        }
-    }
-
-    /// scores = the dot products of queries with a page's 32 keys: each adds up along the head's width in order.
-    @inline(__always) private func score<Sums: Tile<Vector>>(
-        _: Sums.Type, _ queries: Floats, _ places: some Tile<Int>, _ keys: UnsafeRawPointer, _ scores: Floats
-    ) {
-        var low = Sums()
-        var high = Sums()
-        for d in 0..<shape.headDim {
-            let key = keys + d * 32 * Format.bytes
-            low.add(Format.vector(key)) { Vector(repeating: queries[places[$0] + d]) }
-            high.add(Format.vector(key + 16 * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
-        }
-        for i in 0..<Sums.inputs {
-            scores.store(low[i], 32 * i)
-            scores.store(high[i], 32 * i + 16)
-        }
-    }
-
-    /// Turns a page's scores into weights, and rescales what the query has summed so far to the new maximum.
-    @inline(__always) private func weigh(
-        _ query: Int, _ seen: Int, _ scale: Float, _ maxima: Floats, _ sums: Floats, _ scores: Floats, _ output: Floats
-    ) {
-        // Scores of tokens behind the row's own position count as −∞.
-        let hidden = Vector(repeating: -.infinity)
-        var low = simd_first(Int32(seen), scores.vector(0) * scale, hidden)
-        var high = simd_first(Int32(seen - 16), scores.vector(16) * scale, hidden)
-        let maximum = simd_largest(simd_max(low, high))
-        let old = maxima[query]
-        let new = maximum > old ? maximum : old
-        low = exp(low - new)
-        high = exp(high - new)
-        scores.store(low, 0)
-        scores.store(high, 16)
-        if new > old {
-            let shrink = exp(Vector(repeating: old - new))
-            sums[query] = sums[query] * shrink[0]
-            for d in stride(from: 0, to: shape.headDim, by: 16) { output.store(output.vector(d) * shrink, d) }
-            maxima[query] = new
-        }
-        sums[query] += simd_total(low + high)
-    }
-
-    /// output += Σ weight · value over the page's first `seen` tokens, in order, for the first `kept` queries.
-    @inline(__always) private func gather<Sums: Tile<Vector>>(
-        _: Sums.Type, _ weights: Floats, _ seen: Int, _ values: UnsafeRawPointer, _ output: Floats, _ places: some Tile<Int>, _ kept: Int
-    ) {
-        let width = shape.headDim
-        for d in stride(from: 0, to: width - width % 32, by: 32) {
-            var low = Sums { output.vector(places[$0] + d) }
-            var high = Sums { output.vector(places[$0] + d + 16) }
-            for t in 0..<seen {
-                let value = values + (t * width + d) * Format.bytes
-                low.add(Format.vector(value)) { Vector(repeating: weights[32 * $0 + t]) }
-                high.add(Format.vector(value + 16 * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
-            }
-            for i in 0..<kept {
-                output.store(low[i], places[i] + d)
-                output.store(high[i], places[i] + d + 16)
-            }
-        }
-        guard width % 32 != 0 else { return }
-        var sum = Sums { output.vector(places[$0] + width - 16) }
-        for t in 0..<seen {
-            sum.add(Format.vector(values + (t * width + width - 16) * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
-        }
-        for i in 0..<kept { output.store(sum[i], places[i] + width - 16) }
-    }
-}
-
-// MARK: - 5. The transformer
-
-/// What is wanted of the distribution after a row.
-package enum Want {
-    case nothing
-    /// The `count` most likely tokens; never one of `banned`.
-    case best(_ count: Int, banned: Set<Token>)
-    /// One token's probability.
-    case token(Token)
-    /// Tokens drawn by chance.
-    case drawn(Draws)
-}
-
-/// One token to compute: its place in a branch, and what is wanted of it.
-package struct Row {
-    package let table: PageTable
-    package let position: Int
-    package let token: Token
-    let want: Want
-    package let wantsReward: Bool
-
-    package init(table: PageTable, position: Int, token: Token, want: Want, wantsReward: Bool) {
-        (self.table, self.position, self.token) = (table, position, token)
-        (self.want, self.wantsReward) = (want, wantsReward)
-    }
-}
-
-/// A token that could follow.
-package struct Candidate: Equatable {
-    let token: Token
-    let logit: Float
-    /// ln of its probability among the whole vocabulary.
-    let logprob: Float
-}
-
-/// What came of a row.
-package struct RowResult {
-    /// What was wanted: the most likely first, of equals the lower id; or as drawn.
-    var candidates: [Candidate] = []
-    /// The channel's output 0, and output 1 where it has one.
-    var reward: Float?
-    var prover: Float?
-    /// False when the model is broken: it gave no finite logit, one that is not a number, or such a reward.
-    var isSound = true
-}
-
-/// The forward pass.
-package final class Transformer {
-    /// The most rows in one pass; more are computed in several.
-    package let maximumRows: Int
-    private static let logitRows = 16
-
-    package let model: Model
-    package let threadPool: ThreadPool
-    package let cacheType: CacheType
-    private let x, y, q, k, v, mixed, gate, up, cosines, sines, logits, channel, channelInput, channelOutput, hidden: FloatBuffer
-    private let input = Activations()
-
-    package init(_ model: Model, threads: Int, cacheType: CacheType) {
-        self.model = model
-        self.cacheType = cacheType
-        threadPool = ThreadPool(threads: max(1, threads))
-        let shape = model.shape
-        // 256, or fewer where a row is so wide that its buffers would outgrow the weights.
-        let rows = max(1, min(256, (1 << 26) / max(shape.hiddenSize, shape.intermediateSize, shape.heads * shape.headDim)))
-        maximumRows = rows
-        let querySize = shape.heads * shape.headDim
-        let kvSize = shape.kvHeads * shape.headDim
-        let channelSize = model.rewardChannel?.size ?? 0
-        x = FloatBuffer(rows * shape.hiddenSize)
-        y = FloatBuffer(rows * max(shape.hiddenSize, querySize))
-        q = FloatBuffer(rows * querySize)
-        k = FloatBuffer(rows * kvSize)
-        v = FloatBuffer(rows * kvSize)
-        mixed = FloatBuffer(rows * querySize)
-        gate = FloatBuffer(rows * shape.intermediateSize)
-        up = FloatBuffer(rows * shape.intermediateSize)
-        cosines = FloatBuffer(rows * shape.ropeDim / 2)
-        sines = FloatBuffer(rows * shape.ropeDim / 2)
-        logits = FloatBuffer(Transformer.logitRows * shape.vocabularySize)
-        channel = FloatBuffer(rows * channelSize)
-        channelInput = FloatBuffer(rows * (shape.hiddenSize + channelSize))
-        let widest = model.rewardChannel?.head.map(\.rows).max() ?? 0
-        channelOutput = FloatBuffer(rows * max(channelSize, widest))
-        hidden = FloatBuffer(rows * widest)
-    }
-
-    /// Bytes of a cache page for this model.
-    package var bytesPerPage: Int {
-        let numbers = model.shape.layers * model.shape.kvHeads * 2 * model.shape.headDim * PagePool.pageSize
-        return numbers * (cacheType == .f16 ? 2 : 4)
-    }
-
-    /// Computes rows whose pages are ready to be written, in any mixture of branches, positions in order within each.
-    package func forward(_ rows: [Row], pool: PagePool) -> [RowResult] {
-        var answers: [RowResult] = []
-        answers.reserveCapacity(rows.count)
-        var start = 0
-        while start < rows.count {
-            let end = min(start + maximumRows, rows.count)
-            answers += pass(Array(rows[start..<end]), pool)
-            start = end
-        }
-        return answers
-    }
-
-    private func pass(_ rows: [Row], _ pool: PagePool) -> [RowResult] {
-        switch cacheType {
-        case .f16: pass(rows, pool, AttentionKernel<F16>(shape: model.shape))
-        case .f32: pass(rows, pool, AttentionKernel<F32>(shape: model.shape))
-        }
-    }
-
-    private func pass<Format>(_ rows: [Row], _ pool: PagePool, _ attention: AttentionKernel<Format>) -> [RowResult] {
-        let shape = model.shape
-        let n = rows.count
-        let width = shape.hiddenSize
-        let querySize = shape.heads * shape.headDim
-        let kvSize = shape.kvHeads * shape.headDim
-        let places = places(rows, pool)
-        let rewarded = model.rewardChannel == nil ? [] : rows.indices.filter { rows[$0].wantsReward }
-        findRotations(rows)
-
-        // h_0: the embeddings, [n, width].
-        for (i, row) in rows.enumerated() { model.embedding.dequantize(row: Int(row.token), into: x.base + i * width) }
-        rewardLayer(0, rewarded)
-        observeStates?(0, x.base)
-
-        for (l, layer) in model.layers.enumerated() {
-            // Attention: queries, keys and values of the normed stream, [n, heads or kvHeads, headDim].
-            normalize(x.base, layer.attentionNorm, rows: n, into: y.base)
-            input.set(y.base, rows: n, columns: width)
-            PackedMatrix.multiply(input, [(layer.query, q.base), (layer.key, k.base), (layer.value, v.base)], threadPool)
-            threadPool.share(n, cost: 8 * n * (querySize + 2 * kvSize)) { range in
-                for i in range {
-                    let (q, k, v) = (self.q.base + i * querySize, self.k.base + i * kvSize, self.v.base + i * kvSize)
-                    if let bias = layer.queryBias { add(bias, to: q, count: querySize) }
-                    if let bias = layer.keyBias { add(bias, to: k, count: kvSize) }
-                    if let bias = layer.valueBias { add(bias, to: v, count: kvSize) }
-                    self.place(q, heads: shape.heads, layer.queryNorm, row: i)
-                    self.place(k, heads: shape.kvHeads, layer.keyNorm, row: i)
-                    attention.store(keys: k, values: v, layer: l, row: places[i])
-                }
-            }
-            attention.attend(q.base, rows: places, layer: l, into: mixed.base, threadPool)
-            input.set(mixed.base, rows: n, columns: querySize)
-            layer.attentionOutput.multiply(input, into: y.base, threadPool)
-            addToStream(n)
-
-            // Feed-forward: down(silu(gate) · up), [n, intermediateSize] inside.
-            normalize(x.base, layer.feedForwardNorm, rows: n, into: y.base)
-            input.set(y.base, rows: n, columns: width)
-            PackedMatrix.multiply(input, [(layer.gate, gate.base), (layer.up, up.base)], threadPool)
-            threadPool.share(n, cost: 32 * n * shape.intermediateSize) { range in
-                for i in range {
-                    silu(
-                        self.gate.base + i * shape.intermediateSize, times: self.up.base + i * shape.intermediateSize,
-                        count: shape.intermediateSize)
-                }
-            }
-            input.set(gate.base, rows: n, columns: shape.intermediateSize)
-            layer.down.multiply(input, into: y.base, threadPool)
-            addToStream(n)
-
-            if l + 1 < shape.layers {
-                rewardLayer(l + 1, rewarded)
-                observeStates?(l + 1, x.base)
-            }
-        }
-
-        // h_L: the last layer's stream behind the final norm, [n, width].
-        normalize(x.base, model.outputNorm, rows: n, into: x.base)
-        observeStates?(shape.layers, x.base)
-        var answers = [RowResult](repeating: RowResult(), count: n)
-        rewardHead(rewarded, &answers)
-        readLogits(rows, &answers)
-        return answers
-    }
-
-    private func places(_ rows: [Row], _ pool: PagePool) -> [RowPlace] {
-        var tables: [ObjectIdentifier: [UnsafeMutableRawPointer]] = [:]
-        return rows.map { row in
-            let id = ObjectIdentifier(row.table)
-            let table = tables[id] ?? row.table.pages.map(pool.address)
-            tables[id] = table
-            return RowPlace(position: row.position, pages: table)
-        }
-    }
-
-    /// x += y, `[rows, width]`.
-    private func addToStream(_ rows: Int) {
-        let width = model.shape.hiddenSize
-        threadPool.share(rows, cost: rows * width) { range in
-            add(self.y.base + range.lowerBound * width, to: self.x.base + range.lowerBound * width, count: range.count * width)
-        }
-    }
-
-    private func normalize(_ x: Floats, _ weight: [Float], rows: Int, into y: Floats) {
-        threadPool.share(rows, cost: 4 * rows * weight.count) { range in
-            for i in range {
-                rmsNorm(x + i * weight.count, weight, epsilon: self.model.shape.normEpsilon, into: y + i * weight.count)
-            }
-        }
-    }
-
-    /// Sine and cosine of every pair's angle for every row's position, `[n, ropeDim / 2]`.
-    private func findRotations(_ rows: [Row]) {
-        let pairs = model.shape.ropeDim / 2
-        for (i, row) in rows.enumerated() {
-            for (pair, frequency) in model.shape.ropeFrequencies.enumerated() {
-                let (sine, cosine) = portableSineCosine(Double(Float(row.position) * frequency))
-                sines.base[i * pairs + pair] = Float(sine)
-                cosines.base[i * pairs + pair] = Float(cosine)
-            }
-        }
-    }
-
-    /// Norm, where there is one, and rotary position embedding of one row's heads, in place. Source: RoFormer, arXiv 2104.09864.
-    private func place(_ heads: Floats, heads count: Int, _ norm: [Float]?, row: Int) {
-        let shape = model.shape
-        let pairs = shape.ropeDim / 2
-        let cosine = cosines.base + row * pairs
-        let sine = sines.base + row * pairs
-        let (step, distance) = shape.ropeNeighbours ? (2, 1) : (1, pairs)
-        for head in 0..<count {
-            let h = heads + head * shape.headDim
-            if let norm { rmsNorm(h, norm, epsilon: shape.normEpsilon, into: h) }
-            for pair in 0..<pairs {
-                let (a, b) = (h[step * pair], h[step * pair + distance])
-                h[step * pair] = a * cosine[pair] - b * sine[pair]
-                h[step * pair + distance] = a * sine[pair] + b * cosine[pair]
-            }
-        }
-    }
-
-    /// One step of the reward channel for the rows that asked for it: r = silu(W_1 · rmsNorm(h_0)), then r += silu(W_{i+1} · rmsNorm([h_i ; r])).
-    private func rewardLayer(_ i: Int, _ rewarded: [Int]) {
-        guard let channel = model.rewardChannel, !rewarded.isEmpty else { return }
-        let (norm, weight) = channel.layers[i]
-        gatherChannelInput(rewarded, withStream: i > 0)
-        let columns = weight.columns
-        normalize(channelInput.base, norm, rows: rewarded.count, into: channelInput.base)
-        input.set(channelInput.base, rows: rewarded.count, columns: columns)
-        let count = rewarded.count * channel.size
-        weight.multiply(input, into: channelOutput.base, threadPool)
-        silu(channelOutput.base, count: count)
-        if i == 0 {
-            self.channel.base.update(from: channelOutput.base, count: count)
-        } else {
-            add(channelOutput.base, to: self.channel.base, count: count)
-        }
-    }
-
-    /// reward = head · [h_L ; r_L]; the first output is the reward.
-    private func rewardHead(_ rewarded: [Int], _ answers: inout [RowResult]) {
-        guard let channel = model.rewardChannel, !rewarded.isEmpty else { return }
-        gatherChannelInput(rewarded, withStream: true)
-        var source = channelInput
-        for (i, matrix) in channel.head.enumerated() {
-            input.set(source.base, rows: rewarded.count, columns: matrix.columns)
-            matrix.multiply(input, into: channelOutput.base, threadPool)
-            guard i + 1 < channel.head.count else { break }
-            let count = rewarded.count * matrix.rows
-            silu(channelOutput.base, count: count)
-            hidden.base.update(from: channelOutput.base, count: count)
-            source = hidden
-        }
-        for (i, row) in rewarded.enumerated() {
-            let outputs = UnsafeBufferPointer(start: channelOutput.base + i * channel.outputs, count: min(2, channel.outputs))
-            answers[row].reward = outputs[0]
-            answers[row].prover = outputs.count > 1 ? outputs[1] : nil
-            if !outputs.allSatisfy(\.isFinite) { answers[row].isSound = false }
-        }
-    }
-
-    /// [h ; r] of the rewarded rows side by side, `[rewarded, width + r]`, or h alone.
-    private func gatherChannelInput(_ rewarded: [Int], withStream: Bool) {
-        let width = model.shape.hiddenSize
-        let narrow = withStream ? model.rewardChannel?.size ?? 0 : 0
-        for (i, row) in rewarded.enumerated() {
-            let target = channelInput.base + i * (width + narrow)
-            target.update(from: x.base + row * width, count: width)
-            (target + width).update(from: channel.base + i * narrow, count: narrow)
-        }
-    }
-
-    /// Logits of the rows that want something of them, a few at a time, and what is wanted read off.
-    private func readLogits(_ rows: [Row], _ answers: inout [RowResult]) {
-        let wanting = rows.indices.filter { if case .nothing = rows[$0].want { false } else { true } }
-        let width = model.shape.hiddenSize
-        for start in stride(from: 0, to: wanting.count, by: Transformer.logitRows) {
-            let some = wanting[start..<min(start + Transformer.logitRows, wanting.count)]
-            for (i, row) in some.enumerated() { (y.base + i * width).update(from: x.base + row * width, count: width) }
-            input.set(y.base, rows: some.count, columns: width)
-            model.output.multiply(input, into: logits.base, threadPool)
-            for (i, row) in some.enumerated() {
-                let logits = UnsafeBufferPointer(
-                    start: self.logits.base + i * model.shape.vocabularySize, count: model.shape.vocabularySize)
-                observeLogits?(rows[row], logits)
-                if let candidates = read(logits, rows[row].want, threadPool) {
-                    answers[row].candidates = candidates
-                } else {
-                    answers[row].isSound = false
-                }
-            }
-        }
-    }
-
-    /// For training: sees h_0 … h_L of a pass's rows as they are computed, `[rows, width]` each.
-    package var observeStates: ((_ i: Int, UnsafePointer<Float>) -> Void)?
-
-    /// For tests: sees every row of logits, `[vocabulary]`.
-    var observeLogits: ((Row, UnsafeBufferPointer<Float>) -> Void)?
-}
-
-/// The wanted candidates of one row of logits, or nil when they are not all numbers.
-func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want, _ threadPool: ThreadPool) -> [Candidate]? {
-    guard let base = logits.baseAddress else { return nil }
-    let x = UnsafePointer(base)
-    let pieces = (logits.count + 1023) / 1024
-    /// Calls `body` with pieces of 1,024 logits, and with the vectors of each.
-    func forPieces(_ result: Floats, _ start: Vector, _ body: (inout Vector, Vector) -> Void, _ end: (Vector) -> Float) {
-        threadPool.share(pieces, cost: 16 * logits.count) { range in
-            for piece in range {
-                var vector = start
-                let last = min(1024 * (piece + 1), logits.count)
-                for c in stride(from: 1024 * piece, to: last, by: 16) {
-                    if c + 16 <= last {
-                        body(&vector, x.vector(c))
-                    } else {
-                        // Lanes behind the end are −∞, which is no maximum and e^−∞ = 0.
-                        body(&vector, simd_first(Int32(last - c), x.partialVector(c, last - c), Vector(repeating: -.infinity)))
-                    }
-                }
-                result[piece] = end(vector)
-            }
-        }
-    }
-    let largests = FloatBuffer(pieces)
-    forPieces(largests.base, Vector(repeating: -.infinity), { $0 = simd_max($1, $0) }, simd_largest)
-    var largest = -Float.infinity
-    for piece in 0..<pieces where largests.base[piece] > largest { largest = largests.base[piece] }
-    guard largest.isFinite else { return nil }
-
-    // ln Σ e^logit, added in vectors over pieces and in 64 bits over the pieces.
-    let sums = FloatBuffer(pieces)
-    forPieces(sums.base, Vector.zero, { $0 += exp($1 - largest) }, simd_total)
-    let sum = (0..<pieces).reduce(0.0) { $0 + Double(sums.base[$1]) }
-    guard sum.isFinite, sum > 0 else { return nil }
-    let normalizer = Double(largest) + portableLog(sum)
-    func candidate(_ token: Int) -> Candidate {
-        Candidate(token: Token(token), logit: logits[token], logprob: Float(Double(logits[token]) - normalizer))
-    }
-
-    switch want {
-    case .nothing: return []
-    case .token(let token): return logits.indices.contains(Int(token)) ? [candidate(Int(token))] : nil
-    case .drawn(let draws): return draws.tokens(logits).map(candidate)
-    case .best(let count, let banned):
-        var best: [Int] = []
-        for piece in 0..<pieces {
-            if best.count == count, largests.base[piece] <= logits[best[count - 1]] { continue }
-            for token in 1024 * piece..<min(1024 * (piece + 1), logits.count) {
-                let logit = logits[token]
-                if best.count == count, logit <= logits[best[count - 1]] { continue }
-                if banned.contains(Token(token)) { continue }
-                let place = best.lastIndex { logits[$0] >= logit }.map { $0 + 1 } ?? 0
-                best.insert(token, at: place)
-                if best.count > count { best.removeLast() }
-            }
-        }
-        return best.map(candidate)
-    }
-}
-
-// MARK: - 6. Decoders
-
-/// Decodes one answer: asks for rows, receives what came of them, says what it has decided.
-protocol DecodingMethod: AnyObject {
-    /// The rows to compute next, at most `limit` where it has a choice, which may be none; their pages need not be ready.
-    func rows(limit: Int) -> [Row]
-    /// Takes the answers to the rows of the last call, in their order.
-    func receive(_ answers: [RowResult]) -> [Output]
-    /// A table that holds the prompt and the first `count` tokens decided on.
-    var history: (table: PageTable, count: Int)? { get }
-}
-
-/// One token after another: the most likely one, or, with random numbers, one that is drawn.
-final class Greedy: DecodingMethod {
-    private let rules: Rules
-    private let sampling: Sampling?
-    private let table: PageTable
-    private var branch: Branch
-    /// Chosen, but not computed yet: its reward is open.
-    private var pending: GeneratedToken?
-    private var said: [Output] = []
-
-    init(_ rules: Rules, _ sampling: Sampling?, _ table: PageTable, first: RowResult) {
-        self.rules = rules
-        self.sampling = sampling
-        self.table = table
-        branch = Branch(rules, first: first)
-        choose(first.candidates)
-    }
-
-    /// Token `index` of the answer.
-    static func want(_ rules: Rules, _ sampling: Sampling?, at index: Int = 0) -> Want {
-        sampling.map { rules.drawn($0, [RandomStream(seed: $0.seed).child(0).uniform(index)]) } ?? rules.best(1)
-    }
-
-    /// Without a reward to wait for, a token is said as soon as it is chosen, and the last one need not be computed.
-    private func choose(_ candidates: [Candidate]) {
-        guard let best = candidates.first else {
-            pending = nil
-            said.append(.failed(.modelError("the model left no token to go on with")))
-            return
-        }
-        let token = branch.append(best, rules)
-        pending = token
-        if !rules.hasRewards { say(token) }
-    }
-
-    private func say(_ token: GeneratedToken) {
-        said.append(.token(index: branch.count - 1, token))
-        guard let done = branch.done else { return }
-        said.append(done)
-        pending = nil
-    }
-
-    func rows(limit: Int) -> [Row] {
-        guard let pending else { return [] }
-        return [
-            Row(
-                table: table, position: rules.start + branch.count - 1, token: pending.token,
-                want: branch.finish == nil ? Greedy.want(rules, sampling, at: branch.count) : .nothing, wantsReward: true)
-        ]
-    }
-
-    func receive(_ answers: [RowResult]) -> [Output] {
-        if let answer = answers.first, var token = pending {
-            branch.credit(answer)
-            if rules.hasRewards {
-                token.reward = answer.reward
-                say(token)
-            }
-            if branch.finish == nil { choose(answer.candidates) }
-        }
-        defer { said = [] }
-        return said
-    }
-
-    var history: (table: PageTable, count: Int)? { (table, pending == nil && rules.hasRewards ? branch.count : branch.count - 1) }
-}
-
-/// Streaming look-ahead: grow a tree of chunks below the committed end, commit the child with the best leaf below it, keep its subtree, go on.
-///
-/// Level 1 of the tree holds n candidates, the d levels below are the look-ahead. Child j of a node begins with the j-th most likely token and
-/// goes on greedily for k − 1 more; ``ChunkTree`` grows them all together, a token a step. Source: arXiv 2503.00029.
-final class StreamingLookAhead: DecodingMethod {
-    private let search: Search
-    private let wantsBranches: Bool
-    private let wantsDraft: Bool
-    /// The committed end and the chunks below it.
-    private let tree: ChunkTree
-    private var draft: String?
-    private var isDone = false
-
-    init(_ rules: Rules, _ search: Search, _ table: PageTable, first: RowResult, branches: Bool, draft: Bool) {
-        self.search = search
-        wantsBranches = branches
-        wantsDraft = draft
-        tree = ChunkTree(rules, search, table, first: first)
-        lookAhead()
-    }
-
-    /// Gives children to the grown leaves of all levels but the last, which is level d + 1 below the committed end.
-    private func lookAhead() {
-        for leaf in tree.root.leaves where leaf.isOpen && leaf.level - tree.root.level <= search.depth { tree.expand(leaf) }
-    }
-
-    /// An only candidate is committed whatever lies below it.
-    private var isForced: Bool { tree.root.children.count == 1 && !tree.root.children[0].isGrowing }
-
-    func rows(limit: Int) -> [Row] { tree.rows() }
-
-    func receive(_ answers: [RowResult]) -> [Output] {
-        tree.receive(answers)
-        lookAhead()
-        var said: [Output] = []
-        // With nothing left to grow the tree is full, or its leaves are all finished.
-        while !isDone, isForced || tree.growing.isEmpty {
-            said += commit()
-            lookAhead()
-        }
-        if wantsDraft, !isDone { said += leadingText() }
-        return said
-    }
-
-    /// Moves the root to the child with the highest-scoring leaf below it; of equals the likelier one.
-    private func commit() -> [Output] {
-        let root = tree.root
-        let scores = root.children.map { child in
-            (isForced ? [child] : child.leaves).map { search.score($0.branch, behind: root.branch) }.max() ?? -.infinity
-        }
-        draft = nil
-        guard let best = scores.firstLargest else {
-            isDone = true
-            return [.failed(.modelError("the model left no token to go on with"))]
-        }
-        isDone = root.children[best].branch.finish != nil
-        return tree.commit(best, scores: scores, branches: wantsBranches)
-    }
-
-    /// The uncommitted text of the leading branch, if it is news: the best of the grown chunks, and what grows likeliest behind it. Judging
-    /// chunks only when they are grown keeps a draft from jumping between branches at every token.
-    private func leadingText() -> [Output] {
-        /// The best score below a node and the text that leads to it.
-        func leading(_ node: Chunk) -> (score: Double, text: String) {
-            let paths = node.children.map { child in
-                let (score, text) = leading(child)
-                return (score: score, text: child.tokens.map(\.text).joined() + text)
-            }
-            let score = search.score(node.branch, behind: tree.root.branch)
-            guard let best = paths.map(\.score).firstLargest else { return (score, "") }
-            return node.children[0].isGrowing ? (score, paths[0].text) : paths[best]
-        }
-        let text = leading(tree.root).text
-        guard text != draft else { return [] }
-        draft = text
-        return [.draft(text)]
-    }
-
-    var history: (table: PageTable, count: Int)? { tree.history }
-}
-
-// MARK: - 7. The batch step
-
-/// Runs any number of requests at once, a batch step at a time. Not for use by several threads at once.
-///
-/// ```swift
-/// let engine = Engine(try Model(path: "model.gguf"))
-/// let job = try engine.submit(.generate(Generation(prompt: tokens)))
-/// while !engine.isIdle { for (job, output) in engine.step() { … } }
-/// ```
-package final class Engine {
-    package typealias JobID = Int
-
-    /// Rows of prompts and of completions to score that a step takes on: the most, and the least beside running answers, whose next tokens
-    /// they delay: 32 rows take about as long as five steps of one answer, whatever the model's size, since both grow with it.
-    static let pieceRows = 256, leastPieceRows = 32
-
-    package let model: Model
-    /// The longest table, in tokens.
-    package let context: Int
-    package let transformer: Transformer
-    package let cache: PrefixCache
-    /// How many requests run at once; others wait in order.
-    package let maximumJobs: Int
-    private var jobs: [Job] = []
-    private var waiting: [Job] = []
-    private var nextID = 0
-
-    /// - Parameters:
-    ///   - threads: how many threads compute; results do not depend on it.
-    ///   - context: the longest table in tokens; at most what the model was made for, which is the default.
-    ///   - cacheBytes: the budget of keys and values.
-    ///   - maximumJobs: how many requests run at once; others wait.
-    package init(
-        _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
-        maximumJobs: Int = 64
-    ) {
-        self.model = model
-        self.maximumJobs = max(1, maximumJobs)
-        self.context = max(1, min(context ?? model.shape.context, model.shape.context))
-        transformer = Transformer(model, threads: threads, cacheType: cacheType)
-        cache = PrefixCache(pool: PagePool(bytesPerPage: transformer.bytesPerPage, budget: cacheBytes))
-    }
-
-    /// A request on its way.
-    private final class Job {
-        let id: JobID
-        let work: Work
-        /// What is computed before decoding begins.
-        let prompt: [Token]
-        /// The most pages it can hold at once.
-        let pages: Int
-        let priority: Int
-        var decoder: (any DecodingMethod)?
-        var table: PageTable?
-        /// Prompt tokens whose keys and values are there.
-        var prefilled = 0
-        var summary = Output.Summary()
-        /// The answer so far, for the cache.
-        var answer: [Token] = []
-        var marks: [PrefixCache.Mark]
-        var rows = 0..<0
-
-        init(id: JobID, work: Work, prompt: [Token], pages: Int, priority: Int) {
-            self.id = id
-            self.work = work
-            self.prompt = prompt
-            self.pages = pages
-            self.priority = priority
-            marks = Array(repeating: PrefixCache.Mark(), count: prompt.count)
-        }
-    }
-
-    package var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
-    package var activeJobs: Int { jobs.count }
-    package var waitingJobs: Int { waiting.count }
-    /// Pages that hold something, those of them with several holders, the most there may be, and the bytes of one.
-    package var cachePages: (used: Int, shared: Int, capacity: Int, bytesPerPage: Int) {
-        (cache.pool.used, cache.pool.shared, cache.pool.capacity, cache.pool.bytesPerPage)
-    }
-    package var evictions: Int { cache.evictions }
-
-    /// Takes on a request; of those that wait, the ones of higher priority begin first. Throws ``RequestFailure`` when it can never be carried out.
-    package func submit(_ work: Work, priority: Int = 0) throws -> JobID {
-        let prompt: [Token]
-        let field: String
-        var room: Int
-        // Beside the pages of the prompt and the answer.
-        var branchPages = 0
-        switch work {
-        case .generate(let generation):
-            prompt = generation.prompt
-            field = "max_tokens"
-            guard generation.maxTokens > 0 else { throw RequestFailure.invalid("max_tokens must be at least 1", field: "max_tokens") }
-            room = min(generation.maxTokens, context - prompt.count)
-            try generation.method.check(model)
-            branchPages = generation.method.pages(answer: max(0, room))
-        case .score(let given, let completion):
-            prompt = given
-            field = "completion"
-            room = completion.count
-            guard !completion.isEmpty else { throw RequestFailure.invalid("the completion has no tokens", field: "completion") }
-            try check(completion, field: "completion")
-        }
-        guard !prompt.isEmpty else { throw RequestFailure.invalid("the prompt has no tokens", field: "prompt") }
-        try check(prompt, field: "prompt")
-        guard prompt.count < context, prompt.count + room <= context else {
-            throw RequestFailure.contextOverflow(
-                "the prompt's \(prompt.count) tokens leave no room in a context of \(context); shorten it", field: "prompt")
-        }
-        let pages = (prompt.count + room) / PagePool.pageSize + 2 + branchPages
-        guard pages <= cache.pool.capacity else {
-            let needed = pages * cache.pool.bytesPerPage / (1 << 20) + 1
-            let most = cache.pool.capacity * cache.pool.bytesPerPage >> 20
-            throw RequestFailure.contextOverflow(
-                "this request may need \(needed) MiB of cache, and there are \(most); raise --cache-mib, or lower max_tokens, width, depth, n or simulations",
-                field: field)
-        }
-        nextID += 1
-        let job = Job(id: nextID, work: work, prompt: prompt, pages: pages, priority: priority)
-        waiting.insert(job, at: waiting.firstIndex { $0.priority < priority } ?? waiting.count)
-        return nextID
-    }
-
-    private func check(_ tokens: [Token], field: String) throws {
-        guard let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabularySize }) else { return }
-        throw RequestFailure.invalid("token \(wrong) is not in the vocabulary of \(model.shape.vocabularySize)", field: field)
-    }
-
-    /// Ends a request early; it says `done` with the tokens it has decided on. Nil when there is no such request.
-    package func cancel(_ id: JobID, reason: FinishReason = .cancelled) -> Output? {
-        guard let job = jobs.first(where: { $0.id == id }) ?? waiting.first(where: { $0.id == id }) else { return nil }
-        retire(job)
-        waiting.removeAll { $0 === job }
-        job.summary.completionTokens = job.answer.count
-        job.summary.promptTokens = job.prompt.count
-        let rewards = job.marks.dropFirst(job.prompt.count).compactMap(\.reward)
-        job.summary.reward = rewards.isEmpty ? nil : rewards.reduce(0.0) { $0 + Double($1) } / Double(rewards.count)
-        return .done(reason, job.summary)
-    }
-
-    /// Forgets every cached prefix; running requests keep theirs.
-    package func clearCache() { cache.clear() }
-
-    /// Packs another of the model's matrices, so that the first requests need not; false when all are packed. For when there is nothing else to do.
-    package func prepare() -> Bool { model.matrices.contains { !$0.prepare(transformer.threadPool) } }
-
-    /// One forward pass for everything that is running, and what it led to.
-    package func step() -> [(JobID, Output)] {
-        admit()
-        var outputs: [(JobID, Output)] = []
-        var rows: [Row] = []
-        for job in jobs {
-            guard let decoder = job.decoder, !(decoder is Scoring) else { continue }
-            let wanted = decoder.rows(limit: .max)
-            if !wanted.isEmpty { job.summary.steps += 1 }
-            add(job, wanted, to: &rows, &outputs)
-        }
-        // Beside running answers there is room for as many other rows as theirs, or a few: they shall go on at nearly their pace.
-        let room = rows.isEmpty ? Engine.pieceRows : min(max(rows.count, Engine.leastPieceRows), Engine.pieceRows)
-        // Scoring may take up to half of it, prompts the rest.
-        var left = room / 2
-        for job in jobs {
-            guard let scoring = job.decoder as? Scoring else { continue }
-            let wanted = scoring.rows(limit: left)
-            left -= wanted.count
-            add(job, wanted, to: &rows, &outputs)
-        }
-        prefill(room - room / 2 + left, &rows, &outputs)
-        let answers = transformer.forward(rows, pool: cache.pool)
-        for job in jobs where !job.rows.isEmpty {
-            let own = answers[job.rows]
-            if own.allSatisfy(\.isSound) {
-                receive(job, Array(own), &outputs)
-            } else {
-                fail(job, .modelError("the model computed a number that is not finite; its file may be damaged"), &outputs)
-            }
-        }
-        return outputs
-    }
-
-    /// Lets waiting requests begin, in order, while the pages they may need are there for all.
-    private func admit() {
-        var reserved = jobs.reduce(0) { $0 + $1.pages }
-        while let next = waiting.first, jobs.count < maximumJobs, reserved + next.pages <= cache.pool.capacity {
-            reserved += next.pages
-            jobs.append(waiting.removeFirst())
-        }
-    }
-
-    /// Adds a job's rows to the batch once their pages can be written.
-    private func add(_ job: Job, _ wanted: [Row], to rows: inout [Row], _ outputs: inout [(JobID, Output)]) {
-        do {
-            for row in wanted { try row.table.prepareToWrite(row.position, cache) }
-            job.rows = rows.count..<rows.count + wanted.count
-            if job.decoder != nil { job.summary.evaluatedTokens += wanted.count }
-            rows += wanted
-        } catch {
-            fail(job, error as? RequestFailure ?? .modelError("\(error)"), &outputs)
-        }
-    }
-
-    /// Adds pieces of prompts. A prompt that begins like one on its way waits until that beginning is computed, and then finds it in the cache.
-    private func prefill(_ room: Int, _ rows: inout [Row], _ outputs: inout [(JobID, Output)]) {
-        var begun: [(prompt: [Token], prefilled: Int)] = []
-        var ready: [(job: Job, table: PageTable)] = []
-        for job in jobs.filter({ $0.decoder == nil }).sorted(by: { ($1.priority, $0.id) < ($0.priority, $1.id) }) {
-            let prompt = fullPrompt(job)
-            if job.table == nil {
-                let isWorthWaitingFor = begun.contains { other in
-                    zip(other.prompt, prompt).prefix { $0 == $1 }.count >= other.prefilled + PagePool.pageSize
-                }
-                if isWorthWaitingFor { continue }
-                begin(job, &outputs)
-            }
-            begun.append((prompt, job.prefilled))
-            if let table = job.table, job.decoder == nil { ready.append((job, table)) }
-        }
-        // The room is shared evenly, what one prompt leaves of its share going to those behind it: a long one does not hold up short ones.
-        var left = room
-        for (i, (job, table)) in ready.enumerated() where left > 0 {
-            let share = min(left, max(PagePool.pageSize, left / (ready.count - i)))
-            let end = min(job.prompt.count, job.prefilled + share)
-            let piece = (job.prefilled..<end).map { p in
-                Row(
-                    table: table, position: p, token: job.prompt[p], want: p + 1 == job.prompt.count ? firstWant(job) : .nothing,
-                    wantsReward: p + 1 == job.prompt.count && wantsPromptReward(job))
-            }
-            left -= piece.count
-            add(job, piece, to: &rows, &outputs)
-        }
-    }
-
-    private func fullPrompt(_ job: Job) -> [Token] {
-        if case .score(let prompt, let completion) = job.work { prompt + completion } else { job.prompt }
-    }
-
-    private func firstWant(_ job: Job) -> Want {
-        switch job.work {
-        case .generate(let generation): return generation.method.firstWant(rules(job, generation))
-        case .score(_, let completion): return .token(completion[0])
-        }
-    }
-
-    /// Progress begins with what the channel expects at the prompt's end.
-    private func wantsPromptReward(_ job: Job) -> Bool {
-        guard case .generate(let generation) = job.work, case .sla(let search) = generation.method else { return false }
-        return search.score == .progress
-    }
-
-    private func rules(_ job: Job, _ generation: Generation) -> Rules {
-        Rules(
-            tokenizer: model.tokenizer, ignoreEOS: generation.ignoreEOS, maxTokens: min(generation.maxTokens, context - job.prompt.count),
-            hasRewards: model.rewardChannel != nil, start: job.prompt.count, stop: generation.stop)
-    }
-
-    /// Takes from the cache what it has of the prompt: all but the last token, whose logits are needed; or, to score, all that is scored already.
-    private func begin(_ job: Job, _ outputs: inout [(JobID, Output)]) {
-        job.summary.promptTokens = job.prompt.count
-        guard case .score(let prompt, let completion) = job.work else {
-            let found = cache.match(job.prompt, limit: job.prompt.count - 1)
-            job.table = found.table
-            job.prefilled = found.count
-            job.summary.cachedTokens = found.count
-            return
-        }
-        let all = prompt + completion
-        let found = cache.match(all, limit: all.count)
-        // A token's log-probability comes from the row before it, so computing begins one row before the first token that lacks something.
-        let known = found.marks.indices.first {
-            $0 >= prompt.count && (found.marks[$0].logprob == nil || found.marks[$0].reward == nil && model.rewardChannel != nil)
-        }
-        let complete = known ?? found.count
-        job.summary.cachedTokens = min(complete, prompt.count)
-        job.table = found.table
-        if complete >= prompt.count {
-            let position = complete == all.count ? all.count : max(complete - 1, prompt.count - 1)
-            startScoring(job, all, found.table, marks: Array(found.marks[..<complete]), position: position, &outputs)
-        } else {
-            job.prefilled = min(found.count, prompt.count - 1)
-        }
-    }
-
-    private func startScoring(
-        _ job: Job, _ all: [Token], _ table: PageTable, marks: [PrefixCache.Mark], position: Int, _ outputs: inout [(JobID, Output)]
-    ) {
-        let tokenizer = model.tokenizer
-        let scoring = Scoring(all, completionStart: job.prompt.count, table, marks: marks, position: position) {
-            String(decoding: tokenizer.bytes(of: $0), as: UTF8.self)
-        }
-        job.decoder = scoring
-        if position == all.count { finish(job, [scoring.result], &outputs) }
-    }
-
-    private func receive(_ job: Job, _ answers: [RowResult], _ outputs: inout [(JobID, Output)]) {
-        let count = job.rows.count
-        job.rows = 0..<0
-        if let decoder = job.decoder { return finish(job, decoder.receive(answers), &outputs) }
-        job.prefilled += count
-        guard let table = job.table, let last = answers.last else { return }
-        cache.insert(Array(job.prompt[..<job.prefilled]), table, marks: Array(job.marks[..<job.prefilled]))
-        guard job.prefilled == job.prompt.count else { return }
-        switch job.work {
-        case .generate(let generation):
-            job.decoder = generation.decoder(rules(job, generation), table, first: last)
-            job.table = nil
-        case .score(let prompt, let completion):
-            var marks = job.marks + [PrefixCache.Mark(logprob: last.candidates.first?.logprob)]
-            marks.reserveCapacity(prompt.count + completion.count)
-            startScoring(job, prompt + completion, table, marks: marks, position: prompt.count, &outputs)
-        }
-        finish(job, job.decoder?.receive([]) ?? [], &outputs)
-    }
-
-    /// Passes on what a decoder said, and puts away a job that is done.
-    private func finish(_ job: Job, _ said: [Output], _ outputs: inout [(JobID, Output)]) {
-        for var output in said {
-            switch output {
-            case .token(_, let token):
-                job.summary.firstTokenStep = job.summary.firstTokenStep ?? job.summary.steps
-                job.answer.append(token.token)
-                job.marks.append(PrefixCache.Mark(logprob: token.logprob, reward: token.reward))
-            case .done(let reason, let summary):
-                job.summary.completionTokens = summary.completionTokens
-                job.summary.reward = summary.reward
-                output = .done(reason, job.summary)
-                retire(job)
-            case .scored(let tokens, let summary):
-                job.summary.completionTokens = summary.completionTokens
-                job.summary.reward = summary.reward
-                job.summary.evaluatedTokens = summary.completionTokens
-                output = .scored(tokens, job.summary)
-                job.answer = tokens.map(\.token)
-                job.marks += tokens.map { PrefixCache.Mark(logprob: $0.logprob, reward: $0.reward) }
-                retire(job)
-            case .failed: retire(job)
-            case .commit, .draft: break
-            }
-            outputs.append((job.id, output))
-        }
-    }
-
-    /// Takes a job off the list; what it computed stays in the cache.
-    private func retire(_ job: Job) {
-        if let (table, count) = job.decoder?.history, count > 0 {
-            let tokens = job.prompt + job.answer.prefix(count)
-            cache.insert(tokens, table, marks: Array(job.marks.prefix(tokens.count)))
-        }
-        job.decoder = nil
-        job.table = nil
-        jobs.removeAll { $0 === job }
-    }
-
-    private func fail(_ job: Job, _ failure: RequestFailure, _ outputs: inout [(JobID, Output)]) {
-        job.decoder = nil
-        retire(job)
-        outputs.append((job.id, .failed(failure)))
     }
 }

@@ -77,7 +77,7 @@ final class AnswerQueue {
 
     /// Gives up what is not finished.
     func cancelAll() {
-        for job in open.keys.sorted() { _ = engine.cancel(job) }
+        for job in open.keys.sorted() { engine.cancel(job) }
         open = [:]
     }
 }

@@ -27,7 +27,7 @@ package struct ChannelEvaluation: Sendable {
         guard data.hasPairs else { throw ModelError("the data has graded answers; pairs of a chosen and a rejected one are measured") }
         var rewards = [[[Float]]](repeating: [[], []], count: data.count)
         var open: [Engine.JobID: (pair: Int, answer: Int)] = [:]
-        defer { for job in open.keys.sorted() { _ = engine.cancel(job) } }
+        defer { for job in open.keys.sorted() { engine.cancel(job) } }
         var (next, done) = (0, 0)
         while done < 2 * data.count {
             if shouldStop() { return nil }

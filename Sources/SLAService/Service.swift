@@ -266,7 +266,7 @@ package final class Service {
                     jobs.append(try engine.submit(.score(prompt: prompt, completion: completion), priority: priority))
                 }
             } catch {
-                for job in jobs { _ = engine.cancel(job) }
+                for job in jobs { engine.cancel(job) }
                 throw error
             }
             for (place, job) in jobs.enumerated() {
@@ -305,8 +305,8 @@ package final class Service {
     // MARK: - Ends
 
     private func cancel(_ job: Engine.JobID, _ reason: FinishReason) {
-        guard let output = engine.cancel(job, reason: reason) else { return }
-        tell(job, output)
+        guard engine.cancel(job, reason: reason) else { return }
+        for (job, output) in engine.takeOutputs() { tell(job, output) }
     }
 
     private func cancelAll() {
@@ -431,7 +431,7 @@ package final class Service {
         guard let scores = request.scores else { return }
         for (job, sibling) in live where sibling.scores === scores {
             live[job] = nil
-            _ = engine.cancel(job)
+            engine.cancel(job)
         }
     }
 

@@ -67,7 +67,7 @@ enum Run {
         defer { for source in sources { source.cancel() } }
         var first: ContinuousClock.Instant?
         while !engine.isIdle {
-            if interrupted.flag.load(ordering: .relaxed) { _ = engine.cancel(job) }
+            if interrupted.flag.load(ordering: .relaxed) { engine.cancel(job) }
             for (_, output) in engine.step() {
                 switch output {
                 case .token(_, let token):

@@ -201,7 +201,7 @@ import Testing
                 let id = try engine.submit(.generate(test.generation))
                 var outcome = Outcome()
                 for _ in 0..<steps { for (_, output) in engine.step() { outcome.add(output) } }
-                guard let end = engine.cancel(id, reason: .deadline) else {
+                guard let end = engine.cancelled(id, reason: .deadline) else {
                     expectSame(outcome, whole, "it had ended, seed \(seed)")
                     continue
                 }
@@ -247,7 +247,7 @@ import Testing
         #expect(costly.steps > 24 && costly.firstTokenStep == 16, "four times two chunks of four")
         let cancelled = Engine(model)
         let id = try cancelled.submit(.generate(Generation(prompt: [3])))
-        guard case .done(_, let nothing)? = cancelled.cancel(id) else {
+        guard case .done(_, let nothing)? = cancelled.cancelled(id) else {
             Issue.record("not cancelled")
             return
         }

@@ -238,7 +238,7 @@ import Testing
                 var outcomes: [Engine.JobID: Outcome] = [:]
                 for _ in 0..<steps { for (id, output) in engine.step() { outcomes[id, default: Outcome()].add(output) } }
                 let said = outcomes[ids[victim]] ?? Outcome()
-                let output = engine.cancel(ids[victim], reason: .deadline)
+                let output = engine.cancelled(ids[victim], reason: .deadline)
                 if said.ends == 1 {
                     #expect(output == nil, "it had ended by itself")
                 } else {
@@ -252,7 +252,7 @@ import Testing
                     #expect(summary.reward == (rewards.isEmpty ? nil : rewards.reduce(0, +) / Double(rewards.count)))
                     #expect(said.tokens == Array(alone[victim].tokens.prefix(said.tokens.count)))
                 }
-                #expect(engine.cancel(ids[victim]) == nil)
+                #expect(engine.cancelled(ids[victim]) == nil)
                 while !engine.isIdle { for (id, output) in engine.step() { outcomes[id, default: Outcome()].add(output) } }
                 for i in work.indices where i != victim {
                     expectSame(outcomes[ids[i]] ?? Outcome(), alone[i], "beside a cancelled one, seed \(seed), request \(i)")
@@ -267,9 +267,9 @@ import Testing
 
     @Test func cancellingWhatIsNotThereDoesNothing() throws {
         let engine = Engine(try RandomModel(seed: 55).make())
-        #expect(engine.cancel(1) == nil)
+        #expect(engine.cancelled(1) == nil)
         let id = try engine.submit(.generate(Generation(prompt: [1])))
-        #expect(engine.cancel(id) == .done(.cancelled, Output.Summary(promptTokens: 1)))
+        #expect(engine.cancelled(id) == .done(.cancelled, Output.Summary(promptTokens: 1)))
         #expect(engine.isIdle && engine.leakedPages == 0)
     }
 

@@ -407,8 +407,8 @@ import Testing
             let width = shape.heads * shape.headDim
             let (q, output) = (FloatBuffer(rows.count * width), FloatBuffer(rows.count * width))
             for (i, query) in queries.enumerated() { for (j, value) in query.enumerated() { q.base[i * width + j] = value } }
-            kernel.attend(
-                q.base, rows: rows.map { place($0.branch, $0.position) }, layer: layer, into: output.base, ThreadPool(threads: threads))
+            let plan = AttentionPlan(rows.map { place($0.branch, $0.position) })
+            kernel.attend(q.base, plan, layer: layer, into: output.base, ThreadPool(threads: threads))
             return rows.indices.map { i in (0..<width).map { output.base[i * width + $0] } }
         }
 

@@ -440,6 +440,11 @@ func expectSame(_ a: Outcome, _ b: Outcome, _ note: Comment, sourceLocation: Sou
 }
 
 extension Engine {
+    /// What a request says when it is cancelled; nil when it has ended.
+    func cancelled(_ id: JobID, reason: FinishReason = .cancelled) -> Output? {
+        cancel(id, reason: reason) ? takeOutputs().first { $0.0 == id }?.1 : nil
+    }
+
     /// Submits all of it and steps until nothing is left.
     func outcomes(_ work: [Work]) throws -> [Outcome] {
         let ids = try work.map { try submit($0) }
@@ -447,6 +452,7 @@ extension Engine {
         var steps = 0
         while !isIdle {
             for (id, output) in step() { outcomes[id, default: Outcome()].add(output) }
+            if steps % 7 == 0 { checkInvariants() }
             steps += 1
             guard steps < 20_000 else { throw RequestFailure.overloaded("nothing comes to an end in \(steps) steps") }
         }

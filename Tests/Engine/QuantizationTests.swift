@@ -52,8 +52,5 @@ import Testing
 }
 
 extension TensorType {
-    /// Those that a ``Matrix`` can have.
-    static var computed: [TensorType] { allCases.filter { Matrix.Format(rawValue: "\($0)") != nil } }
-
     var isQuantized: Bool { block.values > 1 }
 }

@@ -37,7 +37,7 @@ final class BeamSearch: DecodingMethod {
         goOn([(Hypothesis(branch: Branch(rules, first: first), tokens: [], last: 0, table: table), first.candidates)])
     }
 
-    func rows(limit: Int) -> [Row] {
+    func rows() -> [Row] {
         (live + ending).map { hypothesis in
             Row(
                 table: hypothesis.table, position: rules.start + hypothesis.branch.count - 1, token: hypothesis.last,
@@ -45,14 +45,14 @@ final class BeamSearch: DecodingMethod {
         }
     }
 
-    func receive(_ answers: [RowResult]) -> [Output] {
-        if !answers.isEmpty {
-            let computed = zip(live + ending, answers).map { hypothesis, answer in
+    func receive(_ results: [RowResult]) -> [Output] {
+        if !results.isEmpty {
+            let computed = zip(live + ending, results).map { hypothesis, result in
                 var hypothesis = hypothesis
-                hypothesis.branch.credit(answer)
+                hypothesis.branch.credit(result)
                 // Without rewards it may have been said.
-                if let reward = answer.reward { hypothesis.tokens[hypothesis.tokens.count - 1].reward = reward }
-                return (hypothesis, answer.candidates)
+                if let reward = result.reward { hypothesis.tokens[hypothesis.tokens.count - 1].reward = reward }
+                return (hypothesis, result.candidates)
             }
             let places = live.count
             live = []
@@ -63,7 +63,7 @@ final class BeamSearch: DecodingMethod {
         if let best, ending.isEmpty, !live.contains(where: { canWin($0, against: best) }) { live = [] }
         var output = say()
         if live.isEmpty, ending.isEmpty {
-            output.append(best?.branch.done ?? .failed(.modelError("the model left no token to go on with")))
+            output.append(best?.branch.done ?? .failed(.noTokenLeft))
         }
         return output
     }

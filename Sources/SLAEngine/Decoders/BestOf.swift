@@ -5,7 +5,7 @@ import SLAText
 ///
 /// It is a tree of one level whose chunks are whole answers, so answers that begin alike are computed once as far as they do.
 final class BestOf: DecodingMethod {
-    private let tree: ChunkTree
+    let tree: ChunkTree
     private let search: Search
     private let wantsBranches: Bool
 
@@ -24,13 +24,13 @@ final class BestOf: DecodingMethod {
         return search
     }
 
-    func rows(limit: Int) -> [Row] { tree.rows() }
+    func rows() -> [Row] { tree.rows() }
 
-    func receive(_ answers: [RowResult]) -> [Output] {
-        tree.receive(answers)
+    func receive(_ results: [RowResult]) -> [Output] {
+        tree.receive(results)
         guard tree.growing.isEmpty else { return [] }
         let scores = tree.root.children.map { search.score($0.branch, behind: tree.root.branch) }
-        guard let best = scores.firstLargest else { return [.failed(.modelError("the model left no token to go on with"))] }
+        guard let best = scores.firstLargest else { return [.failed(.noTokenLeft)] }
         return tree.commit(best, scores: scores, branches: wantsBranches)
     }
 

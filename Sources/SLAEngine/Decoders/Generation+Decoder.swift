@@ -5,8 +5,8 @@ extension Generation {
     /// The state machine for an answer, once the prompt is in `table`; `first` answers ``Method/firstWant(_:)``.
     func decoder(_ rules: Rules, _ table: PageTable, first: RowResult) -> any DecodingMethod {
         switch method {
-        case .greedy: Greedy(rules, nil, table, first: first)
-        case .sample(let sampling): Greedy(rules, sampling, table, first: first)
+        case .greedy: TokenByToken(rules, nil, table, first: first)
+        case .sample(let sampling): TokenByToken(rules, sampling, table, first: first)
         case .beam(let width): BeamSearch(rules, width: width, table, first: first)
         case .bestOf(let count, let sampling, let score):
             BestOf(rules, BestOf.search(count, sampling, score), table, first: first, branches: branches)
@@ -20,8 +20,8 @@ extension Generation.Method {
     /// What has to be known behind the prompt.
     func firstWant(_ rules: Rules) -> Want {
         switch self {
-        case .greedy: Greedy.want(rules, nil)
-        case .sample(let sampling): Greedy.want(rules, sampling)
+        case .greedy: TokenByToken.want(rules, nil)
+        case .sample(let sampling): TokenByToken.want(rules, sampling)
         case .beam(let width): rules.best(width)
         case .bestOf(let count, let sampling, let score):
             ChunkTree.firstWant(rules, BestOf.search(count, sampling, score), firstDrawn: 0)

@@ -13,7 +13,7 @@ import SLAText
 /// enough values below it, or has only one child, the child with the most is committed, of equals the one with the larger mean, and the
 /// tree below it is kept. All ties go to the child that comes first.
 final class MonteCarloTreeSearch: DecodingMethod {
-    private let tree: ChunkTree
+    let tree: ChunkTree
     private let settings: TreeSearch
     private let wantsBranches: Bool
     /// From the root to the leaf whose children grow.
@@ -28,10 +28,10 @@ final class MonteCarloTreeSearch: DecodingMethod {
         wantsBranches = branches
     }
 
-    func rows(limit: Int) -> [Row] { tree.rows() }
+    func rows() -> [Row] { tree.rows() }
 
-    func receive(_ answers: [RowResult]) -> [Output] {
-        tree.receive(answers)
+    func receive(_ results: [RowResult]) -> [Output] {
+        tree.receive(results)
         var said: [Output] = []
         while !isDone, tree.growing.isEmpty {
             if let leaf = path.last {
@@ -43,7 +43,7 @@ final class MonteCarloTreeSearch: DecodingMethod {
                 said += commit()
             } else {
                 simulate()
-                guard !root.children.isEmpty else { return [.failed(.modelError("the model left no token to go on with"))] }
+                guard !root.children.isEmpty else { return [.failed(.noTokenLeft)] }
             }
         }
         return said

@@ -9,9 +9,10 @@ import SLAText
 
 /// How a quantized type stores consecutive values of a row: value[i] = scale · group scale · (code[i] − ``offset``) − minimum · group minimum.
 protocol BlockFormat {
-    /// Values in a block, 32 or 256, and the bytes that hold them.
+    /// What files call it; its ``TensorType/block`` says how many bytes a block has.
+    static var type: TensorType { get }
+    /// Values in a block, 32 or 256: as ``type`` says, but known to the compiler.
     static var values: Int { get }
-    static var bytes: Int { get }
     /// Bits of a code.
     static var bits: Int { get }
     /// What is subtracted from every code: 0 or a power of two.
@@ -52,8 +53,8 @@ extension UnsafeRawPointer {
 
 /// An F16 scale, 32 signed bytes.
 enum Q8_0: BlockFormat {
+    static var type: TensorType { .q8_0 }
     static var values: Int { 32 }
-    static var bytes: Int { 34 }
     static var bits: Int { 8 }
     static var offset: Int32 { 128 }
 
@@ -63,8 +64,8 @@ enum Q8_0: BlockFormat {
 
 /// An F16 scale, 16 bytes of which the low halves are the first 16 codes and the high halves the last; 8 stands for zero.
 enum Q4_0: BlockFormat {
+    static var type: TensorType { .q4_0 }
     static var values: Int { 32 }
-    static var bytes: Int { 18 }
     static var bits: Int { 4 }
     static var offset: Int32 { 8 }
 
@@ -74,8 +75,8 @@ enum Q4_0: BlockFormat {
 
 /// An F16 scale, an F16 value of code 0, 16 bytes of codes as in Q4_0.
 enum Q4_1: BlockFormat {
+    static var type: TensorType { .q4_1 }
     static var values: Int { 32 }
-    static var bytes: Int { 20 }
     static var bits: Int { 4 }
     static var offset: Int32 { 0 }
     static var hasMinimum: Bool { true }
@@ -87,8 +88,8 @@ enum Q4_1: BlockFormat {
 
 /// An F16 scale, the fifth bits of the codes in 4 bytes, 16 bytes of their low four as in Q4_0; 16 stands for zero.
 enum Q5_0: BlockFormat {
+    static var type: TensorType { .q5_0 }
     static var values: Int { 32 }
-    static var bytes: Int { 22 }
     static var bits: Int { 5 }
     static var offset: Int32 { 16 }
 
@@ -100,8 +101,8 @@ enum Q5_0: BlockFormat {
 
 /// An F16 scale, an F16 value of code 0, codes as in Q5_0.
 enum Q5_1: BlockFormat {
+    static var type: TensorType { .q5_1 }
     static var values: Int { 32 }
-    static var bytes: Int { 24 }
     static var bits: Int { 5 }
     static var offset: Int32 { 0 }
     static var hasMinimum: Bool { true }
@@ -118,8 +119,8 @@ var nonLinear: SIMD16<UInt8> { SIMD16(1, 24, 45, 63, 79, 93, 106, 118, 129, 141,
 
 /// An F16 scale, 16 bytes of codes as in Q4_0 that are looked up.
 enum IQ4_NL: BlockFormat {
+    static var type: TensorType { .iq4_nl }
     static var values: Int { 32 }
-    static var bytes: Int { 18 }
     static var bits: Int { 4 }
     static var offset: Int32 { 128 }
     static var isLookedUp: Bool { true }
@@ -132,8 +133,8 @@ enum IQ4_NL: BlockFormat {
 
 /// Sixteen bytes of a 4-bit scale and a 4-bit minimum (the high half) of 16 values, 64 bytes of 2-bit codes, F16 scale and minimum of those.
 enum Q2_K: BlockFormat {
+    static var type: TensorType { .q2_K }
     static var values: Int { 256 }
-    static var bytes: Int { 84 }
     static var bits: Int { 2 }
     static var offset: Int32 { 0 }
     static var hasMinimum: Bool { true }
@@ -151,8 +152,8 @@ enum Q2_K: BlockFormat {
 /// 32 bytes of the codes' third bits, 64 bytes of their low two, sixteen 6-bit scales of 16 values (32 stands for zero) in 12 bytes, an F16
 /// scale of those; code 4 stands for zero.
 enum Q3_K: BlockFormat {
+    static var type: TensorType { .q3_K }
     static var values: Int { 256 }
-    static var bytes: Int { 110 }
     static var bits: Int { 3 }
     static var offset: Int32 { 4 }
     static var group: Int? { 16 }
@@ -181,8 +182,8 @@ private enum PackedScales {
 
 /// F16 scale and minimum, eight 6-bit scales and minima of 32 values each packed into 12 bytes, 128 bytes of 4-bit codes.
 enum Q4_K: BlockFormat {
+    static var type: TensorType { .q4_K }
     static var values: Int { 256 }
-    static var bytes: Int { 144 }
     static var bits: Int { 4 }
     static var offset: Int32 { 0 }
     static var hasMinimum: Bool { true }
@@ -199,8 +200,8 @@ enum Q4_K: BlockFormat {
 
 /// F16 scale and minimum, scales and minima as in Q4_K, 32 bytes of the codes' fifth bits, 128 bytes of their low four.
 enum Q5_K: BlockFormat {
+    static var type: TensorType { .q5_K }
     static var values: Int { 256 }
-    static var bytes: Int { 176 }
     static var bits: Int { 5 }
     static var offset: Int32 { 0 }
     static var hasMinimum: Bool { true }
@@ -217,8 +218,8 @@ enum Q5_K: BlockFormat {
 
 /// 128 bytes of low 4 bits, 64 bytes of high 2 bits, sixteen signed scales of 16 values each, an F16 scale; 32 stands for zero.
 enum Q6_K: BlockFormat {
+    static var type: TensorType { .q6_K }
     static var values: Int { 256 }
-    static var bytes: Int { 210 }
     static var bits: Int { 6 }
     static var offset: Int32 { 32 }
     static var group: Int? { 16 }
@@ -237,8 +238,8 @@ enum Q6_K: BlockFormat {
 /// An F16 scale, eight 6-bit scales of 32 values (32 stands for zero): two bytes of their high two bits, four of their low four; then 128
 /// bytes of 4-bit codes, 16 bytes for 32 values as in Q4_0, that are looked up.
 enum IQ4_XS: BlockFormat {
+    static var type: TensorType { .iq4_xs }
     static var values: Int { 256 }
-    static var bytes: Int { 136 }
     static var bits: Int { 4 }
     static var offset: Int32 { 128 }
     static var isLookedUp: Bool { true }
@@ -250,4 +251,49 @@ enum IQ4_XS: BlockFormat {
         let low = block.byte(4 + group / 2) >> (4 * (group % 2)) & 15
         return (low | (Int(block.half(2)) >> (2 * group) & 3) << 4) - 32
     }
+}
+
+// MARK: - The formats that are computed with
+
+/// What is done with the Swift type that describes a storage format.
+protocol FormatVisitor {
+    associatedtype Result = Void
+    func visit<Format: NumberFormat>(_: Format.Type) -> Result
+    func visit<Format: BlockFormat>(_: Format.Type) -> Result
+}
+
+extension TensorType {
+    /// Calls `visitor` with the description of this type; nil when the engine does not compute with it. The one list of those it does.
+    @discardableResult func visit<Visitor: FormatVisitor>(_ visitor: Visitor) -> Visitor.Result? {
+        switch self {
+        case .f32: visitor.visit(F32.self)
+        case .f16: visitor.visit(F16.self)
+        case .bf16: visitor.visit(BF16.self)
+        case .q8_0: visitor.visit(Q8_0.self)
+        case .q4_0: visitor.visit(Q4_0.self)
+        case .q4_1: visitor.visit(Q4_1.self)
+        case .q5_0: visitor.visit(Q5_0.self)
+        case .q5_1: visitor.visit(Q5_1.self)
+        case .q2_K: visitor.visit(Q2_K.self)
+        case .q3_K: visitor.visit(Q3_K.self)
+        case .q4_K: visitor.visit(Q4_K.self)
+        case .q5_K: visitor.visit(Q5_K.self)
+        case .q6_K: visitor.visit(Q6_K.self)
+        case .iq4_nl: visitor.visit(IQ4_NL.self)
+        case .iq4_xs: visitor.visit(IQ4_XS.self)
+        default: nil
+        }
+    }
+
+    private struct Known: FormatVisitor {
+        func visit<Format: NumberFormat>(_: Format.Type) -> Bool { true }
+        func visit<Format: BlockFormat>(_: Format.Type) -> Bool { false }
+    }
+
+    /// Whether the engine computes with it.
+    package var isComputed: Bool { visit(Known()) != nil }
+    /// Whether it stores plain numbers, not blocks.
+    var isPlain: Bool { visit(Known()) ?? false }
+
+    package static var computed: [TensorType] { allCases.filter(\.isComputed) }
 }

@@ -1,6 +1,6 @@
 internal import CSimd
 
-/// y = x / √(mean x² + ε) · weight, for one row of `count` values.
+/// y = x / √(mean x² + ε) · weight, for one row of `count` values; not a number where the mean is not finite.
 func rmsNorm(_ x: UnsafePointer<Float>, _ weight: [Float], epsilon: Float, into y: Floats) {
     let count = weight.count
     weight.withUnsafeBufferPointer { weight in
@@ -10,7 +10,9 @@ func rmsNorm(_ x: UnsafePointer<Float>, _ weight: [Float], epsilon: Float, into 
             let v = x.clampedVector(c, count)
             squares = simd_fma(v, v, squares)
         }
-        let scale = 1 / (simd_total(squares) / Float(count) + epsilon).squareRoot()
+        // Squares that overflow would make the scale 0, and a broken model pass for a sound one.
+        let mean = simd_total(squares) / Float(count)
+        let scale = mean < .infinity ? 1 / (mean + epsilon).squareRoot() : .nan
         var c = 0
         while c + 16 <= count {
             y.store(x.vector(c) * scale * g.vector(c), c)
@@ -36,4 +38,11 @@ package func silu(_ x: Floats, times factor: Floats? = nil, count: Int) {
 /// target += x, `count` values.
 package func add(_ x: UnsafePointer<Float>, to target: Floats, count: Int) {
     for c in 0..<count { target[c] += x[c] }
+}
+
+/// Whether none of `count` values is infinite or not a number.
+func isFinite(_ x: UnsafePointer<Float>, count: Int) -> Bool {
+    var zeros = Vector.zero
+    for c in stride(from: 0, to: count, by: 16) { zeros += x.clampedVector(c, count) * 0 }
+    return simd_total(zeros) == 0
 }

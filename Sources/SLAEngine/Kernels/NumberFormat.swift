@@ -4,20 +4,26 @@ public import CSimd
 @usableFromInline package protocol NumberFormat {
     static var bytes: Int { get }
     static func vector(_ address: UnsafeRawPointer) -> Vector
+    static func number(_ address: UnsafeRawPointer) -> Float
 }
 @usableFromInline package enum F32: NumberFormat {
     @inlinable package static var bytes: Int { 4 }
     @inlinable @inline(__always) package static func vector(_ address: UnsafeRawPointer) -> Vector {
         address.loadUnaligned(as: Vector.self)
     }
+    @inlinable @inline(__always) package static func number(_ address: UnsafeRawPointer) -> Float { address.loadUnaligned(as: Float.self) }
 }
 @usableFromInline package enum F16: NumberFormat {
     @inlinable package static var bytes: Int { 2 }
     @inlinable @inline(__always) package static func vector(_ address: UnsafeRawPointer) -> Vector { simd_load_f16(address) }
+    @inlinable @inline(__always) package static func number(_ address: UnsafeRawPointer) -> Float { simd_f16(address) }
 }
 @usableFromInline package enum BF16: NumberFormat {
     @inlinable package static var bytes: Int { 2 }
     @inlinable @inline(__always) package static func vector(_ address: UnsafeRawPointer) -> Vector { simd_load_bf16(address) }
+    @inlinable @inline(__always) package static func number(_ address: UnsafeRawPointer) -> Float {
+        Float(bitPattern: UInt32(address.loadUnaligned(as: UInt16.self)) << 16)
+    }
 }
 
 /// How a cache keeps its numbers.

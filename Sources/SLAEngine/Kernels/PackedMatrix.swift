@@ -26,7 +26,7 @@ package final class PackedMatrix: Sendable {
     private let lock = Locked(())
     private let isPacked = Atomic<Bool>(false)
 
-    var format: Matrix.Format { source.format }
+    var type: TensorType { source.type }
     var tiles: Int { (rows + 15) / 16 }
     /// Bytes of all tiles.
     package var bytes: Int { tiles * stride }
@@ -35,7 +35,7 @@ package final class PackedMatrix: Sendable {
     init(_ matrix: Matrix) {
         rows = matrix.rows
         columns = matrix.columns
-        stride = (matrix.format.tileBytes(matrix.columns) + 63) & ~63
+        stride = ((matrix.type.visit(TileBytes(columns: matrix.columns)) ?? 0) + 63) & ~63
         source = matrix
     }
 
@@ -54,7 +54,7 @@ package final class PackedMatrix: Sendable {
             #endif
             self.memory = memory
             threadPool.share(tiles, cost: rows * columns) { range in
-                for tile in range { pack(source, tile, memory + tile * stride) }
+                for tile in range { source.type.visit(TilePacking(source, tile: tile, target: memory + tile * stride)) }
             }
             source.forget()
             isPacked.store(true, ordering: .releasing)
@@ -67,27 +67,33 @@ package final class PackedMatrix: Sendable {
         guard let memory else { preconditionFailure("the matrix is not packed") }
         return UnsafeRawPointer(memory + tile * stride)
     }
+}
 
-    private func pack(_ matrix: Matrix, _ tile: Int, _ target: UnsafeMutableRawPointer) {
-        switch format {
-        case .f32: pack(UInt32.self, matrix, tile, target)
-        case .f16, .bf16: pack(UInt16.self, matrix, tile, target)
-        case .q8_0: pack(Q8_0.self, matrix, tile, target)
-        case .q4_0: pack(Q4_0.self, matrix, tile, target)
-        case .q4_1: pack(Q4_1.self, matrix, tile, target)
-        case .q5_0: pack(Q5_0.self, matrix, tile, target)
-        case .q5_1: pack(Q5_1.self, matrix, tile, target)
-        case .q2_K: pack(Q2_K.self, matrix, tile, target)
-        case .q3_K: pack(Q3_K.self, matrix, tile, target)
-        case .q4_K: pack(Q4_K.self, matrix, tile, target)
-        case .q5_K: pack(Q5_K.self, matrix, tile, target)
-        case .q6_K: pack(Q6_K.self, matrix, tile, target)
-        case .iq4_nl: pack(IQ4_NL.self, matrix, tile, target)
-        case .iq4_xs: pack(IQ4_XS.self, matrix, tile, target)
-        }
+/// Bytes of a packed tile of 16 rows.
+private struct TileBytes: FormatVisitor {
+    let columns: Int
+
+    func visit<Format: NumberFormat>(_: Format.Type) -> Int { 16 * columns * Format.bytes }
+    func visit<Format: BlockFormat>(_: Format.Type) -> Int {
+        columns / 32 * Format.runBytes + columns / Format.values * Format.scaleBytes
+    }
+}
+
+/// Writes a tile in its packed form.
+private struct TilePacking: FormatVisitor {
+    let matrix: Matrix
+    let tile: Int
+    let target: UnsafeMutableRawPointer
+    private var rows: Int { matrix.rows }
+    private var columns: Int { matrix.columns }
+
+    init(_ matrix: Matrix, tile: Int, target: UnsafeMutableRawPointer) { (self.matrix, self.tile, self.target) = (matrix, tile, target) }
+
+    func visit<Format: NumberFormat>(_: Format.Type) {
+        if Format.bytes == 4 { interleave(UInt32.self) } else { interleave(UInt16.self) }
     }
 
-    private func pack<Bits: FixedWidthInteger>(_: Bits.Type, _ matrix: Matrix, _ tile: Int, _ target: UnsafeMutableRawPointer) {
+    private func interleave<Bits: FixedWidthInteger>(_: Bits.Type) {
         let target = target.assumingMemoryBound(to: Bits.self)
         for lane in 0..<16 {
             let row = 16 * tile + lane
@@ -102,7 +108,8 @@ package final class PackedMatrix: Sendable {
         }
     }
 
-    private func pack<Format: BlockFormat>(_: Format.Type, _ matrix: Matrix, _ tile: Int, _ codes: UnsafeMutableRawPointer) {
+    func visit<Format: BlockFormat>(_: Format.Type) {
+        let (codes, blockBytes) = (target, Format.type.block.bytes)
         let scales = codes + columns / 32 * Format.runBytes
         let valid = min(16, rows - 16 * tile)
         memset(scales, 0, columns / Format.values * Format.scaleBytes)
@@ -112,7 +119,7 @@ package final class PackedMatrix: Sendable {
             for block in 0..<columns / Format.values {
                 for run in 0..<Format.values / 32 {
                     for lane in 0..<valid {
-                        let values = Format.codes(matrix.row(16 * tile + lane) + block * Format.bytes, run)
+                        let values = Format.codes(matrix.row(16 * tile + lane) + block * blockBytes, run)
                         withUnsafeBytes(of: values) { values in
                             for quad in 0..<8 {
                                 let four = values.loadUnaligned(fromByteOffset: 4 * quad, as: UInt32.self)
@@ -123,36 +130,9 @@ package final class PackedMatrix: Sendable {
                     Format.packPlanes(quads, into: codes + (block * (Format.values / 32) + run) * Format.runBytes)
                 }
                 for lane in 0..<valid {
-                    Format.packScales(matrix.row(16 * tile + lane) + block * Format.bytes, lane, into: scales + block * Format.scaleBytes)
+                    Format.packScales(matrix.row(16 * tile + lane) + block * blockBytes, lane, into: scales + block * Format.scaleBytes)
                 }
             }
-        }
-    }
-}
-
-extension Matrix.Format {
-    var isPlain: Bool { self == .f32 || self == .f16 || self == .bf16 }
-
-    /// Bytes of a tile of 16 rows.
-    fileprivate func tileBytes(_ columns: Int) -> Int {
-        func blocks<Format: BlockFormat>(_: Format.Type) -> Int {
-            columns / 32 * Format.runBytes + columns / Format.values * Format.scaleBytes
-        }
-        return switch self {
-        case .f32: columns * 64
-        case .f16, .bf16: columns * 32
-        case .q8_0: blocks(Q8_0.self)
-        case .q4_0: blocks(Q4_0.self)
-        case .q4_1: blocks(Q4_1.self)
-        case .q5_0: blocks(Q5_0.self)
-        case .q5_1: blocks(Q5_1.self)
-        case .q2_K: blocks(Q2_K.self)
-        case .q3_K: blocks(Q3_K.self)
-        case .q4_K: blocks(Q4_K.self)
-        case .q5_K: blocks(Q5_K.self)
-        case .q6_K: blocks(Q6_K.self)
-        case .iq4_nl: blocks(IQ4_NL.self)
-        case .iq4_xs: blocks(IQ4_XS.self)
         }
     }
 }

@@ -55,37 +55,14 @@ struct LeftFactor {
     }
 }
 
-/// Eight rows of sums, one panel wide, in registers.
-private struct Sums {
-    var a, b, c, d, e, f, g, h: Vector
-
-    @inline(__always) init(_ x: Floats) {
-        (a, b, c, d) = (x.vector(0), x.vector(16), x.vector(32), x.vector(48))
-        (e, f, g, h) = (x.vector(64), x.vector(80), x.vector(96), x.vector(112))
+extension Eight<Vector> {
+    /// Eight rows of sums, one panel wide.
+    @inline(__always) fileprivate init(_ x: Floats) { self.init { x.vector(16 * $0) } }
+    /// Row i += x[i · row] · w.
+    @inline(__always) fileprivate mutating func add(_ x: UnsafePointer<Float>, _ row: Int, _ w: Vector) {
+        add(w) { Vector(repeating: x[$0 * row]) }
     }
-    @inline(__always) init() { (a, b, c, d, e, f, g, h) = (.zero, .zero, .zero, .zero, .zero, .zero, .zero, .zero) }
-
-    @inline(__always) mutating func add(_ x: UnsafePointer<Float>, _ row: Int, _ w: Vector) {
-        a = simd_fma(Vector(repeating: x[0]), w, a)
-        b = simd_fma(Vector(repeating: x[row]), w, b)
-        c = simd_fma(Vector(repeating: x[2 * row]), w, c)
-        d = simd_fma(Vector(repeating: x[3 * row]), w, d)
-        e = simd_fma(Vector(repeating: x[4 * row]), w, e)
-        f = simd_fma(Vector(repeating: x[5 * row]), w, f)
-        g = simd_fma(Vector(repeating: x[6 * row]), w, g)
-        h = simd_fma(Vector(repeating: x[7 * row]), w, h)
-    }
-
-    @inline(__always) func store(_ x: Floats) {
-        x.store(a, 0)
-        x.store(b, 16)
-        x.store(c, 32)
-        x.store(d, 48)
-        x.store(e, 64)
-        x.store(f, 80)
-        x.store(g, 96)
-        x.store(h, 112)
-    }
+    @inline(__always) fileprivate func store(_ x: Floats) { for i in 0..<8 { x.store(self[i], 16 * i) } }
 }
 
 /// target (+)= left · right: eight rows by one panel of the right factor, or two that lie `second` floats apart; the targets
@@ -94,8 +71,8 @@ private struct Sums {
     _ left: LeftFactor, _ right: UnsafePointer<Float>, second: Int?, into target: Floats, targetSecond: Int, adding: Bool
 ) {
     if let second {
-        var low = adding ? Sums(target) : Sums()
-        var high = adding ? Sums(target + targetSecond) : Sums()
+        var low = adding ? Eight<Vector>(target) : Eight<Vector>()
+        var high = adding ? Eight<Vector>(target + targetSecond) : Eight<Vector>()
         var w = right
         for chunk in 0..<left.chunks {
             var x = left.base + chunk * left.chunk
@@ -109,7 +86,7 @@ private struct Sums {
         low.store(target)
         high.store(target + targetSecond)
     } else {
-        var sums = adding ? Sums(target) : Sums()
+        var sums = adding ? Eight<Vector>(target) : Eight<Vector>()
         var w = right
         for chunk in 0..<left.chunks {
             var x = left.base + chunk * left.chunk

@@ -42,9 +42,42 @@ struct Eight<Element>: Tile {
 }
 
 extension Tile<Vector> {
-    @inline(__always) package init() { self.init { _ in Vector.zero } }
+    @inline(__always) init() { self.init { _ in Vector.zero } }
     /// self[i] += w · x(i), rounded once.
-    @inline(__always) package mutating func add(_ w: Vector, _ x: (_ input: Int) -> Vector) {
-        update { i, sum in sum = simd_fma(w, x(i), sum) }
+    @inline(__always) mutating func add(_ w: Vector, _ x: (_ input: Int) -> Vector) { update { i, sum in sum = simd_fma(w, x(i), sum) } }
+}
+
+/// How many inputs a kernel takes at once, as the types of its tiles.
+protocol TileSize {
+    associatedtype Vectors: Tile<Vector>
+    associatedtype Integers: Tile<SIMD16<Int32>>
+    associatedtype Places: Tile<Int>
+}
+
+enum OneInput: TileSize {
+    typealias Vectors = One<Vector>
+    typealias Integers = One<SIMD16<Int32>>
+    typealias Places = One<Int>
+}
+enum FourInputs: TileSize {
+    typealias Vectors = Four<Vector>
+    typealias Integers = Four<SIMD16<Int32>>
+    typealias Places = Four<Int>
+}
+enum EightInputs: TileSize {
+    typealias Vectors = Eight<Vector>
+    typealias Integers = Eight<SIMD16<Int32>>
+    typealias Places = Eight<Int>
+}
+
+/// A kernel that is written once for all sizes.
+protocol TiledKernel {
+    func run<Size: TileSize>(_: Size.Type)
+}
+
+extension TiledKernel {
+    /// Runs with the smallest tile that holds `inputs`, up to eight: the one place where the size is chosen.
+    @inline(__always) func run(inputs: Int) {
+        if inputs > 4 { run(EightInputs.self) } else if inputs > 1 { run(FourInputs.self) } else { run(OneInput.self) }
     }
 }
