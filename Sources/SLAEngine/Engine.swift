@@ -1268,46 +1268,64 @@ struct AttentionKernel<Format: CacheFormat> {
         _ queries: Floats, _ tile: Range<Int>, _ visits: [AttentionPlan.Visit], layer: Int, head: Int, _ output: Floats, _ state: Floats
     ) {
         let (headDim, count) = (shape.headDim, tile.count * group)
-        let (maxima, sums, weights) = (state, state + count, state + 2 * count)
-        func start(_ query: Int) -> Int {
-            ((tile.lowerBound + query / group) * shape.heads + head * group + query % group) * headDim
-        }
+        let (maxima, sums) = (state, state + count)
+        var page = PageForQueries(
+            kernel: self, firstRow: tile.lowerBound, head: head, queries: queries, output: output, weights: state + 2 * count)
         for query in 0..<count {
             maxima[query] = -.infinity
             sums[query] = 0
-            for d in stride(from: 0, to: headDim, by: 16) { output.store(Vector.zero, start(query) + d) }
+            for d in stride(from: 0, to: headDim, by: 16) { output.store(Vector.zero, page.place(query) + d) }
         }
         for visit in visits {
-            let keyBlock = UnsafeRawPointer(keys(visit.page, layer, head))
-            let last = (visit.rows.upperBound - tile.lowerBound) * group
-            for query in stride(from: (visit.rows.lowerBound - tile.lowerBound) * group, to: last, by: 8) {
-                // The last of a tile are repeated to fill it; what comes of the copies is not kept.
-                AttentionPass(
-                    kernel: self, keys: keyBlock, visible: visit.visible, queries: queries, output: output, maxima: maxima + query,
-                    sums: sums + query, weights: weights, kept: min(8, last - query), place: { start(min(query + $0, last - 1)) }
-                ).run(inputs: min(8, last - query))
+            page.keys = UnsafeRawPointer(keys(visit.page, layer, head))
+            page.visible = visit.visible
+            page.end = (visit.rows.upperBound - tile.lowerBound) * group
+            page.query = (visit.rows.lowerBound - tile.lowerBound) * group
+            while page.query < page.end {
+                (page.maxima, page.sums) = (maxima + page.query, sums + page.query)
+                page.run(inputs: page.end - page.query)
+                page.query += 8
             }
         }
         for query in 0..<count {
-            let out = output + start(query)
+            let out = output + page.place(query)
             for d in stride(from: 0, to: headDim, by: 16) { out.store(out.vector(d) / sums[query], d) }
         }
     }
 
     /// One page for up to eight queries.
-    private struct AttentionPass: TiledKernel {
+    private struct PageForQueries: TiledKernel {
         let kernel: AttentionKernel
-        let keys: UnsafeRawPointer
-        let visible: Int
-        let queries, output, maxima, sums, weights: Floats
-        let kept: Int
+        let firstRow, head: Int
+        let queries, output: Floats
+        /// `[8, pageSize]`: scores, then weights.
+        let weights: Floats
+        var keys = UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped
+        var visible = 0
+        /// The first query, and the end of those that see the same of the page.
+        var query = 0, end = 0
+        /// From the first query on.
+        var maxima, sums: Floats
+
+        init(kernel: AttentionKernel, firstRow: Int, head: Int, queries: Floats, output: Floats, weights: Floats) {
+            (self.kernel, self.firstRow, self.head) = (kernel, firstRow, head)
+            (self.queries, self.output, self.weights) = (queries, output, weights)
+            (maxima, sums) = (weights, weights)
+        }
+
         /// Where a query and its output begin.
-        let place: (Int) -> Int
+        @inline(__always) func place(_ query: Int) -> Int {
+            let (row, member) = query.quotientAndRemainder(dividingBy: kernel.group)
+            return ((firstRow + row) * kernel.shape.heads + head * kernel.group + member) * kernel.shape.headDim
+        }
 
         @inline(__always) func run<Size: TileSize>(_: Size.Type) {
-            let places = Size.Places(place)
+            // The last of a tile are repeated to fill it; what comes of the copies is not kept.
+            let places = Size.Places { place(min(query + $0, end - 1)) }
+            let kept = min(8, end - query)
             kernel.score(Size.Vectors.self, queries, places, keys, weights)
-            for i in 0..<kept { kernel.weigh(visible, maxima + i, sums + i, weights + i * PagePool.pageSize, output + places[i]) }
+            let scale = 1 / Float(kernel.shape.headDim).squareRoot()
+            for i in 0..<kept { kernel.weigh(visible, scale, maxima + i, sums + i, weights + i * PagePool.pageSize, output + places[i]) }
             kernel.gather(Size.Vectors.self, weights, visible, keys + kernel.blockBytes, output, places, kept)
         }
     }
@@ -1330,8 +1348,9 @@ struct AttentionKernel<Format: CacheFormat> {
     }
 
     /// Turns a page's scores into weights, and rescales what the query has summed so far to the new maximum.
-    @inline(__always) private func weigh(_ visible: Int, _ maximum: Floats, _ sum: Floats, _ scores: Floats, _ output: Floats) {
-        let scale = 1 / Float(shape.headDim).squareRoot()
+    @inline(__always) private func weigh(
+        _ visible: Int, _ scale: Float, _ maximum: Floats, _ sum: Floats, _ scores: Floats, _ output: Floats
+    ) {
         // Scores of tokens behind the row's own position count as −∞.
         let hidden = Vector(repeating: -.infinity)
         var low = simd_first(Int32(visible), scores.vector(0) * scale, hidden)
