@@ -45,6 +45,15 @@ package struct RequestError: Error, Equatable, Sendable {
         self.field = field
     }
 
+    /// Any error as a client is told of it.
+    package init(_ error: any Error) {
+        switch error {
+        case let error as RequestError: self = error
+        case let failure as RequestFailure: self.init(failure)
+        default: self.init(.internal, "\(error)")
+        }
+    }
+
     package init(_ failure: RequestFailure) {
         switch failure {
         case .invalid(let message, let field): self.init(.invalidRequest, message, field: field)
@@ -55,14 +64,12 @@ package struct RequestError: Error, Equatable, Sendable {
     }
 }
 
-/// A request line, understood.
+/// What a request line says, before anything is done for it.
 enum Request: Sendable {
     case generate(GenerateRequest)
     case score(prompt: PromptContent, completions: [Text], priority: Int)
     case tokenize(text: String, addSpecial: Bool)
     case detokenize([Token])
-    /// An event's type, and the name and value of its only field.
-    case answered(_ type: String, _ field: String, JSONText)
     case cancel(RequestID)
     case stats, clearCache, shutdown
 
@@ -78,44 +85,6 @@ enum Request: Sendable {
         var deadline: Int?
         var include: [String]
         var priority: Int
-    }
-
-    /// The request with all done that takes nothing but the tokenizer: its texts are tokens, and what asked for no more is answered.
-    func prepared(by tokenizer: Tokenizer) throws(RequestError) -> Request {
-        do {
-            return try tokenized(by: tokenizer)
-        } catch let error as RequestError {
-            throw error
-        } catch let failure as RequestFailure {
-            throw RequestError(failure)
-        } catch {
-            throw RequestError(.internal, "\(error)")
-        }
-    }
-
-    private func tokenized(by tokenizer: Tokenizer) throws -> Request {
-        switch self {
-        case .generate(var request):
-            if let suffix = request.suffix, case .text(let prefix) = request.prompt {
-                request.prompt = .text(.tokens(try tokenizer.prompt(prefix, suffix: suffix)))
-                request.suffix = nil
-            } else {
-                request.prompt = .text(.tokens(try request.prompt.tokens(by: tokenizer)))
-            }
-            return .generate(request)
-        case .score(let prompt, let completions, let priority):
-            return .score(
-                prompt: .text(.tokens(try prompt.tokens(by: tokenizer))),
-                completions: completions.map { .tokens($0.tokens(by: tokenizer, continues: true)) }, priority: priority)
-        case .tokenize(let text, let addSpecial):
-            return .answered("tokens", "tokens", JSONText(tokenizer.encode(text, addSpecial: addSpecial)))
-        case .detokenize(let tokens):
-            if let wrong = tokens.first(where: { $0 < 0 || $0 >= tokenizer.count }) {
-                throw RequestError(.invalidRequest, "token \(wrong) is not in the vocabulary of \(tokenizer.count)", field: "tokens")
-            }
-            return .answered("text", "text", JSONText(String(decoding: tokenizer.decode(tokens), as: UTF8.self)))
-        case .answered, .cancel, .stats, .clearCache, .shutdown: return self
-        }
     }
 
     /// Reads a line. The id is found, if it can be, even when the rest is refused.

@@ -207,17 +207,14 @@ package final class Service {
                 refuse(
                     nil, number,
                     RequestError(.invalidRequest, "the line is longer than \(LineSource.maximumLine >> 20) MiB; send less in one request"))
-            case .line(let line, let number, let arrived, let id, let request):
+            case .line(let line, let number, let arrived, let prepared):
                 recorder?.request(line, number: number)
                 requests += 1
                 do {
-                    try handle(id ?? .integer(number), number, arrived, request.get())
-                } catch let error as RequestError {
-                    refuse(id ?? (error.code == .invalidJSON ? nil : .integer(number)), number, error)
-                } catch let failure as RequestFailure {
-                    refuse(id ?? .integer(number), number, RequestError(failure))
+                    try handle(prepared.id ?? .integer(number), number, arrived, prepared.request.get())
                 } catch {
-                    refuse(id, number, RequestError(.internal, "\(error)"))
+                    let error = RequestError(error)
+                    refuse(prepared.id ?? (error.code == .invalidJSON ? nil : .integer(number)), number, error)
                 }
             }
         }
@@ -234,35 +231,24 @@ package final class Service {
             })
     }
 
-    private func handle(_ id: RequestID, _ line: Int, _ arrived: ContinuousClock.Instant, _ request: Request) throws {
+    private func handle(_ id: RequestID, _ line: Int, _ arrived: ContinuousClock.Instant, _ request: PreparedRequest) throws {
         guard !live.values.contains(where: { $0.id == id }) else {
             throw RequestError(.duplicateID, "a request with this id is still running; ids must differ while they run", field: "id")
         }
         switch request {
-        case .generate, .score:
-            if let maximumQueued, engine.waitingJobs >= maximumQueued {
-                throw RequestError(
-                    .overloaded,
-                    """
-                    \(engine.activeJobs) requests run and \(engine.waitingJobs) wait, which is all that may; \
-                    send this one again after the next done or score
-                    """)
-            }
-        default: break
-        }
-        switch request {
-        case .generate(let request):
-            let job = try engine.submit(.generate(generation(request)), priority: request.priority)
+        case .generate(var generation, let settings, let deadline, let priority):
+            try checkQueue()
+            generation.method = try settings.method(for: engine.model)
+            let job = try engine.submit(.generate(generation), priority: priority)
             let live = Live(id: id, line: line, received: arrived)
-            live.deadline = request.deadline.map { live.received + .milliseconds($0) }
+            live.deadline = deadline.map { live.received + $0 }
             self.live[job] = live
         case .score(let prompt, let completions, let priority):
+            try checkQueue()
             let scores = Scores(count: completions.count)
-            let prompt = try prompt.tokens(by: engine.model.tokenizer)
             var jobs: [Engine.JobID] = []
             do {
                 for completion in completions {
-                    let completion = completion.tokens(by: engine.model.tokenizer, continues: true)
                     jobs.append(try engine.submit(.score(prompt: prompt, completion: completion), priority: priority))
                 }
             } catch {
@@ -273,7 +259,6 @@ package final class Service {
                 live[job] = Live(id: id, line: line, received: arrived, scores: scores, place: place)
             }
         case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) })
-        case .tokenize, .detokenize: try handle(id, line, arrived, request.prepared(by: engine.model.tokenizer))
         case .cancel(let target):
             let jobs = live.filter { $0.value.id == target }.keys.sorted()
             guard !jobs.isEmpty else {
@@ -291,15 +276,15 @@ package final class Service {
         }
     }
 
-    private func generation(_ request: Request.GenerateRequest) throws -> Generation {
-        var generation = Generation(prompt: try request.prompt.tokens(by: engine.model.tokenizer))
-        generation.maxTokens = request.maxTokens
-        generation.stop = request.stop
-        generation.ignoreEOS = request.ignoreEOS
-        generation.branches = request.include.contains("branches")
-        generation.draft = request.include.contains("draft")
-        generation.method = try request.settings.method(for: engine.model)
-        return generation
+    /// Refuses a request while as many wait as may.
+    private func checkQueue() throws {
+        guard let maximumQueued, engine.waitingJobs >= maximumQueued else { return }
+        throw RequestError(
+            .overloaded,
+            """
+            \(engine.activeJobs) requests run and \(engine.waitingJobs) wait, which is all that may; \
+            send this one again after the next done or score
+            """)
     }
 
     // MARK: - Ends
