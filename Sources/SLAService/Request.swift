@@ -200,17 +200,17 @@ private struct Fields {
 
     private func generate() throws -> Request.GenerateRequest {
         try allow(
-            ["prompt", "messages", "suffix", "decoder"] + DecoderSettings.all.map(\.name)
+            ["prompt", "messages", "suffix", "decoder"] + Setting.all.map(\.name)
                 + ["max_tokens", "stop", "ignore_eos", "deadline_ms", "include", "priority"])
         var settings = DecoderSettings()
         settings.decoder = try word("decoder")
-        for setting in DecoderSettings.all {
-            let value: DecoderSettings.Value? =
-                switch setting.kind {
-                case .integer: try optional(setting.name, Int.self, setting.kind.rawValue).map { .integer($0) }
-                case .number: try optional(setting.name, Double.self, setting.kind.rawValue).map { .number($0) }
-                case .word: try word(setting.name).map { .word($0) }
+        for setting in Setting.all {
+            let value: Setting.Value? =
+                switch setting.type {
+                case .integer: try optional(setting.name, Int.self, setting.type.name).map { .integer($0) }
+                case .number: try optional(setting.name, Double.self, setting.type.name).map { .number($0) }
                 case .strings: try strings(setting.name).map { .strings($0) }
+                default: try word(setting.name).map { .word($0) }
                 }
             if let value { try settings.set(setting.name, to: value) }
         }

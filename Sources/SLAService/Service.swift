@@ -329,14 +329,7 @@ package final class Service {
                 $0.add(
                     "search",
                     JSONObject {
-                        $0.add("width", search.width)
-                        $0.add("chunk", search.chunk)
-                        $0.add("depth", search.depth)
-                        $0.add("chunk_at", search.chunkAt)
-                        $0.add("expand", search.expand.rawValue)
-                        $0.add("min_p", search.minP)
-                        $0.add("score", search.score.rawValue)
-                        $0.add("alpha", search.alpha)
+                        for setting in Setting.announced { $0.add(setting.name, setting.value(in: SettingValues(search))) }
                     })
             }
         }

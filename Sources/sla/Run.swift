@@ -20,9 +20,9 @@ enum Run {
         engineFlags + [
             Flag(
                 "--decoder", "NAME",
-                "\(DecoderSettings.decoders.joined(separator: ", ")) (default: sla with a reward channel, else greedy)")
+                "\(DecoderKind.names) (default: sla with a reward channel, else greedy)")
         ]
-        + DecoderSettings.all.map { Flag(flag($0), "X", $0.help) } + [
+        + Setting.all.map { Flag(flag($0), "X", $0.help) } + [
             Flag("--chat", nil, "PROMPT is a message to the assistant, for the model's chat template to write out"),
             Flag("--system", "TEXT", "the system's message before it; goes with --chat"),
             Flag("--max-tokens", "N", "longest answer (default: 256)"),
@@ -30,7 +30,7 @@ enum Run {
             Flag("--help", nil, "this text"),
         ]
 
-    private static func flag(_ setting: DecoderSettings.Setting) -> String {
+    private static func flag(_ setting: Setting) -> String {
         "--" + setting.name.split(separator: "_").joined(separator: "-")
     }
 
@@ -108,7 +108,7 @@ enum Run {
         var settings = DecoderSettings()
         settings.decoder = arguments.string("--decoder")
         do {
-            for setting in DecoderSettings.all {
+            for setting in Setting.all {
                 if let text = arguments.string(flag(setting)) { try settings.set(setting.name, text) }
             }
             return try settings.method(for: model)

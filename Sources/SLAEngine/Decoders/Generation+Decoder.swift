@@ -60,11 +60,13 @@ extension Generation.Method {
         case .greedy: break
         case .sample(let sampling): try sampling.check()
         case .beam(let width):
-            guard (1...64).contains(width) else { throw RequestFailure.invalid("width must be from 1 to 64", field: "width") }
+            var values = SettingValues(Search())
+            values.search.width = width
+            try Setting.width.check(values)
         case .bestOf(let count, let sampling, let score):
-            guard (1...Search.maximumLeaves).contains(count) else {
-                throw RequestFailure.invalid("n must be from 1 to \(Search.maximumLeaves)", field: "n")
-            }
+            var values = SettingValues(sampling)
+            values.count = count
+            try Setting.n.check(values)
             guard score != .progress else {
                 throw RequestFailure.invalid("best_of cannot score by progress; use last, mean or logprob", field: "score")
             }
