@@ -41,7 +41,7 @@ package enum FieldType: Sendable, Equatable {
         }
     }
 
-    /// The bounds of a number, as messages say them: `must …`; nil where there are none.
+    /// The bounds, as messages say them: a number `must …`, texts `may hold …`; nil where there are none.
     package var bounds: String? {
         func words<T: Comparable>(_ range: ClosedRange<T>, isOpen: Bool, _ text: (T) -> String) -> String {
             isOpen ? "not be negative" : "be from \(text(range.lowerBound)) to \(text(range.upperBound))"
@@ -49,6 +49,7 @@ package enum FieldType: Sendable, Equatable {
         return switch self {
         case .integer(Int.min...Int.max): nil
         case .integer(let range): words(range, isOpen: range == 0...Int.max) { "\($0)" }
+        case .texts(let most): "1 to \(most)"
         case .number(let range): words(range, isOpen: false) { Int(exactly: $0).map { "\($0)" } ?? "\($0)" }
         default: nil
         }
