@@ -250,7 +250,7 @@ package final class PrefixCache {
     func allocatePage() throws -> PagePool.Page {
         while true {
             if let page = pool.allocate() { return page }
-            guard evictLeaf() else { throw RequestFailure.overloaded("the cache is full of running requests; raise --cache-mib") }
+            guard evictLeaf() else { throw RequestFailure.cacheFull }
         }
     }
 
@@ -1121,11 +1121,8 @@ package final class Engine {
         }
         let pages = (prompt.count + room) / PagePool.pageSize + 2 + branchPages
         guard pages <= cache.pool.capacity else {
-            let needed = pages * cache.pool.bytesPerPage / (1 << 20) + 1
-            let most = cache.pool.capacity * cache.pool.bytesPerPage >> 20
-            throw RequestFailure.contextOverflow(
-                "this request may need \(needed) MiB of cache, and there are \(most); raise --cache-mib, or lower max_tokens, width, depth, n or simulations",
-                field: field)
+            let page = cache.pool.bytesPerPage
+            throw RequestFailure.cacheTooSmall(needed: pages * page, budget: cache.pool.capacity * page, field: field)
         }
         nextID += 1
         let job = Job(id: nextID, work: work, prompt: prompt, pages: pages, priority: priority)

@@ -55,12 +55,15 @@ package struct RequestError: Error, Equatable, Sendable {
     }
 
     package init(_ failure: RequestFailure) {
-        switch failure {
-        case .invalid(let message, let field): self.init(.invalidRequest, message, field: field)
-        case .contextOverflow(let message, let field): self.init(.contextOverflow, message, field: field)
-        case .overloaded(let message): self.init(.overloaded, message)
-        case .modelError(let message): self.init(.modelError, message)
-        }
+        let (code, field): (Code, String?) =
+            switch failure {
+            case .invalid(_, let field): (.invalidRequest, field)
+            case .noRewardChannel: (.invalidRequest, Fields.decoder.name)
+            case .contextOverflow(_, let field), .cacheTooSmall(_, _, let field): (.contextOverflow, field)
+            case .overloaded, .cacheFull: (.overloaded, nil)
+            case .modelError: (.modelError, nil)
+            }
+        self.init(code, failure.problem.wordsWithFlags, field: field)
     }
 }
 

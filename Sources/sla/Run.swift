@@ -113,7 +113,7 @@ enum Run {
             }
             return try settings.method(for: model)
         } catch let failure as RequestFailure {
-            throw UsageError(failure.message)
+            throw UsageError(failure.problem.wordsWithFlags)
         }
     }
 

@@ -141,6 +141,16 @@ import Testing
         let small = try Engine(ServiceTests.model.get(), cacheBytes: 1 << 16)
         let lines = Conversation.events(#"{"prompt":[5],"max_tokens":500}"#, engine: small)
         #expect(lines.last?.contains(#""code":"context_overflow""#) == true)
+        #expect(lines.last?.contains("; raise --cache-mib, or lower max_tokens, width, depth, n or simulations") == true)
+    }
+
+    @Test func saysByWhichFlagADecoderGetsTheChannelThatItNeeds() throws {
+        var plain = RandomModel(seed: 63)
+        plain.hasChannel = false
+        let lines = Conversation.events(#"{"prompt":[5],"decoder":"sla"}"#, engine: Engine(try plain.make()))
+        let message = "sla needs a reward channel; start with --reward FILE, or use greedy"
+        #expect(
+            lines.last == #"{"type":"error","id":1,"code":"invalid_request","message":"\#(message)","line":1,"field":"decoder"}"#)
     }
 
     @Test func refusesASecondRequestWithARunningId() throws {

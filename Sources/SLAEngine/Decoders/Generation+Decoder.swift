@@ -48,7 +48,7 @@ extension Generation.Method {
         func judge(_ score: Search.Score, _ decoder: String, _ way: String) throws {
             if score == .logprob { return }
             guard let channel = model.rewardChannel else {
-                throw RequestFailure.invalid("\(decoder) needs a reward channel; start with --reward FILE, or use \(way)", field: "decoder")
+                throw RequestFailure.noRewardChannel(decoder: decoder, alternative: way)
             }
             guard score != .progress || channel.outputs > 1 else {
                 throw RequestFailure.invalid(

@@ -10,7 +10,7 @@ import SLABase
 ///
 /// The default is what its place in ``SettingValues`` begins with.
 package struct Setting: Sendable, Equatable {
-    /// The field of a request; as a flag `--name`, with dashes.
+    /// The field of a request.
     package let name: String
     package let help: String
     /// The decoders that it means something to.
