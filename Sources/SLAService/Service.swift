@@ -2,7 +2,6 @@ import Dispatch
 import SLABase
 import SLAEngine
 import SLAText
-import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -21,7 +20,7 @@ package final class Service {
     private let recorder: Recorder?
     private let log: (LogLevel, String) -> Void
     private let clock = ContinuousClock()
-    private let isInterrupted: Interrupt
+    private let interrupt = Interrupt()
 
     /// Requests that are held back while this many wait in the engine, so that a long file of them does not fill the memory.
     private static let maximumWaiting = 1024
@@ -32,9 +31,6 @@ package final class Service {
         package static func < (a: LogLevel, b: LogLevel) -> Bool { a.rank < b.rank }
         private var rank: Int { self == .error ? 0 : self == .info ? 1 : 2 }
     }
-
-    /// A flag that another thread, such as a signal's, may set.
-    private final class Interrupt: Sendable { let flag = Atomic(false) }
 
     /// A `generate` request, or one completion of a `score` request, on its way.
     private final class Live {
@@ -101,16 +97,15 @@ package final class Service {
         lastTrim = started
         let news = DispatchSemaphore(value: 0)
         self.news = news
-        isInterrupted = Interrupt()
         sink = LineSink(descriptor: output, news: news)
         source = LineSource(descriptor: input, tokenizer: engine.model.tokenizer, news: news)
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
     package var interrupter: @Sendable () -> Void {
-        let (flag, news) = (isInterrupted, news)
+        let (interrupt, news) = (interrupt, news)
         return {
-            flag.flag.store(true, ordering: .relaxed)
+            interrupt.set()
             news.signal()
         }
     }
@@ -135,7 +130,7 @@ package final class Service {
                 inputIsAtEnd = taken.isAtEnd
                 handlePending()
             }
-            if isInterrupted.flag.load(ordering: .relaxed) {
+            if interrupt.isSet {
                 cancelAll()
                 flush()
                 // A reader that takes nothing must not keep the process from ending.

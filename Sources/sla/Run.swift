@@ -7,7 +7,6 @@ import SLAService
 import SLATemplate
 import SLAText
 import SLATraining
-import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -62,12 +61,12 @@ enum Run {
         generation.method = try method(arguments, engine.model)
         let job = try engine.submit(.generate(generation))
 
-        let interrupted = Interrupted()
-        let sources = onSignals { interrupted.flag.store(true, ordering: .relaxed) }
+        let interrupt = Interrupt()
+        let sources = onSignals { interrupt.set() }
         defer { for source in sources { source.cancel() } }
         var first: ContinuousClock.Instant?
         while !engine.isIdle {
-            if interrupted.flag.load(ordering: .relaxed) { _ = engine.cancel(job) }
+            if interrupt.isSet { _ = engine.cancel(job) }
             for (_, output) in engine.step() {
                 switch output {
                 case .token(_, let token):
@@ -89,7 +88,7 @@ enum Run {
                 }
             }
         }
-        return interrupted.flag.load(ordering: .relaxed) ? 130 : 0
+        return interrupt.isSet ? 130 : 0
     }
 
     private static func prompt(_ text: String, _ arguments: Arguments, _ tokenizer: Tokenizer) throws -> [Token] {
@@ -101,8 +100,6 @@ enum Run {
         let messages = [system.map { ChatMessage(role: "system", content: $0) }, ChatMessage(role: "user", content: text)]
         return try tokenizer.prompt(messages.compactMap(\.self))
     }
-
-    private final class Interrupted: Sendable { let flag = Atomic(false) }
 
     private static func method(_ arguments: Arguments, _ model: Model) throws -> Generation.Method {
         var settings = DecoderSettings()
