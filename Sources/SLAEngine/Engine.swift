@@ -1085,6 +1085,8 @@ package final class Engine {
     package var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
     package var activeJobs: Int { jobs.count }
     package var waitingJobs: Int { waiting.count }
+    /// Those of the waiting requests that have to go on waiting as things are; the others begin with the next step.
+    package var queuedJobs: some RandomAccessCollection<JobID> { waiting[admissible...].lazy.map(\.id) }
     /// Pages that hold something, those of them with several holders, the most there may be, and the bytes of one.
     package var cachePages: (used: Int, shared: Int, capacity: Int, bytesPerPage: Int) {
         (cache.pool.used, cache.pool.shared, cache.pool.capacity, cache.pool.bytesPerPage)
@@ -1187,13 +1189,20 @@ package final class Engine {
         return outputs
     }
 
-    /// Lets waiting requests begin, in order, while the pages they may need are there for all.
-    private func admit() {
+    /// How many of the waiting requests can begin, in order, while the pages they may need are there for all.
+    private var admissible: Int {
         var reserved = jobs.reduce(0) { $0 + $1.pages }
-        while let next = waiting.first, jobs.count < maximumJobs, reserved + next.pages <= cache.pool.capacity {
+        let first = waiting.prefix(max(0, maximumJobs - jobs.count)).prefix { next in
             reserved += next.pages
-            jobs.append(waiting.removeFirst())
+            return reserved <= cache.pool.capacity
         }
+        return first.count
+    }
+
+    private func admit() {
+        let count = admissible
+        jobs += waiting[..<count]
+        waiting.removeFirst(count)
     }
 
     /// Adds a job's rows to the batch once their pages can be written.

@@ -9,10 +9,25 @@ import SLAText
     import Foundation
 #endif
 
-/// What a client calls a request by.
+/// What a client calls a request by: bytes, which are not the same when they only look the same, as é does in one code point and in two.
 package enum RequestID: Hashable, Sendable, JSONWritable {
     case integer(Int)
     case string(String)
+
+    package static func == (a: RequestID, b: RequestID) -> Bool {
+        switch (a, b) {
+        case (.integer(let a), .integer(let b)): a == b
+        case (.string(let a), .string(let b)): a.utf8.elementsEqual(b.utf8)
+        default: false
+        }
+    }
+
+    package func hash(into hasher: inout Hasher) {
+        switch self {
+        case .integer(let number): hasher.combine(number)
+        case .string(var text): text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
+        }
+    }
 
     package func writeJSON(to output: inout String) {
         switch self {

@@ -32,38 +32,29 @@ package final class Service {
         private var rank: Int { self == .error ? 0 : self == .info ? 1 : 2 }
     }
 
-    /// A `generate` request, or one completion of a `score` request, on its way.
+    /// A request on its way. A `score` has a job for each completion.
     private final class Live {
         let id: RequestID
         let line: Int
-        var text = ""
+        let jobs: [Engine.JobID]
         let received: ContinuousClock.Instant
+        var text = ""
         var firstToken: ContinuousClock.Instant?
         var deadline: ContinuousClock.Instant?
-        let scores: Scores?
-        let place: Int
+        /// The results of a `score`, one for each completion.
+        var results: [JSONText?]
 
-        init(id: RequestID, line: Int, received: ContinuousClock.Instant, scores: Scores? = nil, place: Int = 0) {
+        init(id: RequestID, line: Int, jobs: [Engine.JobID], received: ContinuousClock.Instant) {
             self.id = id
             self.line = line
+            self.jobs = jobs
             self.received = received
-            self.scores = scores
-            self.place = place
-        }
-    }
-
-    /// The results of a `score` request, one for each completion.
-    private final class Scores {
-        var results: [JSONText?]
-        /// Completions whose result is not there yet.
-        var open: Int
-        init(count: Int) {
-            results = Array(repeating: nil, count: count)
-            open = count
+            results = Array(repeating: nil, count: jobs.count)
         }
     }
 
     private var live: [Engine.JobID: Live] = [:]
+    private var liveByID: [RequestID: Live] = [:]
     private var pending: ArraySlice<LineSource.Item> = []
     private var output = ""
     private var shutdown: RequestID?
@@ -79,7 +70,8 @@ package final class Service {
     /// - Parameters:
     ///   - input, output: the descriptors that lines are read from and events written to.
     ///   - withTiming: whether `done` events tell what depends on circumstances.
-    ///   - maximumQueued: requests that may wait; one more is refused as `overloaded`. Without it no more lines are taken while many wait.
+    ///   - maximumQueued: requests that may wait; one that would make it more is refused as `overloaded`. Without it no more lines are taken while
+    ///     many wait.
     ///   - recorder: what the session is recorded with.
     ///   - log: what people are told with.
     package init(
@@ -227,36 +219,21 @@ package final class Service {
     }
 
     private func handle(_ id: RequestID, _ line: Int, _ arrived: ContinuousClock.Instant, _ request: PreparedRequest) throws {
-        guard !live.values.contains(where: { $0.id == id }) else {
+        guard liveByID[id] == nil else {
             throw RequestError(.duplicateID, "a request with this id is still running; ids must differ while they run", field: "id")
         }
         switch request {
         case .generate(var generation, let settings, let deadline, let priority):
-            try checkQueue()
             generation.method = try settings.method(for: engine.model)
-            let job = try engine.submit(.generate(generation), priority: priority)
-            let live = Live(id: id, line: line, received: arrived)
+            let live = Live(id: id, line: line, jobs: try submit([.generate(generation)], priority), received: arrived)
             live.deadline = deadline.map { live.received + $0 }
-            self.live[job] = live
+            add(live)
         case .score(let prompt, let completions, let priority):
-            try checkQueue()
-            let scores = Scores(count: completions.count)
-            var jobs: [Engine.JobID] = []
-            do {
-                for completion in completions {
-                    jobs.append(try engine.submit(.score(prompt: prompt, completion: completion), priority: priority))
-                }
-            } catch {
-                for job in jobs { _ = engine.cancel(job) }
-                throw error
-            }
-            for (place, job) in jobs.enumerated() {
-                live[job] = Live(id: id, line: line, received: arrived, scores: scores, place: place)
-            }
+            let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0) }, priority)
+            add(Live(id: id, line: line, jobs: jobs, received: arrived))
         case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) })
         case .cancel(let target):
-            let jobs = live.filter { $0.value.id == target }.keys.sorted()
-            guard !jobs.isEmpty else {
+            guard let jobs = liveByID[target]?.jobs else {
                 throw RequestError(.unknownID, "no running request has this id; it may be done already", field: "target")
             }
             for job in jobs { cancel(job, .cancelled) }
@@ -271,15 +248,42 @@ package final class Service {
         }
     }
 
-    /// Refuses a request while as many wait as may.
-    private func checkQueue() throws {
-        guard let maximumQueued, engine.waitingJobs >= maximumQueued else { return }
+    /// Hands a request's parts to the engine: all, or, when one of them or all together cannot be taken, none.
+    private func submit(_ parts: [Work], _ priority: Int) throws -> [Engine.JobID] {
+        var jobs: [Engine.JobID] = []
+        do {
+            for part in parts { jobs.append(try engine.submit(part, priority: priority)) }
+        } catch {
+            for job in jobs { _ = engine.cancel(job) }
+            throw error
+        }
+        guard let maximumQueued, engine.queuedJobs.count > maximumQueued, waitingRequests(beside: jobs) > maximumQueued else { return jobs }
+        for job in jobs { _ = engine.cancel(job) }
+        let waiting = waitingRequests()
         throw RequestError(
             .overloaded,
             """
-            \(engine.activeJobs) requests run and \(engine.waitingJobs) wait, which is all that may; \
+            \(liveByID.count - waiting) requests run and \(waiting) wait, which is all that may; \
             send this one again after the next done or score
             """)
+    }
+
+    /// The requests, and one more with those jobs, of which nothing can begin yet. Complexity: linear in what runs and waits.
+    private func waitingRequests(beside jobs: [Engine.JobID]? = nil) -> Int {
+        let queued = Set(engine.queuedJobs)
+        let all = liveByID.values.map(\.jobs) + [jobs].compactMap(\.self)
+        return all.count { $0.allSatisfy(queued.contains) }
+    }
+
+    private func add(_ request: Live) {
+        liveByID[request.id] = request
+        for job in request.jobs { live[job] = request }
+    }
+
+    /// Forgets a request, and stops what is left of it: a `score` ends as a whole when one of its completions is cancelled or fails.
+    private func remove(_ request: Live) {
+        liveByID[request.id] = nil
+        for job in request.jobs where live.removeValue(forKey: job) != nil { _ = engine.cancel(job) }
     }
 
     // MARK: - Ends
@@ -365,10 +369,10 @@ package final class Service {
         case .draft(let text): say(event("draft", request.id) { $0.add("text", text) })
         case .done(let reason, let summary):
             live[job] = nil
+            remove(request)
             log(.debug, "line \(request.line): \(reason.rawValue) after \(summary.completionTokens) tokens")
             promptTokens += summary.promptTokens
             cachedTokens += summary.cachedTokens
-            endSiblings(request)
             say(
                 event("done", request.id) {
                     $0.add("finish_reason", reason.rawValue)
@@ -386,25 +390,17 @@ package final class Service {
                     if withTiming { $0.add("timing", timing(request, summary)) }
                 })
         case .scored(let tokens, let summary):
+            guard let place = request.jobs.firstIndex(of: job) else { return }
             live[job] = nil
-            guard let scores = request.scores else { return }
             // Written now: to write hundreds of them in one step would hold up the others.
-            scores.results[request.place] = JSONText(completion(tokens, summary))
-            scores.open -= 1
-            if scores.open == 0 { say(event("score", request.id) { $0.add("completions", scores.results) }) }
+            request.results[place] = JSONText(completion(tokens, summary))
+            guard request.results.allSatisfy({ $0 != nil }) else { return }
+            remove(request)
+            say(event("score", request.id) { $0.add("completions", request.results) })
         case .failed(let failure):
             live[job] = nil
-            endSiblings(request)
+            remove(request)
             refuse(request.id, request.line, RequestError(failure))
-        }
-    }
-
-    /// A `score` request ends as a whole when one of its completions is cancelled or fails.
-    private func endSiblings(_ request: Live) {
-        guard let scores = request.scores else { return }
-        for (job, sibling) in live where sibling.scores === scores {
-            live[job] = nil
-            _ = engine.cancel(job)
         }
     }
 
