@@ -1,6 +1,8 @@
 /// Why a model file cannot be used, in words that say what was found and what would work.
 package struct ModelError: Error, CustomStringConvertible, Equatable, Sendable {
-    package let description: String
+    package let problem: Problem
+    package var description: String { problem.words() }
 
-    package init(_ description: String) { self.description = description }
+    package init(_ description: String) { problem = Problem(description) }
+    package init(_ problem: Problem) { self.problem = problem }
 }

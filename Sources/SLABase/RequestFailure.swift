@@ -4,11 +4,27 @@ package enum RequestFailure: Error, Sendable, Equatable {
     case contextOverflow(String, field: String)
     case overloaded(String)
     case modelError(String)
+    /// The decoder needs a reward channel, and the model has none; the alternative needs none.
+    case noRewardChannel(decoder: String, alternative: String)
+    /// The request may hold so many bytes of keys and values at once, and the budget is less.
+    case cacheTooSmall(needed: Int, budget: Int, field: String)
+    /// Running requests hold all of the cache.
+    case cacheFull
 
     /// What is wrong and what would help.
-    package var message: String {
+    package var problem: Problem {
         switch self {
-        case .invalid(let message, _), .contextOverflow(let message, _), .overloaded(let message), .modelError(let message): message
+        case .invalid(let message, _), .contextOverflow(let message, _), .overloaded(let message), .modelError(let message):
+            return Problem(message)
+        case .noRewardChannel(let decoder, let alternative):
+            return Problem("\(decoder) needs a reward channel", remedy: .rewardChannel, alternative: "use \(alternative)")
+        case .cacheTooSmall(let needed, let budget, _):
+            return Problem(
+                "this request may need \(needed >> 20 + 1) MiB of cache, and there are \(budget >> 20)", remedy: .largerCache,
+                alternative: "lower max_tokens, width, depth, n or simulations")
+        case .cacheFull: return Problem("the cache is full of running requests", remedy: .largerCache)
         }
     }
+
+    package var message: String { problem.words() }
 }

@@ -563,6 +563,8 @@ package final class Engine {
     package var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
     package var activeJobs: Int { jobs.count }
     package var waitingJobs: Int { waiting.count }
+    /// Those of the waiting requests that have to go on waiting as things are; the others begin with the next step.
+    package var queuedJobs: some RandomAccessCollection<JobID> { waiting[admissible...].lazy.map(\.id) }
     /// Pages that hold something, those of them with several holders, the most there may be, and the bytes of one.
     package var cachePages: (used: Int, shared: Int, capacity: Int, bytesPerPage: Int) {
         (cache.pool.used, cache.pool.shared, cache.pool.capacity, cache.pool.bytesPerPage)
@@ -600,11 +602,8 @@ package final class Engine {
         }
         let pages = (prompt.count + room) / PagePool.pageSize + 2 + branchPages
         guard pages <= cache.pool.capacity else {
-            let needed = pages * cache.pool.bytesPerPage / (1 << 20) + 1
-            let most = cache.pool.capacity * cache.pool.bytesPerPage >> 20
-            throw RequestFailure.contextOverflow(
-                "this request may need \(needed) MiB of cache, and there are \(most); raise --cache-mib, or lower max_tokens, width, depth, n or simulations",
-                field: field)
+            let page = cache.pool.bytesPerPage
+            throw RequestFailure.cacheTooSmall(needed: pages * page, budget: cache.pool.capacity * page, field: field)
         }
         nextID += 1
         let job = Job(id: nextID, work: work, given: prompt + completion, promptCount: prompt.count, pages: pages, priority: priority)
@@ -672,12 +671,19 @@ package final class Engine {
         return takeOutputs()
     }
 
-    private func admit() {
+    /// How many of the waiting requests can begin, in order, while the pages they may need are there for all.
+    private var admissible: Int {
         var reserved = jobs.reduce(0) { $0 + $1.pages }
-        while let next = waiting.first, jobs.count < maximumJobs, reserved + next.pages <= cache.pool.capacity {
+        return waiting.prefix(max(0, maximumJobs - jobs.count)).prefix { next in
             reserved += next.pages
-            jobs.append(waiting.removeFirst())
-        }
+            return reserved <= cache.pool.capacity
+        }.count
+    }
+
+    private func admit() {
+        let count = admissible
+        jobs += waiting[..<count]
+        waiting.removeFirst(count)
     }
 
     /// Adds a job's rows to the batch once their pages can be written.
@@ -1631,7 +1637,7 @@ package final class PrefixCache {
     func allocatePage() throws -> PagePool.Page {
         while true {
             if let page = pool.allocate() { return page }
-            guard evictLeaf() else { throw RequestFailure.overloaded("the cache is full of running requests; raise --cache-mib") }
+            guard evictLeaf() else { throw RequestFailure.cacheFull }
         }
     }
 

@@ -47,7 +47,7 @@ final class AnswerQueue {
             let job = try engine.submit(.generate(generation))
             open[job] = Open(asked: clock.now, place: place, then: then)
         } catch let failure as RequestFailure {
-            throw ModelError("\(place): \(failure.message)")
+            throw ModelError(failure.problem.at(place))
         }
     }
 
@@ -69,7 +69,7 @@ final class AnswerQueue {
                 evaluatedTokens += summary.evaluatedTokens
                 try done.then(done.answer)
             case .failed(let failure):
-                throw ModelError("\(open.removeValue(forKey: job)?.place ?? "a prompt"): \(failure.message)")
+                throw ModelError(failure.problem.at(open.removeValue(forKey: job)?.place ?? "a prompt"))
             case .draft, .scored: break
             }
         }

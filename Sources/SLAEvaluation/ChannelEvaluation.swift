@@ -37,7 +37,7 @@ package struct ChannelEvaluation: Sendable {
                     do {
                         open[try engine.submit(.score(prompt: example.prompt, completion: tokens))] = (next, answer)
                     } catch let failure as RequestFailure {
-                        throw ModelError("line \(example.line): \(failure.message)")
+                        throw ModelError(failure.problem.at("line \(example.line)"))
                     }
                 }
                 next += 1
@@ -49,7 +49,7 @@ package struct ChannelEvaluation: Sendable {
                     rewards[pair][answer] = tokens.compactMap(\.reward)
                     done += 1
                 case .failed(let failure):
-                    throw ModelError("line \(open[job].map { data.examples[$0.pair].line } ?? 0): \(failure.message)")
+                    throw ModelError(failure.problem.at("line \(open[job].map { data.examples[$0.pair].line } ?? 0)"))
                 default: break
                 }
             }

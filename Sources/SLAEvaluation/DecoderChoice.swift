@@ -43,7 +43,7 @@ package struct DecoderChoice: Sendable {
         let words = try DecoderChoice.words(written)
         guard !words.isEmpty else {
             throw RequestFailure.invalid(
-                "a decoder is missing; \(DecoderSettings.decoders.joined(separator: ", ")) are possible", field: "decoder")
+                "a decoder is missing; \(DecoderKind.names) are possible", field: "decoder")
         }
         var settings = DecoderSettings()
         for (i, word) in words.enumerated() {

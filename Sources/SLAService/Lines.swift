@@ -20,7 +20,7 @@ final class LineSource: Sendable {
 
     enum Item: Sendable {
         /// A line and what it asks for: understood and prepared here, so that a large one does not hold up the engine.
-        case line([UInt8], number: Int, arrived: ContinuousClock.Instant, id: RequestID?, request: Result<Request, RequestError>)
+        case line([UInt8], number: Int, arrived: ContinuousClock.Instant, prepared: PreparedLine)
         case tooLong(number: Int)
     }
 
@@ -87,9 +87,7 @@ final class LineSource: Sendable {
                 items.append(.tooLong(number: number))
             } else if !line.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0d }) {
                 let arrived = ContinuousClock.now
-                let (id, request) = Request.parse(line)
-                let prepared = request.flatMap { request in Result { () throws(RequestError) in try request.prepared(by: tokenizer) } }
-                items.append(.line(line, number: number, arrived: arrived, id: id, request: prepared))
+                items.append(.line(line, number: number, arrived: arrived, prepared: PreparedLine(line, by: tokenizer)))
             }
             line = []
             isTooLong = false

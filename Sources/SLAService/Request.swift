@@ -9,10 +9,25 @@ import SLAText
     import Foundation
 #endif
 
-/// What a client calls a request by.
+/// What a client calls a request by: bytes, which are not the same when they only look the same, as é does in one code point and in two.
 package enum RequestID: Hashable, Sendable, JSONWritable {
     case integer(Int)
     case string(String)
+
+    package static func == (a: RequestID, b: RequestID) -> Bool {
+        switch (a, b) {
+        case (.integer(let a), .integer(let b)): a == b
+        case (.string(let a), .string(let b)): a.utf8.elementsEqual(b.utf8)
+        default: false
+        }
+    }
+
+    package func hash(into hasher: inout Hasher) {
+        switch self {
+        case .integer(let number): hasher.combine(number)
+        case .string(var text): text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
+        }
+    }
 
     package func writeJSON(to output: inout String) {
         switch self {
@@ -45,24 +60,34 @@ package struct RequestError: Error, Equatable, Sendable {
         self.field = field
     }
 
-    package init(_ failure: RequestFailure) {
-        switch failure {
-        case .invalid(let message, let field): self.init(.invalidRequest, message, field: field)
-        case .contextOverflow(let message, let field): self.init(.contextOverflow, message, field: field)
-        case .overloaded(let message): self.init(.overloaded, message)
-        case .modelError(let message): self.init(.modelError, message)
+    /// Any error as a client is told of it.
+    package init(_ error: any Error) {
+        switch error {
+        case let error as RequestError: self = error
+        case let failure as RequestFailure: self.init(failure)
+        default: self.init(.internal, "\(error)")
         }
+    }
+
+    package init(_ failure: RequestFailure) {
+        let (code, field): (Code, String?) =
+            switch failure {
+            case .invalid(_, let field): (.invalidRequest, field)
+            case .noRewardChannel: (.invalidRequest, Fields.decoder.name)
+            case .contextOverflow(_, let field), .cacheTooSmall(_, _, let field): (.contextOverflow, field)
+            case .overloaded, .cacheFull: (.overloaded, nil)
+            case .modelError: (.modelError, nil)
+            }
+        self.init(code, failure.problem.wordsWithFlags, field: field)
     }
 }
 
-/// A request line, understood.
+/// What a request line says, before anything is done for it.
 enum Request: Sendable {
     case generate(GenerateRequest)
     case score(prompt: PromptContent, completions: [Text], priority: Int)
     case tokenize(text: String, addSpecial: Bool)
     case detokenize([Token])
-    /// An event's type, and the name and value of its only field.
-    case answered(_ type: String, _ field: String, JSONText)
     case cancel(RequestID)
     case stats, clearCache, shutdown
 
@@ -78,44 +103,6 @@ enum Request: Sendable {
         var deadline: Int?
         var include: [String]
         var priority: Int
-    }
-
-    /// The request with all done that takes nothing but the tokenizer: its texts are tokens, and what asked for no more is answered.
-    func prepared(by tokenizer: Tokenizer) throws(RequestError) -> Request {
-        do {
-            return try tokenized(by: tokenizer)
-        } catch let error as RequestError {
-            throw error
-        } catch let failure as RequestFailure {
-            throw RequestError(failure)
-        } catch {
-            throw RequestError(.internal, "\(error)")
-        }
-    }
-
-    private func tokenized(by tokenizer: Tokenizer) throws -> Request {
-        switch self {
-        case .generate(var request):
-            if let suffix = request.suffix, case .text(let prefix) = request.prompt {
-                request.prompt = .text(.tokens(try tokenizer.prompt(prefix, suffix: suffix)))
-                request.suffix = nil
-            } else {
-                request.prompt = .text(.tokens(try request.prompt.tokens(by: tokenizer)))
-            }
-            return .generate(request)
-        case .score(let prompt, let completions, let priority):
-            return .score(
-                prompt: .text(.tokens(try prompt.tokens(by: tokenizer))),
-                completions: completions.map { .tokens($0.tokens(by: tokenizer, continues: true)) }, priority: priority)
-        case .tokenize(let text, let addSpecial):
-            return .answered("tokens", "tokens", JSONText(tokenizer.encode(text, addSpecial: addSpecial)))
-        case .detokenize(let tokens):
-            if let wrong = tokens.first(where: { $0 < 0 || $0 >= tokenizer.count }) {
-                throw RequestError(.invalidRequest, "token \(wrong) is not in the vocabulary of \(tokenizer.count)", field: "tokens")
-            }
-            return .answered("text", "text", JSONText(String(decoding: tokenizer.decode(tokens), as: UTF8.self)))
-        case .answered, .cancel, .stats, .clearCache, .shutdown: return self
-        }
     }
 
     /// Reads a line. The id is found, if it can be, even when the rest is refused.
@@ -152,7 +139,7 @@ private struct ParsedLine: Decodable {
     var request: Result<Request, RequestError>
 
     init(from decoder: any Decoder) throws {
-        let fields = Fields(container: try decoder.container(keyedBy: Key.self))
+        let fields = FieldReader(container: try decoder.container(keyedBy: Key.self))
         do {
             id = try fields.id()
             request = .success(try fields.request())
@@ -162,175 +149,171 @@ private struct ParsedLine: Decodable {
     }
 }
 
-/// The fields of a request, asked for by name and type.
-private struct Fields {
+/// The fields of a line, read as ``Fields`` and ``Setting`` describe them.
+private struct FieldReader {
     let container: KeyedDecodingContainer<Key>
 
-    /// Bytes; an id comes back in every event.
-    static let longestID = 256
-    /// Bytes; every branch keeps its own place in each stop string.
-    static let longestStop = 1024
-    /// Completions of one `score` request.
-    static let mostCompletions = 256
-
     func id() throws -> RequestID? {
-        let key = Key("id")
+        let key = Key(Fields.id.name)
         guard container.contains(key), try !container.decodeNil(forKey: key) else { return nil }
-        if let number = try? container.decode(Int.self, forKey: key) { return .integer(number) }
-        if let text = try? container.decode(String.self, forKey: key), text.utf8.count <= Fields.longestID { return .string(text) }
-        throw wrong("id", "a string of up to \(Fields.longestID) bytes or an integer")
+        guard let id = identifier(Fields.id) else { throw wrong(Fields.id) }
+        return id
     }
 
     func request() throws -> Request {
-        let type = try word("type") ?? "generate"
-        switch type {
-        case "generate": return .generate(try generate())
-        case "score":
-            try allow("prompt", "messages", "completion", "completions", "priority")
-            let one = try optional("completion", Text.self, "a string or an array of token ids")
-            let many = try optional("completions", [Text].self, "an array of strings or of arrays of token ids")
-            guard (one == nil) != (many == nil) else {
-                throw RequestError(.invalidRequest, "give either completion or completions", field: "completion")
-            }
-            guard (1...Fields.mostCompletions).contains(many?.count ?? 1) else {
-                throw RequestError(.invalidRequest, "completions may hold 1 to \(Fields.mostCompletions)", field: "completions")
-            }
-            return .score(
-                prompt: try prompt(),
-                completions: many ?? [one].compactMap { $0 }, priority: try priority())
-        case "tokenize":
-            try allow("text", "add_special")
-            return .tokenize(
-                text: try required("text", String.self, "a string"),
-                addSpecial: try optional("add_special", Bool.self, "true or false") ?? false)
-        case "detokenize":
-            try allow("tokens")
-            return .detokenize(try required("tokens", [Token].self, "an array of token ids"))
-        case "cancel":
-            try allow("target")
-            if let number = try? container.decode(Int.self, forKey: Key("target")) { return .cancel(.integer(number)) }
-            let target = try required("target", String.self, "the id of a running request")
-            guard target.utf8.count <= Fields.longestID else { throw wrong("target", "the id of a running request") }
-            return .cancel(.string(target))
-        case "stats":
-            try allow()
-            return .stats
-        case "clear_cache":
-            try allow()
-            return .clearCache
-        case "shutdown":
-            try allow()
-            return .shutdown
-        default:
+        let name = try word(Fields.type) ?? RequestType.generate.rawValue
+        guard let type = RequestType(rawValue: name) else {
+            let names = RequestType.allCases.map(\.rawValue)
             throw RequestError(
                 .unknownType,
-                "there is no request of the type \(type); generate, score, tokenize, detokenize, cancel, stats, clear_cache and shutdown are",
-                field: "type")
+                "there is no request of the type \(name); \(names.dropLast().joined(separator: ", ")) and \(names.last ?? "") are",
+                field: Fields.type.name)
+        }
+        try refuseOthers(than: type.fields)
+        return switch type {
+        case .generate: .generate(try generate())
+        case .score: try score()
+        case .tokenize: .tokenize(text: try value(Fields.text), addSpecial: try value(Fields.addSpecial))
+        case .detokenize: .detokenize(try value(Fields.tokens))
+        case .cancel: .cancel(try target())
+        case .stats: .stats
+        case .clearCache: .clearCache
+        case .shutdown: .shutdown
         }
     }
 
     private func generate() throws -> Request.GenerateRequest {
-        try allow(
-            ["prompt", "messages", "suffix", "decoder"] + DecoderSettings.all.map(\.name)
-                + ["max_tokens", "stop", "ignore_eos", "deadline_ms", "include", "priority"])
         var settings = DecoderSettings()
-        settings.decoder = try word("decoder")
-        for setting in DecoderSettings.all {
-            let value: DecoderSettings.Value? =
-                switch setting.kind {
-                case .integer: try optional(setting.name, Int.self, setting.kind.rawValue).map { .integer($0) }
-                case .number: try optional(setting.name, Double.self, setting.kind.rawValue).map { .number($0) }
-                case .word: try word(setting.name).map { .word($0) }
-                case .strings: try strings(setting.name).map { .strings($0) }
+        settings.decoder = try word(Fields.decoder)
+        for setting in Setting.all {
+            let value: Setting.Value? =
+                switch setting.type {
+                case .integer: try optional(Int.self, setting).map { .integer($0) }
+                case .number: try optional(Double.self, setting).map { .number($0) }
+                case .strings: try strings(setting).map { .strings($0) }
+                default: try word(setting).map { .word($0) }
                 }
             if let value { try settings.set(setting.name, to: value) }
         }
-        let deadline = try optional("deadline_ms", Int.self, "an integer")
-        guard deadline ?? 0 >= 0 else { throw RequestError(.invalidRequest, "deadline_ms must not be negative", field: "deadline_ms") }
-        let include = try optional("include", [String].self, "an array of strings") ?? []
-        guard include.allSatisfy({ $0.utf8.count <= longestJSONName }) else { throw wrong("include", "an array of short strings") }
-        if let wrong = include.first(where: { $0 != "branches" && $0 != "draft" }) {
-            let known = ["top_logprobs", "prompt_tokens"].contains(wrong)
-            throw RequestError(
-                .invalidRequest,
-                known ? "\(wrong) cannot be included yet; branches and draft can" : "include knows branches and draft, not \(wrong)",
-                field: "include")
-        }
+        let deadline = try optional(Fields.deadline)
+        if let deadline, deadline < 0 { throw invalid(Fields.deadline, "must not be negative") }
+        let include = try included()
         let prompt = try prompt()
-        let suffix = try optional("suffix", Text.self, "a string or an array of token ids")
+        let suffix = try optional(Fields.suffix)
         if suffix != nil, case .messages = prompt {
-            throw RequestError(.invalidRequest, "suffix goes with a prompt, not with messages", field: "suffix")
+            throw RequestError(.invalidRequest, "suffix goes with a prompt, not with messages", field: Fields.suffix.name)
         }
         return Request.GenerateRequest(
-            prompt: prompt, suffix: suffix, settings: settings,
-            maxTokens: try optional("max_tokens", Int.self, "an integer") ?? 256, stop: try strings("stop") ?? [],
-            ignoreEOS: try optional("ignore_eos", Bool.self, "true or false") ?? false, deadline: deadline, include: include,
-            priority: try priority())
+            prompt: prompt, suffix: suffix, settings: settings, maxTokens: try value(Fields.maxTokens),
+            stop: try strings(Fields.stop) ?? [], ignoreEOS: try value(Fields.ignoreEOS), deadline: deadline, include: include,
+            priority: try value(Fields.priority))
+    }
+
+    private func score() throws -> Request {
+        let one = try optional(Fields.completion)
+        let many = try optional(Fields.completions)
+        guard (one == nil) != (many == nil) else {
+            throw RequestError(.invalidRequest, "give either completion or completions", field: Fields.completion.name)
+        }
+        let completions = many ?? [one].compactMap(\.self)
+        guard case .texts(let most) = Fields.completions.type, (1...most).contains(completions.count) else {
+            throw invalid(Fields.completions, "may hold \(Fields.completions.type.bounds ?? "")")
+        }
+        return .score(prompt: try prompt(), completions: completions, priority: try value(Fields.priority))
+    }
+
+    private func target() throws -> RequestID {
+        if let target = identifier(Fields.target) { return target }
+        _ = try value(Fields.target, "the id of a running request")
+        throw wrong(Fields.target, "the id of a running request")
     }
 
     /// What an answer goes on from: a prompt or messages.
     private func prompt() throws -> PromptContent {
         let messages: [ChatMessage]?
         do {
-            messages = try container.decodeIfPresent([ChatMessage].self, forKey: Key("messages"))
+            messages = try container.decodeIfPresent([ChatMessage].self, forKey: Key(Fields.messages.name))
         } catch let failure as RequestFailure {
             throw RequestError(failure)
         } catch {
-            throw wrong("messages", "an array of messages")
+            throw wrong(Fields.messages)
         }
-        let text = try optional("prompt", Text.self, "a string or an array of token ids")
+        let text = try optional(Fields.prompt)
         switch (text, messages) {
         case (let text?, nil): return .text(text)
         case (nil, let messages?): return .messages(messages)
         case (nil, nil):
-            throw RequestError(
-                .invalidRequest, "prompt is missing; it is a string or an array of token ids, and messages may stand in its place",
-                field: "prompt")
-        default: throw RequestError(.invalidRequest, "give either prompt or messages", field: "messages")
+            throw invalid(Fields.prompt, "is missing; it is \(Fields.prompt.type.name), and messages may stand in its place")
+        default: throw RequestError(.invalidRequest, "give either prompt or messages", field: Fields.messages.name)
         }
+    }
+
+    private func included() throws -> [String] {
+        let include = try value(Fields.include)
+        guard include.allSatisfy({ $0.utf8.count <= longestJSONName }) else { throw wrong(Fields.include, "an array of short strings") }
+        guard case .words(let known) = Fields.include.type, let wrong = include.first(where: { !known.contains($0) }) else {
+            return include
+        }
+        let names = known.joined(separator: " and ")
+        let isPlanned = ["top_logprobs", "prompt_tokens"].contains(wrong)
+        throw RequestError(
+            .invalidRequest,
+            isPlanned ? "\(wrong) cannot be included yet; \(names) can" : "include knows \(names), not \(wrong)", field: Fields.include.name
+        )
+    }
+
+    /// An id, as an integer or a string that is not too long; nil when it is neither.
+    private func identifier(_ field: Field<String>) -> RequestID? {
+        let key = Key(field.name)
+        if let number = try? container.decode(Int.self, forKey: key) { return .integer(number) }
+        guard case .id(let longest) = field.type, let text = try? container.decode(String.self, forKey: key), text.utf8.count <= longest
+        else { return nil }
+        return .string(text)
     }
 
     /// A short string.
-    private func word(_ name: String) throws -> String? {
-        guard let word = try optional(name, String.self, "a string") else { return nil }
-        guard word.utf8.count <= longestJSONName else { throw wrong(name, "a short string") }
+    private func word(_ field: any RequestField) throws -> String? {
+        guard let word = try optional(String.self, field) else { return nil }
+        guard word.utf8.count <= longestJSONName else { throw wrong(field, "a short string") }
         return word
     }
 
-    private func priority() throws -> Int { try optional("priority", Int.self, "an integer") ?? 0 }
-
     /// One string or several, none of them long.
-    private func strings(_ name: String) throws -> [String]? {
-        let one = try? container.decode(String.self, forKey: Key(name))
-        guard let strings = try one.map({ [$0] }) ?? optional(name, [String].self, "a string or an array of strings") else { return nil }
-        guard strings.count <= 64, strings.allSatisfy({ (1...Fields.longestStop).contains($0.utf8.count) }) else {
-            throw RequestError(.invalidRequest, "\(name) may hold up to 64 strings of 1 to \(Fields.longestStop) bytes", field: name)
-        }
+    private func strings(_ field: any RequestField) throws -> [String]? {
+        let one = try? container.decode(String.self, forKey: Key(field.name))
+        guard let strings = try one.map({ [$0] }) ?? optional([String].self, field) else { return nil }
+        guard FieldType.arePossible(strings) else { throw invalid(field, FieldType.stringsRule) }
         return strings
     }
 
+    private func optional<Value: Decodable>(_ type: Value.Type, _ field: any RequestField) throws -> Value? {
+        do { return try container.decodeIfPresent(type, forKey: Key(field.name)) } catch { throw wrong(field) }
+    }
+
+    private func optional<Value>(_ field: Field<Value>) throws -> Value? { try optional(Value.self, field) }
+
+    /// The field's value, or what holds without it. Throws when that is nothing.
+    private func value<Value>(_ field: Field<Value>, _ wanted: String? = nil) throws -> Value {
+        do {
+            if let value = try container.decodeIfPresent(Value.self, forKey: Key(field.name)) { return value }
+        } catch { throw wrong(field, wanted) }
+        if case .means(let value) = field.absence { return value }
+        throw invalid(field, "is missing; it is \(wanted ?? field.type.name)")
+    }
+
     /// Refuses fields that the request does not have: a misspelt one must not pass silently.
-    private func allow(_ names: String...) throws { try allow(names) }
-
-    private func allow(_ names: [String]) throws {
-        let unknown = container.allKeys.map(\.stringValue).filter { $0 != "id" && $0 != "type" && !names.contains($0) }.sorted()
-        guard let first = unknown.first else { return }
-        let known = names.isEmpty ? "it has no fields but id and type" : "known are id, type, \(names.joined(separator: ", "))"
-        throw RequestError(.invalidRequest, "there is no field \(first) here; \(known)", field: first)
+    private func refuseOthers(than fields: [any RequestField]) throws {
+        let known = [Fields.id.name, Fields.type.name] + fields.map(\.name)
+        guard let first = container.allKeys.map(\.stringValue).filter({ !known.contains($0) }).min() else { return }
+        let hint = fields.isEmpty ? "it has no fields but id and type" : "known are \(known.joined(separator: ", "))"
+        throw RequestError(.invalidRequest, "there is no field \(first) here; \(hint)", field: first)
     }
 
-    private func optional<T: Decodable>(_ name: String, _ type: T.Type, _ wanted: String) throws -> T? {
-        do { return try container.decodeIfPresent(type, forKey: Key(name)) } catch { throw wrong(name, wanted) }
+    private func wrong(_ field: any RequestField, _ wanted: String? = nil) -> RequestError {
+        invalid(field, "must be \(wanted ?? field.type.name)")
     }
 
-    private func required<T: Decodable>(_ name: String, _ type: T.Type, _ wanted: String) throws -> T {
-        guard let value = try optional(name, type, wanted) else {
-            throw RequestError(.invalidRequest, "\(name) is missing; it is \(wanted)", field: name)
-        }
-        return value
-    }
-
-    private func wrong(_ name: String, _ wanted: String) -> RequestError {
-        RequestError(.invalidRequest, "\(name) must be \(wanted)", field: name)
+    private func invalid(_ field: any RequestField, _ problem: String) -> RequestError {
+        RequestError(.invalidRequest, "\(field.name) \(problem)", field: field.name)
     }
 }

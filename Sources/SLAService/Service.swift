@@ -2,7 +2,6 @@ import Dispatch
 import SLABase
 import SLAEngine
 import SLAText
-import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -21,7 +20,7 @@ package final class Service {
     private let recorder: Recorder?
     private let log: (LogLevel, String) -> Void
     private let clock = ContinuousClock()
-    private let isInterrupted: Interrupt
+    private let interrupt = Interrupt()
 
     /// Requests that are held back while this many wait in the engine, so that a long file of them does not fill the memory.
     private static let maximumWaiting = 1024
@@ -33,41 +32,29 @@ package final class Service {
         private var rank: Int { self == .error ? 0 : self == .info ? 1 : 2 }
     }
 
-    /// A flag that another thread, such as a signal's, may set.
-    private final class Interrupt: Sendable { let flag = Atomic(false) }
-
-    /// A `generate` request, or one completion of a `score` request, on its way.
+    /// A request on its way. A `score` has a job for each completion.
     private final class Live {
         let id: RequestID
         let line: Int
-        var text = ""
+        let jobs: [Engine.JobID]
         let received: ContinuousClock.Instant
+        var text = ""
         var firstToken: ContinuousClock.Instant?
         var deadline: ContinuousClock.Instant?
-        let scores: Scores?
-        let place: Int
+        /// The results of a `score`, one for each completion.
+        var results: [JSONText?]
 
-        init(id: RequestID, line: Int, received: ContinuousClock.Instant, scores: Scores? = nil, place: Int = 0) {
+        init(id: RequestID, line: Int, jobs: [Engine.JobID], received: ContinuousClock.Instant) {
             self.id = id
             self.line = line
+            self.jobs = jobs
             self.received = received
-            self.scores = scores
-            self.place = place
-        }
-    }
-
-    /// The results of a `score` request, one for each completion.
-    private final class Scores {
-        var results: [JSONText?]
-        /// Completions whose result is not there yet.
-        var open: Int
-        init(count: Int) {
-            results = Array(repeating: nil, count: count)
-            open = count
+            results = Array(repeating: nil, count: jobs.count)
         }
     }
 
     private var live: [Engine.JobID: Live] = [:]
+    private var liveByID: [RequestID: Live] = [:]
     private var pending: ArraySlice<LineSource.Item> = []
     private var output = ""
     private var shutdown: RequestID?
@@ -83,7 +70,8 @@ package final class Service {
     /// - Parameters:
     ///   - input, output: the descriptors that lines are read from and events written to.
     ///   - withTiming: whether `done` events tell what depends on circumstances.
-    ///   - maximumQueued: requests that may wait; one more is refused as `overloaded`. Without it no more lines are taken while many wait.
+    ///   - maximumQueued: requests that may wait; one that would make it more is refused as `overloaded`. Without it no more lines are taken while
+    ///     many wait.
     ///   - recorder: what the session is recorded with.
     ///   - log: what people are told with.
     package init(
@@ -101,16 +89,15 @@ package final class Service {
         lastTrim = started
         let news = DispatchSemaphore(value: 0)
         self.news = news
-        isInterrupted = Interrupt()
         sink = LineSink(descriptor: output, news: news)
         source = LineSource(descriptor: input, tokenizer: engine.model.tokenizer, news: news)
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
     package var interrupter: @Sendable () -> Void {
-        let (flag, news) = (isInterrupted, news)
+        let (interrupt, news) = (interrupt, news)
         return {
-            flag.flag.store(true, ordering: .relaxed)
+            interrupt.set()
             news.signal()
         }
     }
@@ -135,7 +122,7 @@ package final class Service {
                 inputIsAtEnd = taken.isAtEnd
                 handlePending()
             }
-            if isInterrupted.flag.load(ordering: .relaxed) {
+            if interrupt.isSet {
                 cancelAll()
                 flush()
                 // A reader that takes nothing must not keep the process from ending.
@@ -207,17 +194,14 @@ package final class Service {
                 refuse(
                     nil, number,
                     RequestError(.invalidRequest, "the line is longer than \(LineSource.maximumLine >> 20) MiB; send less in one request"))
-            case .line(let line, let number, let arrived, let id, let request):
+            case .line(let line, let number, let arrived, let prepared):
                 recorder?.request(line, number: number)
                 requests += 1
                 do {
-                    try handle(id ?? .integer(number), number, arrived, request.get())
-                } catch let error as RequestError {
-                    refuse(id ?? (error.code == .invalidJSON ? nil : .integer(number)), number, error)
-                } catch let failure as RequestFailure {
-                    refuse(id ?? .integer(number), number, RequestError(failure))
+                    try handle(prepared.id ?? .integer(number), number, arrived, prepared.request.get())
                 } catch {
-                    refuse(id, number, RequestError(.internal, "\(error)"))
+                    let error = RequestError(error)
+                    refuse(prepared.id ?? (error.code == .invalidJSON ? nil : .integer(number)), number, error)
                 }
             }
         }
@@ -234,49 +218,22 @@ package final class Service {
             })
     }
 
-    private func handle(_ id: RequestID, _ line: Int, _ arrived: ContinuousClock.Instant, _ request: Request) throws {
-        guard !live.values.contains(where: { $0.id == id }) else {
+    private func handle(_ id: RequestID, _ line: Int, _ arrived: ContinuousClock.Instant, _ request: PreparedRequest) throws {
+        guard liveByID[id] == nil else {
             throw RequestError(.duplicateID, "a request with this id is still running; ids must differ while they run", field: "id")
         }
         switch request {
-        case .generate, .score:
-            if let maximumQueued, engine.waitingJobs >= maximumQueued {
-                throw RequestError(
-                    .overloaded,
-                    """
-                    \(engine.activeJobs) requests run and \(engine.waitingJobs) wait, which is all that may; \
-                    send this one again after the next done or score
-                    """)
-            }
-        default: break
-        }
-        switch request {
-        case .generate(let request):
-            let job = try engine.submit(.generate(generation(request)), priority: request.priority)
-            let live = Live(id: id, line: line, received: arrived)
-            live.deadline = request.deadline.map { live.received + .milliseconds($0) }
-            self.live[job] = live
+        case .generate(var generation, let settings, let deadline, let priority):
+            generation.method = try settings.method(for: engine.model)
+            let live = Live(id: id, line: line, jobs: try submit([.generate(generation)], priority), received: arrived)
+            live.deadline = deadline.map { live.received + $0 }
+            add(live)
         case .score(let prompt, let completions, let priority):
-            let scores = Scores(count: completions.count)
-            let prompt = try prompt.tokens(by: engine.model.tokenizer)
-            var jobs: [Engine.JobID] = []
-            do {
-                for completion in completions {
-                    let completion = completion.tokens(by: engine.model.tokenizer, continues: true)
-                    jobs.append(try engine.submit(.score(prompt: prompt, completion: completion), priority: priority))
-                }
-            } catch {
-                for job in jobs { engine.cancel(job) }
-                throw error
-            }
-            for (place, job) in jobs.enumerated() {
-                live[job] = Live(id: id, line: line, received: arrived, scores: scores, place: place)
-            }
+            let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0) }, priority)
+            add(Live(id: id, line: line, jobs: jobs, received: arrived))
         case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) })
-        case .tokenize, .detokenize: try handle(id, line, arrived, request.prepared(by: engine.model.tokenizer))
         case .cancel(let target):
-            let jobs = live.filter { $0.value.id == target }.keys.sorted()
-            guard !jobs.isEmpty else {
+            guard let jobs = liveByID[target]?.jobs else {
                 throw RequestError(.unknownID, "no running request has this id; it may be done already", field: "target")
             }
             for job in jobs { cancel(job, .cancelled) }
@@ -291,15 +248,42 @@ package final class Service {
         }
     }
 
-    private func generation(_ request: Request.GenerateRequest) throws -> Generation {
-        var generation = Generation(prompt: try request.prompt.tokens(by: engine.model.tokenizer))
-        generation.maxTokens = request.maxTokens
-        generation.stop = request.stop
-        generation.ignoreEOS = request.ignoreEOS
-        generation.branches = request.include.contains("branches")
-        generation.draft = request.include.contains("draft")
-        generation.method = try request.settings.method(for: engine.model)
-        return generation
+    /// Hands a request's parts to the engine: all, or, when one of them or all together cannot be taken, none.
+    private func submit(_ parts: [Work], _ priority: Int) throws -> [Engine.JobID] {
+        var jobs: [Engine.JobID] = []
+        do {
+            for part in parts { jobs.append(try engine.submit(part, priority: priority)) }
+        } catch {
+            for job in jobs { engine.cancel(job) }
+            throw error
+        }
+        guard let maximumQueued, engine.queuedJobs.count > maximumQueued, waitingRequests(beside: jobs) > maximumQueued else { return jobs }
+        for job in jobs { engine.cancel(job) }
+        let waiting = waitingRequests()
+        throw RequestError(
+            .overloaded,
+            """
+            \(liveByID.count - waiting) requests run and \(waiting) wait, which is all that may; \
+            send this one again after the next done or score
+            """)
+    }
+
+    /// The requests, and one more with those jobs, of which nothing can begin yet. Complexity: linear in what runs and waits.
+    private func waitingRequests(beside jobs: [Engine.JobID]? = nil) -> Int {
+        let queued = Set(engine.queuedJobs)
+        let all = liveByID.values.map(\.jobs) + [jobs].compactMap(\.self)
+        return all.count { $0.allSatisfy(queued.contains) }
+    }
+
+    private func add(_ request: Live) {
+        liveByID[request.id] = request
+        for job in request.jobs { live[job] = request }
+    }
+
+    /// Forgets a request, and stops what is left of it: a `score` ends as a whole when one of its completions is cancelled or fails.
+    private func remove(_ request: Live) {
+        liveByID[request.id] = nil
+        for job in request.jobs where live.removeValue(forKey: job) != nil { engine.cancel(job) }
     }
 
     // MARK: - Ends
@@ -344,14 +328,7 @@ package final class Service {
                 $0.add(
                     "search",
                     JSONObject {
-                        $0.add("width", search.width)
-                        $0.add("chunk", search.chunk)
-                        $0.add("depth", search.depth)
-                        $0.add("chunk_at", search.chunkAt)
-                        $0.add("expand", search.expand.rawValue)
-                        $0.add("min_p", search.minP)
-                        $0.add("score", search.score.rawValue)
-                        $0.add("alpha", search.alpha)
+                        for setting in Setting.announced { $0.add(setting.name, setting.value(in: SettingValues(search))) }
                     })
             }
         }
@@ -392,10 +369,10 @@ package final class Service {
         case .draft(let text): say(event("draft", request.id) { $0.add("text", text) })
         case .done(let reason, let summary):
             live[job] = nil
+            remove(request)
             log(.debug, "line \(request.line): \(reason.rawValue) after \(summary.completionTokens) tokens")
             promptTokens += summary.promptTokens
             cachedTokens += summary.cachedTokens
-            endSiblings(request)
             say(
                 event("done", request.id) {
                     $0.add("finish_reason", reason.rawValue)
@@ -413,25 +390,17 @@ package final class Service {
                     if withTiming { $0.add("timing", timing(request, summary)) }
                 })
         case .scored(let tokens, let summary):
+            guard let place = request.jobs.firstIndex(of: job) else { return }
             live[job] = nil
-            guard let scores = request.scores else { return }
             // Written now: to write hundreds of them in one step would hold up the others.
-            scores.results[request.place] = JSONText(completion(tokens, summary))
-            scores.open -= 1
-            if scores.open == 0 { say(event("score", request.id) { $0.add("completions", scores.results) }) }
+            request.results[place] = JSONText(completion(tokens, summary))
+            guard request.results.allSatisfy({ $0 != nil }) else { return }
+            remove(request)
+            say(event("score", request.id) { $0.add("completions", request.results) })
         case .failed(let failure):
             live[job] = nil
-            endSiblings(request)
+            remove(request)
             refuse(request.id, request.line, RequestError(failure))
-        }
-    }
-
-    /// A `score` request ends as a whole when one of its completions is cancelled or fails.
-    private func endSiblings(_ request: Live) {
-        guard let scores = request.scores else { return }
-        for (job, sibling) in live where sibling.scores === scores {
-            live[job] = nil
-            engine.cancel(job)
         }
     }
 

@@ -423,17 +423,7 @@ package final class ChannelTrainer {
         file["reward.outputs"] = .uint32(UInt32(form.outputs))
         file["reward.block_count"] = .uint32(UInt32(form.layers))
         file["reward.embedding_length"] = .uint32(UInt32(form.hiddenSize))
-        if let search = options.recommended {
-            file["reward.sla.width"] = .uint32(UInt32(search.width))
-            file["reward.sla.chunk"] = .uint32(UInt32(search.chunk))
-            file["reward.sla.depth"] = .uint32(UInt32(search.depth))
-            file["reward.sla.score"] = .string(search.score.rawValue)
-            file["reward.sla.min_p"] = .float32(search.minP)
-            file["reward.sla.alpha"] = .float32(search.alpha)
-            file["reward.sla.expand"] = .string(search.expand.rawValue)
-            file["reward.sla.temperature"] = .float32(search.sampling.temperature)
-            if !search.chunkAt.isEmpty { file["reward.sla.chunk_at"] = .array(of: .string, search.chunkAt.map { .string($0) }) }
-        }
+        if let search = options.recommended { file.recommend(search) }
         for (name, value) in settings { file["training.\(name)"] = .string(value) }
         for parameter in network.parameters {
             let values = values(parameter)

@@ -47,7 +47,7 @@ func decoder(_ text: String, _ arguments: Arguments, _ model: Model) throws -> D
             text, for: model, maxTokens: try arguments.integer("--max-tokens", in: 1...1 << 30) ?? 256,
             stop: arguments.string("--stop").map { [$0] } ?? [])
     } catch let failure as RequestFailure {
-        throw UsageError("decoder \(text): \(failure.message)")
+        throw UsageError("decoder \(text): \(failure.problem.wordsWithFlags)")
     }
 }
 

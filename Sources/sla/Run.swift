@@ -7,7 +7,6 @@ import SLAService
 import SLATemplate
 import SLAText
 import SLATraining
-import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -20,9 +19,9 @@ enum Run {
         engineFlags + [
             Flag(
                 "--decoder", "NAME",
-                "\(DecoderSettings.decoders.joined(separator: ", ")) (default: sla with a reward channel, else greedy)")
+                "\(DecoderKind.names) (default: sla with a reward channel, else greedy)")
         ]
-        + DecoderSettings.all.map { Flag(flag($0), "X", $0.help) } + [
+        + Setting.all.map { Flag(flag($0), "X", $0.help) } + [
             Flag("--chat", nil, "PROMPT is a message to the assistant, for the model's chat template to write out"),
             Flag("--system", "TEXT", "the system's message before it; goes with --chat"),
             Flag("--max-tokens", "N", "longest answer (default: 256)"),
@@ -30,7 +29,7 @@ enum Run {
             Flag("--help", nil, "this text"),
         ]
 
-    private static func flag(_ setting: DecoderSettings.Setting) -> String {
+    private static func flag(_ setting: Setting) -> String {
         "--" + setting.name.split(separator: "_").joined(separator: "-")
     }
 
@@ -62,12 +61,12 @@ enum Run {
         generation.method = try method(arguments, engine.model)
         let job = try engine.submit(.generate(generation))
 
-        let interrupted = Interrupted()
-        let sources = onSignals { interrupted.flag.store(true, ordering: .relaxed) }
+        let interrupt = Interrupt()
+        let sources = onSignals { interrupt.set() }
         defer { for source in sources { source.cancel() } }
         var first: ContinuousClock.Instant?
         while !engine.isIdle {
-            if interrupted.flag.load(ordering: .relaxed) { engine.cancel(job) }
+            if interrupt.isSet { engine.cancel(job) }
             for (_, output) in engine.step() {
                 switch output {
                 case .token(_, let token):
@@ -89,7 +88,7 @@ enum Run {
                 }
             }
         }
-        return interrupted.flag.load(ordering: .relaxed) ? 130 : 0
+        return interrupt.isSet ? 130 : 0
     }
 
     private static func prompt(_ text: String, _ arguments: Arguments, _ tokenizer: Tokenizer) throws -> [Token] {
@@ -102,18 +101,16 @@ enum Run {
         return try tokenizer.prompt(messages.compactMap(\.self))
     }
 
-    private final class Interrupted: Sendable { let flag = Atomic(false) }
-
     private static func method(_ arguments: Arguments, _ model: Model) throws -> Generation.Method {
         var settings = DecoderSettings()
         settings.decoder = arguments.string("--decoder")
         do {
-            for setting in DecoderSettings.all {
+            for setting in Setting.all {
                 if let text = arguments.string(flag(setting)) { try settings.set(setting.name, text) }
             }
             return try settings.method(for: model)
         } catch let failure as RequestFailure {
-            throw UsageError(failure.message)
+            throw UsageError(failure.problem.wordsWithFlags)
         }
     }
 

@@ -1,5 +1,5 @@
 import Dispatch
-import Synchronization
+import SLABase
 
 #if canImport(Glibc)
     import Glibc
@@ -18,12 +18,10 @@ func onSignals(_ action: @escaping @Sendable () -> Void) -> [any DispatchSourceS
     }
 }
 
-private final class Interrupted: Sendable { let flag = Atomic(false) }
-
 /// Runs something that can be asked whether it shall stop: after SIGINT or SIGTERM it shall.
 func interruptible<Result>(_ body: (@escaping () -> Bool) throws -> Result) rethrows -> Result {
-    let interrupted = Interrupted()
-    let sources = onSignals { interrupted.flag.store(true, ordering: .relaxed) }
+    let interrupt = Interrupt()
+    let sources = onSignals { interrupt.set() }
     defer { for source in sources { source.cancel() } }
-    return try body { interrupted.flag.load(ordering: .relaxed) }
+    return try body { interrupt.isSet }
 }

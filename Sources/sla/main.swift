@@ -117,7 +117,10 @@ func start() -> Int32 {
         complain("cannot write to standard output: \(String(cString: strerror(error.code)))")
         return 1
     } catch let error as RequestFailure {
-        complain(error.message)
+        complain(error.problem.wordsWithFlags)
+        return 1
+    } catch let error as ModelError {
+        complain(error.problem.wordsWithFlags)
         return 1
     } catch {
         complain("\(error)")

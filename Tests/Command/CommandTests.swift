@@ -82,7 +82,10 @@ import Testing
                 ["--model", Fixtures.path("parity-llama.gguf"), "--reward", Fixtures.path("reward-qwen2.gguf")],
                 "is for a qwen2, but the policy is a llama"
             ),
-            (["--model", Fixtures.path("reward-llama.gguf")], "adapter"),
+            (
+                ["--model", Fixtures.path("reward-llama.gguf")],
+                "sla: this file is an adapter, not a model; give a reward channel with --reward beside --model\n"
+            ),
         ]
         for (arguments, message) in cases {
             let result = try CommandTests.run(arguments)

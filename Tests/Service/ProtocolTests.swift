@@ -1,7 +1,11 @@
 import Foundation
 import Testing
 
+@testable import SLABase
 @testable import SLAEngine
+@testable import SLAService
+@testable import SLATemplate
+@testable import SLAText
 
 /// The examples of Protocol.md, replayed. With SLA_UPDATE=1 in the environment the document is rewritten instead.
 @Suite struct ProtocolTests {
@@ -49,5 +53,110 @@ import Testing
             "ready", "token", "commit", "draft", "done", "score", "tokens", "text", "cancelled", "stats", "cleared", "shutdown", "error",
         ]
         #expect(types == all, "every event has an example")
+    }
+
+    // MARK: - Tables
+
+    /// The rows under a heading of the first table that tells fields and their defaults: field, type, default.
+    static func rows(under heading: String) throws -> [[String]] {
+        let lines = try String(contentsOf: document, encoding: .utf8).components(separatedBy: "\n")
+        let start = try #require(lines.firstIndex(of: heading), "there is no \(heading)")
+        let section = lines[(start + 1)...].prefix { !$0.hasPrefix("#") }
+        let isHead = { (line: String) in line.hasSuffix("| type | default | meaning |") }
+        guard let head = section.firstIndex(where: isHead) else { return [] }
+        return section[(head + 2)...].prefix { $0.hasPrefix("| ") }.map { line in
+            line.dropFirst(2).components(separatedBy: " | ").prefix(3).map { String($0) }
+        }
+    }
+
+    static func listed(_ words: [String], _ last: String) -> String {
+        let words = words.map { "`\($0)`" }
+        return words.count < 2 ? words.joined() : "\(words.dropLast().joined(separator: ", ")) \(last) \(words[words.count - 1])"
+    }
+
+    /// A type as the tables write it.
+    static func words(_ type: FieldType) -> String {
+        switch type {
+        case .integer(Int.min...Int.max): "integer"
+        case .integer(let range) where range.upperBound == .max: "integer, \(range.lowerBound) or more"
+        case .integer(let range): "integer, \(range.lowerBound) to \(range.upperBound)"
+        case .number(let range): "number, \(words(range.lowerBound)) to \(words(range.upperBound))"
+        case .boolean: "boolean"
+        case .string: "string"
+        case .word(let words): listed(words, "or")
+        case .words(let words): "array of \(listed(words, "and"))"
+        case .strings: "string, or array of up to \(FieldType.mostStrings)"
+        case .text: "string, or array of token ids"
+        case .texts(let most): "array of up to \(most) strings or arrays of token ids"
+        case .tokens: "array of token ids"
+        case .messages: "array of objects"
+        case .id(let longest): "string of up to \(longest) bytes, or integer"
+        }
+    }
+
+    static func words(_ number: Float) -> String { Int(exactly: number).map(String.init) ?? "\(number)" }
+
+    static func words(_ value: Setting.Value) -> String {
+        switch value {
+        case .integer(let number): "\(number)"
+        case .number(let number): words(Float(number))
+        case .word(let word): "`\(word)`"
+        case .strings(let strings): strings.isEmpty ? "none" : "\(strings)"
+        }
+    }
+
+    static func row(_ field: any RequestField) -> [String] {
+        func absence<Value>(_ field: Field<Value>) -> String {
+            switch field.absence {
+            case .refused: "required"
+            case .nothing: field.name == "decoder" ? "see `ready`" : "none"
+            case .means(let value as Int): "\(value)"
+            case .means(let value as [String]) where value.isEmpty: "none"
+            case .means(let value): "`\(value)`"
+            }
+        }
+        func any(_ field: any RequestField) -> String {
+            switch field {
+            case let field as Field<Int>: absence(field)
+            case let field as Field<Bool>: absence(field)
+            case let field as Field<String>: absence(field)
+            case let field as Field<[String]>: absence(field)
+            case let field as Field<Text>: absence(field)
+            case let field as Field<[Text]>: absence(field)
+            case let field as Field<[Token]>: absence(field)
+            case let field as Field<[ChatMessage]>: absence(field)
+            default: "unknown"
+            }
+        }
+        return ["`\(field.name)`", words(field.type), any(field)]
+    }
+
+    @Test func theTablesOfFieldsAreWhatTheParserKnows() throws {
+        #expect(try ProtocolTests.rows(under: "## Rules for everything") == [Fields.id, Fields.type].map(ProtocolTests.row))
+        for type in RequestType.allCases {
+            let fields = type.fields.filter { !($0 is Setting) }
+            #expect(try ProtocolTests.rows(under: "## \(type.rawValue)") == fields.map(ProtocolTests.row), "of \(type)")
+        }
+    }
+
+    @Test func theTablesOfSettingsAreWhatTheDecodersKnow() throws {
+        for decoder in DecoderKind.allCases {
+            let defaults = SettingValues(defaultsOf: decoder, nil)
+            let settings = Setting.all.filter { setting in
+                // It goes with a score that the parser lets pass and mcts refuses.
+                setting.decoders.contains(decoder) && !(decoder == .mcts && setting.condition == .progress)
+            }
+            let rows = settings.map { setting in
+                let isRecommended = Setting.recommendable.contains(setting) && (setting == .score || [.sla, .mcts].contains(decoder))
+                let value = ProtocolTests.words(setting.value(in: defaults))
+                return ["`\(setting.name)`", ProtocolTests.words(setting.type), isRecommended ? "the channel's, else \(value)" : value]
+            }
+            #expect(try ProtocolTests.rows(under: "#### \(decoder.rawValue)") == rows, "of \(decoder)")
+        }
+        let announced = Setting.announced.map(\.name)
+        let line = try String(contentsOf: ProtocolTests.document, encoding: .utf8).components(separatedBy: "\n").first {
+            $0.hasPrefix("| `search` |")
+        }
+        #expect(try #require(line).contains("the default \(ProtocolTests.listed(announced, "and")) of `sla`"))
     }
 }

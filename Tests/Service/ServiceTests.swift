@@ -141,6 +141,16 @@ import Testing
         let small = try Engine(ServiceTests.model.get(), cacheBytes: 1 << 16)
         let lines = Conversation.events(#"{"prompt":[5],"max_tokens":500}"#, engine: small)
         #expect(lines.last?.contains(#""code":"context_overflow""#) == true)
+        #expect(lines.last?.contains("; raise --cache-mib, or lower max_tokens, width, depth, n or simulations") == true)
+    }
+
+    @Test func saysByWhichFlagADecoderGetsTheChannelThatItNeeds() throws {
+        var plain = RandomModel(seed: 63)
+        plain.hasChannel = false
+        let lines = Conversation.events(#"{"prompt":[5],"decoder":"sla"}"#, engine: Engine(try plain.make()))
+        let message = "sla needs a reward channel; start with --reward FILE, or use greedy"
+        #expect(
+            lines.last == #"{"type":"error","id":1,"code":"invalid_request","message":"\#(message)","line":1,"field":"decoder"}"#)
     }
 
     @Test func refusesASecondRequestWithARunningId() throws {
@@ -325,14 +335,47 @@ import Testing
         #expect(said.filter { $0.contains(#""finish_reason":"cancelled""#) }.count > count / 2, "cancelled before they were computed")
     }
 
+    /// What six requests that arrive together end in, with so many places and so many that may wait.
+    func ends(places: Int, queued: Int, _ request: String = #""max_tokens":2"#) throws -> (done: Int, refused: [String]) {
+        let engine = Engine(try ServiceTests.model.get(), maximumJobs: places)
+        let lines = (1...6).map { #"{"prompt":[\#($0)],\#(request)}"# + "\n" }.joined()
+        let said = Conversation.events(lines.utf8, engine: engine, maximumQueued: queued).lines
+        let done = said.filter { $0.hasPrefix(#"{"type":"done""#) || $0.hasPrefix(#"{"type":"score""#) }.count
+        #expect(engine.isIdle && engine.leakedPages == 0)
+        return (done, said.filter { $0.contains(#""code":"overloaded""#) })
+    }
+
     @Test func aQueueThatIsFullRefusesMore() throws {
-        let engine = Engine(try ServiceTests.model.get(), maximumJobs: 1)
-        let lines = (1...6).map { #"{"prompt":[\#($0)],"max_tokens":2}"# + "\n" }.joined()
-        let said = Conversation.events(lines.utf8, engine: engine, maximumQueued: 3).lines
-        let refused = said.filter { $0.contains(#""code":"overloaded""#) }
-        #expect(refused.count == 3)
-        #expect(refused.allSatisfy { $0.contains("send this one again after the next done or score") })
-        #expect(said.filter { $0.hasPrefix(#"{"type":"done""#) }.count == 3)
+        let (done, refused) = try ends(places: 1, queued: 3)
+        #expect(done == 4 && refused.count == 2, "one runs, three wait")
+        #expect(
+            refused.allSatisfy {
+                $0.contains("1 requests run and 3 wait, which is all that may; send this one again after the next done or score")
+            })
+    }
+
+    @Test func aQueueOfNoneRefusesWhatWouldHaveToWaitOnly() throws {
+        #expect(try ends(places: 6, queued: 0).refused.isEmpty)
+        #expect(try ends(places: 4, queued: 0).done == 4)
+        #expect(try ends(places: 64, queued: 1).refused.isEmpty, "places are free")
+    }
+
+    @Test func aScoreCountsOnceInTheQueue() throws {
+        let score = #""type":"score","completions":[[5],[6],[7]]"#
+        let (done, refused) = try ends(places: 1, queued: 3, score)
+        #expect(done == 4 && refused.count == 2, "one runs, three wait")
+        #expect(try ends(places: 6, queued: 0, score).done == 2, "as many as have a place for their first completion")
+    }
+
+    @Test func idsAreComparedAsBytes() throws {
+        let lines = try events(
+            "{\"id\":\"\u{e9}\",\"prompt\":[5],\"max_tokens\":3}", "{\"id\":\"e\u{301}\",\"prompt\":[6],\"max_tokens\":2}",
+            "{\"id\":\"c\",\"type\":\"cancel\",\"target\":\"\u{e9}\"}")
+        let done = lines.filter { $0.hasPrefix(#"{"type":"done""#) }
+        #expect(done.count == 2)
+        #expect(done.filter { $0.contains("cancelled") }.count == 1, "the other one goes on")
+        let id = RequestID.string("\u{e9}")
+        #expect(id != .string("e\u{301}") && id == .string("é") && Set([id, .string("e\u{301}"), .integer(1)]).count == 3)
     }
 
     static let log = """

@@ -48,7 +48,7 @@ extension Generation.Method {
         func judge(_ score: Search.Score, _ decoder: String, _ way: String) throws {
             if score == .logprob { return }
             guard let channel = model.rewardChannel else {
-                throw RequestFailure.invalid("\(decoder) needs a reward channel; start with --reward FILE, or use \(way)", field: "decoder")
+                throw RequestFailure.noRewardChannel(decoder: decoder, alternative: way)
             }
             guard score != .progress || channel.outputs > 1 else {
                 throw RequestFailure.invalid(
@@ -60,11 +60,13 @@ extension Generation.Method {
         case .greedy: break
         case .sample(let sampling): try sampling.check()
         case .beam(let width):
-            guard (1...64).contains(width) else { throw RequestFailure.invalid("width must be from 1 to 64", field: "width") }
+            var values = SettingValues(Search())
+            values.search.width = width
+            try Setting.width.check(values)
         case .bestOf(let count, let sampling, let score):
-            guard (1...Search.maximumLeaves).contains(count) else {
-                throw RequestFailure.invalid("n must be from 1 to \(Search.maximumLeaves)", field: "n")
-            }
+            var values = SettingValues(sampling)
+            values.count = count
+            try Setting.n.check(values)
             guard score != .progress else {
                 throw RequestFailure.invalid("best_of cannot score by progress; use last, mean or logprob", field: "score")
             }

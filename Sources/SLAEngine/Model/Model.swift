@@ -76,7 +76,7 @@ package final class Model: Sendable {
                 "the architecture \(architecture) is not supported; \(Model.architectures.joined(separator: ", ")) are")
         }
         if try file.stringIfPresent("general.type") == "adapter" {
-            throw ModelError("this file is an adapter, not a model; give a reward channel with --reward beside --model")
+            throw ModelError(Problem("this file is an adapter, not a model", remedy: .modelBeside))
         }
         self.architecture = architecture
         name = try file.stringIfPresent("general.name") ?? architecture

@@ -71,25 +71,7 @@ package struct RewardChannel: Sendable {
             }
             self.head = head
         }
-        var search = Search()
-        search.width = try file.integerIfPresent("reward.sla.width") ?? search.width
-        search.chunk = try file.integerIfPresent("reward.sla.chunk") ?? search.chunk
-        search.depth = try file.integerIfPresent("reward.sla.depth") ?? search.depth
-        search.minP = Float(try file.floatIfPresent("reward.sla.min_p") ?? 0)
-        search.alpha = Float(try file.floatIfPresent("reward.sla.alpha") ?? 1)
-        search.sampling.temperature = Float(try file.floatIfPresent("reward.sla.temperature") ?? 1)
-        if let ends = try file.byteStringsIfPresent("reward.sla.chunk_at") {
-            search.chunkAt = (0..<ends.count).map { String(decoding: ends[$0], as: UTF8.self) }
-        }
-        func choice<T: RawRepresentable<String> & CaseIterable>(_ key: String, _ type: T.Type) throws -> T? {
-            guard let name = try file.stringIfPresent(key) else { return nil }
-            guard let choice = T(rawValue: name) else {
-                throw ModelError("metadata key \(key) is \(name); \(T.allCases.map(\.rawValue).joined(separator: ", ")) are possible")
-            }
-            return choice
-        }
-        search.expand = try choice("reward.sla.expand", Search.Expansion.self) ?? search.expand
-        search.score = try choice("reward.sla.score", Search.Score.self) ?? search.score
+        let search = try Search(recommendedBy: file)
         guard search.score != .progress || outputs > 1 else {
             throw ModelError(
                 "metadata key reward.sla.score is progress, which needs a channel of two outputs; reward.outputs says \(outputs)")

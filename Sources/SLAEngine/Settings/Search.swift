@@ -19,17 +19,7 @@ package struct Sampling: Sendable, Equatable {
 
     package init() {}
 
-    package func check() throws {
-        guard temperature >= 0, temperature <= 100 else {
-            throw RequestFailure.invalid("temperature must be from 0 to 100", field: "temperature")
-        }
-        guard topK >= 0 else { throw RequestFailure.invalid("top_k must not be negative; 0 keeps all tokens", field: "top_k") }
-        guard topP >= 0, topP <= 1 else { throw RequestFailure.invalid("top_p must be from 0 to 1", field: "top_p") }
-        guard minP >= 0, minP <= 1 else { throw RequestFailure.invalid("min_p must be from 0 to 1", field: "min_p") }
-        guard seed >= 0 else {
-            throw RequestFailure.invalid("seed must not be negative; another answer takes another seed, chosen by you", field: "seed")
-        }
-    }
+    package func check() throws { try Setting.check([.temperature, .topK, .topP, .minP, .seed], SettingValues(self)) }
 }
 
 /// The settings of a look-ahead search.
@@ -87,7 +77,7 @@ package struct Search: Sendable, Equatable {
     /// Throws ``RequestFailure`` when the settings cannot be searched with.
     package func check() throws {
         try checkChunks()
-        guard (0...64).contains(depth) else { throw RequestFailure.invalid("depth must be from 0 to 64", field: "depth") }
+        try Setting.depth.check(SettingValues(self))
         guard leavesByLevel.count == depth + 1 else {
             throw RequestFailure.invalid(
                 "width ^ (depth + 1) is over \(Search.maximumLeaves) branches; lower width or depth", field: "depth")
@@ -96,13 +86,7 @@ package struct Search: Sendable, Equatable {
 
     /// The part of ``check()`` that does not look at ``depth``.
     func checkChunks() throws {
-        func invalid(_ message: String, _ field: String) -> RequestFailure { .invalid(message, field: field) }
-        guard (1...64).contains(width) else { throw invalid("width must be from 1 to 64", "width") }
-        guard (1...4096).contains(chunk) else { throw invalid("chunk must be from 1 to 4096", "chunk") }
-        guard chunkAt.count <= 64, chunkAt.allSatisfy({ (1...1024).contains($0.utf8.count) }) else {
-            throw invalid("chunk_at may hold up to 64 strings of 1 to 1024 bytes", "chunk_at")
-        }
-        guard alpha >= 0, alpha <= 100 else { throw invalid("alpha must be from 0 to 100", "alpha") }
+        try Setting.check([.width, .chunk, .chunkAt, .alpha], SettingValues(self))
         try sampling.check()
     }
 
@@ -128,11 +112,6 @@ package struct TreeSearch: Sendable, Equatable {
         guard chunks.score != .progress else {
             throw RequestFailure.invalid("mcts cannot score by progress; use last, mean or logprob, or the decoder sla", field: "score")
         }
-        guard (1...Search.maximumLeaves).contains(simulations) else {
-            throw RequestFailure.invalid("simulations must be from 1 to \(Search.maximumLeaves)", field: "simulations")
-        }
-        guard exploration >= 0, exploration <= 1000 else {
-            throw RequestFailure.invalid("exploration must be from 0 to 1000", field: "exploration")
-        }
+        try Setting.check([.simulations, .exploration], SettingValues(self))
     }
 }

@@ -1,0 +1,64 @@
+import SLABase
+import SLAEngine
+import SLAText
+
+/// A request with all done that takes nothing but the tokenizer: texts are tokens, and what asked for no more is answered.
+enum PreparedRequest: Sendable {
+    /// The generation but for its method, which the settings tell.
+    case generate(Generation, DecoderSettings, deadline: Duration?, priority: Int)
+    case score(prompt: [Token], completions: [[Token]], priority: Int)
+    /// An event's type, and the name and value of its only field.
+    case answered(_ type: String, _ field: String, JSONText)
+    case cancel(RequestID)
+    case stats, clearCache, shutdown
+
+    /// Complexity: linear in the request's text.
+    init(_ request: Request, by tokenizer: Tokenizer) throws {
+        switch request {
+        case .generate(let request):
+            let prompt =
+                if let suffix = request.suffix, case .text(let prefix) = request.prompt {
+                    try tokenizer.prompt(prefix, suffix: suffix)
+                } else {
+                    try request.prompt.tokens(by: tokenizer)
+                }
+            var generation = Generation(prompt: prompt)
+            generation.maxTokens = request.maxTokens
+            generation.stop = request.stop
+            generation.ignoreEOS = request.ignoreEOS
+            generation.branches = request.include.contains("branches")
+            generation.draft = request.include.contains("draft")
+            self = .generate(
+                generation, request.settings, deadline: request.deadline.map { .milliseconds($0) }, priority: request.priority)
+        case .score(let prompt, let completions, let priority):
+            self = .score(
+                prompt: try prompt.tokens(by: tokenizer),
+                completions: completions.map { $0.tokens(by: tokenizer, continues: true) }, priority: priority)
+        case .tokenize(let text, let addSpecial):
+            self = .answered("tokens", "tokens", JSONText(tokenizer.encode(text, addSpecial: addSpecial)))
+        case .detokenize(let tokens):
+            if let wrong = tokens.first(where: { $0 < 0 || $0 >= tokenizer.count }) {
+                throw RequestError(.invalidRequest, "token \(wrong) is not in the vocabulary of \(tokenizer.count)", field: "tokens")
+            }
+            self = .answered("text", "text", JSONText(String(decoding: tokenizer.decode(tokens), as: UTF8.self)))
+        case .cancel(let target): self = .cancel(target)
+        case .stats: self = .stats
+        case .clearCache: self = .clearCache
+        case .shutdown: self = .shutdown
+        }
+    }
+}
+
+/// What came of a line: the id, if one could be read, and the request, or why there is none.
+struct PreparedLine: Sendable {
+    let id: RequestID?
+    let request: Result<PreparedRequest, RequestError>
+
+    init(_ line: [UInt8], by tokenizer: Tokenizer) {
+        let (id, request) = Request.parse(line)
+        self.id = id
+        self.request = request.flatMap { request in
+            Result { try PreparedRequest(request, by: tokenizer) }.mapError { RequestError($0) }
+        }
+    }
+}

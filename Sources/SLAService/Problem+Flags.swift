@@ -1,0 +1,14 @@
+import SLABase
+
+extension Problem {
+    /// The problem with the command's flags that mend it.
+    package var wordsWithFlags: String {
+        words { remedy in
+            switch remedy {
+            case .largerCache: "raise --cache-mib"
+            case .rewardChannel: "start with --reward FILE"
+            case .modelBeside: "give a reward channel with --reward beside --model"
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+import SLABase
+import SLAEngine
+import SLATemplate
+import SLAText
+
+/// What a line can ask for.
+enum RequestType: String, CaseIterable {
+    case generate, score, tokenize, detokenize, cancel, stats
+    case clearCache = "clear_cache"
+    case shutdown
+
+    /// Its fields beside ``Fields/id`` and ``Fields/type``, in the order in which messages list them.
+    var fields: [any RequestField] {
+        switch self {
+        case .generate:
+            [Fields.prompt, Fields.messages, Fields.suffix, Fields.decoder] + Setting.all
+                + [Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.deadline, Fields.include, Fields.priority]
+        case .score: [Fields.prompt, Fields.messages, Fields.completion, Fields.completions, Fields.priority]
+        case .tokenize: [Fields.text, Fields.addSpecial]
+        case .detokenize: [Fields.tokens]
+        case .cancel: [Fields.target]
+        case .stats, .clearCache, .shutdown: []
+        }
+    }
+}
+
+/// What messages and the tables of Protocol.md say of a field of a request.
+protocol RequestField: Sendable {
+    var name: String { get }
+    var type: FieldType { get }
+}
+
+extension Setting: RequestField {}
+
+/// A field that is no setting. `Value` is what its JSON is read as.
+struct Field<Value: Decodable & Sendable>: RequestField {
+    /// What holds when it is not given.
+    enum Absence: Sendable {
+        case refused, nothing
+        case means(Value)
+    }
+
+    let name: String
+    let type: FieldType
+    let absence: Absence
+
+    init(_ name: String, _ type: FieldType, _ absence: Absence) {
+        (self.name, self.type, self.absence) = (name, type, absence)
+    }
+}
+
+enum Fields {
+    /// What a client calls the request; the line's number when it is not given.
+    static let id = Field<String>("id", .id(256), .nothing)
+    static let type = Field<String>("type", .word(RequestType.allCases.map(\.rawValue)), .means(RequestType.generate.rawValue))
+
+    /// Messages may stand in its place.
+    static let prompt = Field<Text>("prompt", .text, .refused)
+    static let messages = Field<[ChatMessage]>("messages", .messages, .nothing)
+    static let suffix = Field<Text>("suffix", .text, .nothing)
+    /// The model tells which holds when it is not given.
+    static let decoder = Field<String>("decoder", .word(DecoderKind.allCases.map(\.rawValue)), .nothing)
+    static let maxTokens = Field<Int>("max_tokens", .integer(1...Int.max), .means(256))
+    static let stop = Field<[String]>("stop", .strings, .means([]))
+    static let ignoreEOS = Field<Bool>("ignore_eos", .boolean, .means(false))
+    static let deadline = Field<Int>("deadline_ms", .integer(0...Int.max), .nothing)
+    static let include = Field<[String]>("include", .words(["branches", "draft"]), .means([]))
+    static let priority = Field<Int>("priority", .integer(Int.min...Int.max), .means(0))
+
+    static let completion = Field<Text>("completion", .text, .nothing)
+    static let completions = Field<[Text]>("completions", .texts(256), .nothing)
+
+    static let text = Field<String>("text", .string, .refused)
+    static let addSpecial = Field<Bool>("add_special", .boolean, .means(false))
+    static let tokens = Field<[Token]>("tokens", .tokens, .refused)
+    static let target = Field<String>("target", .id(256), .refused)
+}
