@@ -120,16 +120,16 @@ package final class ChannelTrainer {
     package init(_ model: Model, _ data: TrainingSet, _ options: TrainingOptions, threads: Int = 1, cacheBytes: Int = 1 << 30) throws {
         try options.check()
         if options.loss.needsPairs, !data.hasPairs {
-            throw ModelError(
+            throw DataError(
                 "the loss \(options.loss.rawValue) compares answers, but the data has none that are chosen and rejected; take value"
             )
         }
         if options.loss != .value, let bare = data.examples.first(where: { $0.answers.contains { $0.label == nil } }) {
-            throw ModelError("line \(bare.line) has steps and no label: only the loss value can learn from it")
+            throw DataError("line \(bare.line) has steps and no label: only the loss value can learn from it")
         }
         let outputs = options.loss == .value && data.hasProver ? 2 : 1
         if options.recommended?.score == .progress, outputs == 1 {
-            throw ModelError("score=progress needs a second output, which the loss value trains where steps have a prover's value")
+            throw DataError("score=progress needs a second output, which the loss value trains where steps have a prover's value")
         }
         self.model = model
         self.options = options
@@ -170,14 +170,13 @@ package final class ChannelTrainer {
         return (examples.indices.filter { !parts[$0] }, examples.indices.filter { parts[$0] })
     }
 
-    /// Tells whether two sets are the same (FNV-1a over all that training sees of them).
+    /// Tells whether two sets are the same, in all that training sees of them.
     private static func fingerprint(_ examples: [TrainingExample]) -> UInt64 {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        func add(_ value: UInt64) { hash = (hash ^ value) &* 0x100_0000_01b3 }
-        func add(_ value: Double?) { add(value?.bitPattern ?? 1) }
+        var hash = FNV()
+        func add(_ value: Double?) { hash.add(value?.bitPattern ?? 1) }
         func add(_ tokens: [Token]) {
-            add(UInt64(tokens.count))
-            for token in tokens { add(UInt64(UInt32(bitPattern: token))) }
+            hash.add(UInt64(tokens.count))
+            for token in tokens { hash.add(UInt64(UInt32(bitPattern: token))) }
         }
         for example in examples {
             add(example.prompt)
@@ -185,13 +184,13 @@ package final class ChannelTrainer {
                 add(answer.tokens)
                 add(answer.label)
                 for step in answer.steps {
-                    add(UInt64(step.end))
+                    hash.add(UInt64(step.end))
                     add(step.value)
                     add(step.prover)
                 }
             }
         }
-        return hash
+        return hash.hash
     }
 
     // MARK: - Training
@@ -331,9 +330,9 @@ package final class ChannelTrainer {
         }
     }
 
-    private func notANumber(_ batch: [Int]) -> ModelError {
+    private func notANumber(_ batch: [Int]) -> DataError {
         let lines = batch.prefix(8).map { String(examples[$0].line) }.joined(separator: ", ")
-        return ModelError(
+        return DataError(
             "the loss is not a number at step \(optimizer.steps + 1) (lines \(lines)\(batch.count > 8 ? ", …" : "")); lower --rate")
     }
 
@@ -462,12 +461,12 @@ package final class ChannelTrainer {
     package func restore(from path: String) throws -> Int {
         let file = try GGUF(MappedBytes(path: path))
         guard let step = try file.integerIfPresent("training.step"), (0...steps).contains(step) else {
-            throw ModelError("\(path) is no checkpoint of this training")
+            throw DataError("\(path) is no checkpoint of this training")
         }
         for (name, value) in settings {
             let other = try file.stringIfPresent("training.\(name)") ?? "nothing"
             guard other == value else {
-                throw ModelError(
+                throw DataError(
                     "\(path) was made with \(name) \(other), not \(value): resume with the same options and data, or remove it")
             }
         }
@@ -478,7 +477,7 @@ package final class ChannelTrainer {
         for parameter in network.parameters {
             let tensor = try file.tensor(parameter.name)
             guard tensor.type == .f32, tensor.shape == parameter.shape else {
-                throw ModelError("\(path): tensor \(parameter.name) has another shape")
+                throw DataError("\(path): tensor \(parameter.name) has another shape")
             }
             file.bytes.buffer[tensor.bytes].withMemoryRebound(to: Float.self) {
                 if let source = $0.baseAddress { (network.weights.base + parameter.range.lowerBound).update(from: source, count: $0.count) }

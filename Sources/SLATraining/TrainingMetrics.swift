@@ -2,12 +2,6 @@ import SLABase
 import SLAEngine
 import SLAText
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// What training says, as JSON Lines at the end of a file:
 ///
 ///     {"type":"step","step":1,"epoch":1,"loss":0.69,"rate":0.0001,"gradient_norm":0.5,"tokens":1024,"computed_tokens":1500,"seconds":0.2}
@@ -16,20 +10,15 @@ import SLAText
 ///
 /// `seconds` counts from the start of this run; after `--resume` the steps go on, and those since the checkpoint come again.
 package final class TrainingMetrics {
-    private let path: String
-    private let descriptor: Int32
+    private let file: LineFile
     private let clock = ContinuousClock()
     private let started: ContinuousClock.Instant
     private var step = 0
 
     package init(path: String) throws {
-        self.path = path
-        descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
-        guard descriptor >= 0 else { throw ModelError("cannot write \(path): \(String(cString: strerror(errno)))") }
+        file = try LineFile(path: path, keeping: nil)
         started = clock.now
     }
-
-    deinit { close(descriptor) }
 
     /// Writes what the event has to tell.
     package func add(_ event: ChannelTrainer.Event) throws {
@@ -65,11 +54,6 @@ package final class TrainingMetrics {
             }
         case .checkpoint: return
         }
-        var text = line.line
-        let size = lseek(descriptor, 0, SEEK_END)
-        if let failure = text.withUTF8({ writeAll($0, to: descriptor) }) {
-            _ = ftruncate(descriptor, size)
-            throw ModelError("cannot write \(path): \(String(cString: strerror(failure)))")
-        }
+        try file.add(line.line)
     }
 }

@@ -74,8 +74,8 @@ enum Bench {
             var recipe = try SyntheticModel.named(shape)
             recipe.weights = try SyntheticModel.Weights(type)
             return recipe
-        } catch let error as ModelError {
-            throw UsageError(error.description)
+        } catch let failure as RequestFailure {
+            throw UsageError(failure.message)
         }
     }
 
