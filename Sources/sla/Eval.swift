@@ -79,14 +79,9 @@ enum Eval {
         let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
         let full = try arguments.number("--full").map(Double.init)
         let judge = try makeJudge(arguments, engine.model)
-        var bar = ProgressBar("prompts")
-        defer { bar.end() }
-        let evaluation = try interruptible { stop in
-            try Evaluation.run(
-                prompts, decoders, engine, judge, full: full, seed: seed, output: arguments.string("--out"), shouldStop: stop,
-                progress: { bar.show($0) })
+        let evaluation = try runPrompts(prompts, engine, judge) {
+            try Evaluation.of(decoders, $0, full: full, seed: seed, output: arguments.string("--out"))
         }
-        bar.end()
         guard let evaluation else {
             complain("stopped")
             return 130

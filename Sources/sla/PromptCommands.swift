@@ -28,16 +28,16 @@ let exitHelp = """
     Exit code 0: done; 1: a file, the model or the judge is at fault; 2: a mistake on the command line; 130: interrupted.
     """
 
-func makeJudge(_ arguments: Arguments, _ model: Model) throws -> Judge {
+func makeJudge(_ arguments: Arguments, _ model: Model) throws -> any Judge {
     if let command = arguments.string("--judge") {
         guard !arguments.has("--reading") else { throw UsageError("--reading is how the channel judges; leave it out, or --judge") }
         let timeout = try arguments.integer("--judge-timeout", in: 1...1 << 30) ?? 600
-        return try Judge(command: command, timeout: .seconds(timeout))
+        return try JudgeProgram(command, timeout: .seconds(timeout))
     }
     let reading = arguments.string("--reading")
     let way = reading.flatMap { RewardReading(rawValue: $0) }
     if let reading, way == nil { throw UsageError("--reading is \(reading); mean and last are possible") }
-    return try Judge(channelOf: model, reading: way)
+    return try ChannelJudge(model, reading: way)
 }
 
 /// A decoder with the settings that the command line gives it.
@@ -57,30 +57,30 @@ func settingsInWords(_ arguments: Arguments, _ model: Model, _ flags: [Flag], bu
     return (["\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"] + words).joined(separator: "; ")
 }
 
-/// A library's function that writes a line, or some, for every prompt: the file, the run's settings in words, prompts, engine, judge, whether
-/// to stop, and how far it is. It gives how many lines there were, or nil when it was stopped.
-typealias LineWriter = (String, String, PromptSet, Engine, Judge, () -> Bool, (PromptProgress) -> Void) throws -> Int?
+/// Runs work on prompts that can be interrupted, and shows how far it is. Nil when it was interrupted.
+func runPrompts<Result>(
+    _ prompts: PromptSet, _ engine: Engine, _ judge: any Judge, _ body: (PromptRun) throws -> Result?
+) throws -> Result? {
+    var bar = ProgressBar("prompts")
+    defer { bar.end() }
+    return try interruptible { stop in try body(PromptRun(prompts, engine, judge, shouldStop: stop) { bar.show($0) }) }
+}
 
 /// What `pairs` and `rollouts` do: answers the prompts, and goes on with what an interrupted run has written.
 func writeLines(
-    _ command: String, of unit: String, _ arguments: Arguments, _ flags: [Flag], _ makeWriter: (Engine) throws -> LineWriter
+    _ command: String, of unit: String, _ arguments: Arguments, _ flags: [Flag], _ makeWork: (Engine) throws -> any PromptWork
 ) throws -> Int32 {
     guard arguments.operands.isEmpty else { throw UsageError("\(command) takes no operands, only flags") }
     guard let path = arguments.string("--prompts") else { throw UsageError("--prompts is missing: what to answer") }
     guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the \(unit) go") }
     let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
     let engine = try makeEngine(arguments)
-    let write = try makeWriter(engine)
+    let work = try makeWork(engine)
     let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
     let judge = try makeJudge(arguments, engine.model)
     let settings = settingsInWords(
         arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
-    var bar = ProgressBar("prompts")
-    defer { bar.end() }
-    let written = try interruptible { stop in
-        try write(out, "\(command); \(settings)", prompts, engine, judge, stop) { bar.show($0) }
-    }
-    bar.end()
+    let written = try runPrompts(prompts, engine, judge) { try $0.write(work, to: out, settings: "\(command); \(settings)") }
     guard let written else {
         complain("stopped; the same command goes on")
         return 130

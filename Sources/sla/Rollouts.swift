@@ -55,10 +55,10 @@ enum RolloutsCommand {
             var rollouts = Rollouts(
                 answers: try arguments.string("--answers").map { try decoder($0, arguments, engine.model) },
                 policy: try decoder(arguments.string("--policy") ?? "sample", arguments, engine.model),
-                prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, engine.model))
+                prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, engine.model), engine.model.tokenizer)
             (rollouts.samples, rollouts.rollouts, rollouts.cut) = (samples, count, [cut])
             (rollouts.full, rollouts.isGraded) = (Double(full), arguments.has("--graded"))
-            return rollouts.write
+            return rollouts
         }
     }
 }
