@@ -31,7 +31,7 @@ package final class ResumableFile {
     /// Opens a file that can be gone on with by whoever has the same settings. What is there is never overwritten: throws ``DataError`` for
     /// what is not this run's, and ``FileError``.
     package init(path: String, settings: String) throws {
-        journalPath = ResumableFile.journalPath(path)
+        journalPath = path + ResumableFile.journalSuffix
         var status = stat()
         let exists = stat(path, &status) == 0
         guard !exists || status.st_mode & S_IFMT == S_IFREG else {
@@ -59,8 +59,8 @@ package final class ResumableFile {
         (self.journal, done) = (journal, last?.done ?? 0)
     }
 
-    /// The file that tells how far a file is.
-    package static func journalPath(_ path: String) -> String { path + ".progress" }
+    /// What the file beside it has more in its name.
+    package static let journalSuffix = ".progress"
 
     /// Adds the lines of the next prompt, which may be none.
     package func add(_ lines: String) throws {

@@ -9,19 +9,19 @@ import SLATraining
 enum Eval {
     static let flags =
         [
-            Flag("--prompts", "FILE", "JSON Lines: prompts to be answered, see above"),
+            Flag("--prompts", "FILE", "JSON Lines: prompts to be answered, see above", file: .read),
             Flag("--decoder", "SETTINGS", "a decoder, see above; give it several times, the first is what others are compared with"),
         ] + judgeFlags + [
             Flag("--full", "X", "the score of a full success, where a prompt's meta.full does not tell"),
-            Flag("--pairs", "FILE", "instead of prompts: measure the channel on preference pairs, as sla train reads them"),
+            Flag("--pairs", "FILE", "instead of prompts: measure the channel on preference pairs, as sla train reads them", file: .read),
             Flag("--limit", "N", "take the first N prompts only"),
             Flag("--max-tokens", "N", "longest answer (default: 256)"),
             Flag("--stop", "TEXT", "end answers before this text"),
             Flag("--seed", "N", "of the bootstrap (default: 0); a decoder's own seed is one of its settings"),
-            Flag("--json", "FILE", "write the figures as one JSON object; - is standard output, instead of the table"),
-            Flag("--out", "FILE", "write every answer and its score as JSON Lines"),
-            Flag("--chart", "FILE", "write an SVG: score by evaluated tokens, or the token-reward curve of --pairs"),
-            Flag("--latency-chart", "FILE", "write an SVG: score by the steps before the first committed token"),
+            Flag("--json", "FILE", "write the figures as one JSON object; - is standard output, instead of the table", file: .written()),
+            Flag("--out", "FILE", "write every answer and its score as JSON Lines", file: .written()),
+            Flag("--chart", "FILE", "write an SVG: score by evaluated tokens, or the token-reward curve of --pairs", file: .written()),
+            Flag("--latency-chart", "FILE", "write an SVG: score by the steps before the first committed token", file: .written()),
         ] + engineFlags + [Flag("--help", nil, "this text")]
 
     static let helpText = help(

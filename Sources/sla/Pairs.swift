@@ -9,8 +9,9 @@ import SLATraining
 enum Pairs {
     static let flags =
         [
-            Flag("--prompts", "FILE", "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\""),
-            Flag("--out", "FILE", "where the pairs go"),
+            Flag(
+                "--prompts", "FILE", "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\"", file: .read),
+            Flag("--out", "FILE", "where the pairs go", file: .written(beside: [ResumableFile.journalSuffix])),
         ] + judgeFlags + [
             Flag("--samples", "N", "answers drawn for each prompt (default: 8)"),
             Flag("--temperature", "X", "of what is drawn (default: 1)"),

@@ -9,8 +9,9 @@ import SLATraining
 enum RolloutsCommand {
     static let flags =
         [
-            Flag("--prompts", "FILE", "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\""),
-            Flag("--out", "FILE", "where the lines go"),
+            Flag(
+                "--prompts", "FILE", "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\"", file: .read),
+            Flag("--out", "FILE", "where the lines go", file: .written(beside: [ResumableFile.journalSuffix])),
         ] + judgeFlags + [
             Flag("--full", "X", "the least score of a success, where a prompt's meta.full does not tell (default: 1)"),
             Flag("--graded", nil, "values are mean shares of the full score, not shares of full successes"),

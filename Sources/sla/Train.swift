@@ -18,10 +18,12 @@ import SLATraining
 #endif
 
 enum Train {
+    private static let checkpointSuffix = ".checkpoint"
+
     static let flags = [
-        Flag("--model", "FILE", "the policy, a GGUF file; it stays as it is (default: the built-in Countdown model)"),
-        Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see above"),
-        Flag("--out", "FILE", "where the channel goes, a GGUF file for --reward"),
+        Flag("--model", "FILE", "the policy, a GGUF file; it stays as it is (default: the built-in Countdown model)", file: .read),
+        Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see above", file: .read),
+        Flag("--out", "FILE", "where the channel goes, a GGUF file for --reward", file: .written(beside: [checkpointSuffix])),
         Flag("--loss", "NAME", "seqwise_bt, tokenwise_bt, seqwise_ce, tokenwise_ce or value (default: seqwise_bt, the paper's)"),
         Flag("--width", "R", "values in the channel's stream (default: the paper's 256, or the policy's width where that is less)"),
         Flag("--head-layers", "N", "linear maps in the head, silu between them (default: 1)"),
@@ -36,7 +38,7 @@ enum Train {
         Flag("--held-out", "X", "share of the prompts to measure on, not trained on (default: 0.1)"),
         Flag("--sla", "SETTINGS", "search settings to recommend in the file, as 'width=3 chunk=6 depth=2 score=last min_p=0.1'"),
         Flag("--type", "TYPE", "matrices in the file: f16 or f32 (default: f16)"),
-        Flag("--metrics", "FILE", "append the loss of every step and the measures of every epoch, as JSON Lines"),
+        Flag("--metrics", "FILE", "append the loss of every step and the measures of every epoch, as JSON Lines", file: .written()),
         Flag("--checkpoint-every", "N", "steps between checkpoints, which go to the output's name and .checkpoint (default: an epoch's)"),
         Flag("--resume", nil, "go on from the checkpoint, if there is one; the result is that of an unbroken run"),
         Flag("--truncate", nil, "cut answers that do not fit the context instead of refusing them"),
@@ -76,7 +78,7 @@ enum Train {
         let cache = try arguments.integer("--cache-mib", in: 0...1 << 24) ?? 1024
         let context = try arguments.integer("--context", in: 2...1 << 30)
         let every = try arguments.integer("--checkpoint-every", in: 1...1 << 30)
-        let checkpoint = out + ".checkpoint"
+        let checkpoint = out + checkpointSuffix
         try checkWritable(out)
 
         let model = try arguments.string("--model").map { try Model(path: $0) } ?? Model.builtIn()
