@@ -49,6 +49,13 @@ package struct TrainingOptions: Sendable, Equatable {
     }
 }
 
+/// Why a checkpoint cannot be gone on from, and what to do.
+package struct CheckpointError: Error, CustomStringConvertible, Equatable, Sendable {
+    package let description: String
+
+    init(_ description: String) { self.description = description }
+}
+
 /// Trains a reward channel on a frozen policy.
 ///
 /// ```swift
@@ -217,6 +224,14 @@ package final class ChannelTrainer {
         while optimizer.steps < steps {
             let step = optimizer.steps
             let epoch = step / perEpoch
+            // Behind an epoch, also behind one whose checkpoint is gone on from.
+            if step > 0, step % perEpoch == 0, !heldOut.isEmpty {
+                guard let measured = try measure(epoch: epoch, shouldStop) else {
+                    try save()
+                    return false
+                }
+                try report(.heldOut(measured))
+            }
             if order?.epoch != epoch {
                 var random = SeededGenerator(seed: options.seed &+ UInt64(epoch + 1) &* 0xd1b5_4a32_d192_ed03)
                 order = (epoch, random.permutation(training.count).map { training[$0] })
@@ -228,15 +243,7 @@ package final class ChannelTrainer {
                 return false
             }
             try report(.step(taken))
-            let endsEpoch = optimizer.steps % perEpoch == 0
-            if optimizer.steps < steps, checkpointEvery.map({ optimizer.steps % $0 == 0 }) ?? endsEpoch { try save() }
-            if endsEpoch, optimizer.steps < steps, !heldOut.isEmpty {
-                guard let measured = try measure(epoch: epoch + 1, shouldStop) else {
-                    try save()
-                    return false
-                }
-                try report(.heldOut(measured))
-            }
+            if optimizer.steps < steps, optimizer.steps % (checkpointEvery ?? perEpoch) == 0 { try save() }
         }
         // What is measured last is what is written.
         let exact = Array(UnsafeBufferPointer(start: network.weights.base, count: network.weights.count))
@@ -446,6 +453,8 @@ package final class ChannelTrainer {
     package func write(to path: String, type: TensorType = .f16) throws { try file(type).write(to: path) }
 
     private static let momentNames = ["training.first_moment", "training.second_moment"]
+    /// The last tensor: its eight bytes, the file's last, are FNV-1a of all the bytes before them.
+    private static let checksumName = "training.checksum"
 
     /// Writes what is needed to go on. It is a channel too, and can be used as one.
     package func writeCheckpoint(to path: String) throws {
@@ -454,19 +463,43 @@ package final class ChannelTrainer {
         for (name, moment) in zip(Self.momentNames, [optimizer.first, optimizer.second]) {
             file.tensors.append(.init(name, [moment.count], Array(UnsafeBufferPointer(start: moment.base, count: moment.count))))
         }
+        file.tensors.append(.init(Self.checksumName, [2], .f32, Self.bytes(0)))
+        file.tensors[file.tensors.count - 1].data = Self.bytes(file.checksumOfTheRest)
         try file.write(to: path)
     }
 
-    /// Goes on from a checkpoint of the same data and options; returns the steps that were taken.
+    private static func bytes(_ checksum: UInt64) -> [UInt8] { withUnsafeBytes(of: checksum.littleEndian) { Array($0) } }
+
+    /// A checkpoint's file, whose bytes are those that were written. Throws ``CheckpointError`` and ``FileError``.
+    private static func checkpoint(_ path: String) throws -> GGUF {
+        let bytes = try MappedBytes(path: path)
+        let damaged = CheckpointError("\(path) is damaged: remove it to begin anew, or put a copy in its place")
+        guard let file = try? GGUF(bytes) else { throw damaged }
+        guard let tensor = file.tensorIfPresent(checksumName) else {
+            guard file.has("training.step") else {
+                throw CheckpointError("\(path) is no checkpoint of this training; remove it to begin anew")
+            }
+            throw CheckpointError("\(path) has no checksum, an older sla wrote it: go on with that one, or remove it to begin anew")
+        }
+        var hash = FNV()
+        hash.add(UnsafeRawBufferPointer(rebasing: bytes.buffer[..<tensor.bytes.lowerBound]))
+        guard tensor.bytes.upperBound == bytes.count, bytes[tensor.bytes.lowerBound...].elementsEqual(Self.bytes(hash.hash)) else {
+            throw damaged
+        }
+        return file
+    }
+
+    /// Goes on from a checkpoint of the same data and options; returns the steps that were taken. Throws ``CheckpointError``, and
+    /// ``FileError`` when it cannot be read.
     package func restore(from path: String) throws -> Int {
-        let file = try GGUF(MappedBytes(path: path))
+        let file = try Self.checkpoint(path)
         guard let step = try file.integerIfPresent("training.step"), (0...steps).contains(step) else {
-            throw DataError("\(path) is no checkpoint of this training")
+            throw CheckpointError("\(path) is no checkpoint of this training; remove it to begin anew")
         }
         for (name, value) in settings {
             let other = try file.stringIfPresent("training.\(name)") ?? "nothing"
             guard other == value else {
-                throw DataError(
+                throw CheckpointError(
                     "\(path) was made with \(name) \(other), not \(value): resume with the same options and data, or remove it")
             }
         }
@@ -477,7 +510,7 @@ package final class ChannelTrainer {
         for parameter in network.parameters {
             let tensor = try file.tensor(parameter.name)
             guard tensor.type == .f32, tensor.shape == parameter.shape else {
-                throw DataError("\(path): tensor \(parameter.name) has another shape")
+                throw CheckpointError("\(path): tensor \(parameter.name) has another shape")
             }
             file.bytes.buffer[tensor.bytes].withMemoryRebound(to: Float.self) {
                 if let source = $0.baseAddress { (network.weights.base + parameter.range.lowerBound).update(from: source, count: $0.count) }

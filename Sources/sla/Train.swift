@@ -63,8 +63,9 @@ enum Train {
         first 7 characters (tokens, when it is in ids), the policy's and, for a second output, a prover's.
         """, flags,
         """
-        The defaults suit small models and some thousand lines. Ctrl-C writes a checkpoint and exits with 130; --resume goes on. Exit
-        code 1: the data, a file or the training is at fault, and no output was written; 2: a mistake on the command line.
+        The defaults suit small models and some thousand lines. Ctrl-C writes a checkpoint and exits with 130; --resume goes on,
+        and cuts from the metrics what comes again. Exit code 1: the data, a file or the training is at fault, and no output was
+        written; 2: a mistake on the command line.
         """)
 
     static func run(_ arguments: Arguments) throws -> Int32 {
@@ -89,14 +90,17 @@ enum Train {
             \(trainer.trainingCount) \(set.hasPairs ? "pairs" : "graded answers") to train on, \(trainer.heldOutCount) held out; \
             a channel of width \(trainer.size), \(trainer.parameterCount) weights; \(trainer.steps) steps
             """)
+        var resumed: Int?
         if arguments.has("--resume") {
             if access(checkpoint, F_OK) == 0 {
-                complain("going on from step \(try trainer.restore(from: checkpoint)) of \(checkpoint)")
+                let step = try trainer.restore(from: checkpoint)
+                complain("going on from step \(step) of \(checkpoint)")
+                resumed = step
             } else {
                 complain("there is no \(checkpoint); beginning anew")
             }
         }
-        let metrics = try arguments.string("--metrics").map { try TrainingMetrics(path: $0) }
+        let metrics = try arguments.string("--metrics").map { try TrainingMetrics(path: $0, resumingAt: resumed) }
 
         var bar = ProgressBar("steps")
         defer { bar.end() }
