@@ -3,7 +3,7 @@ import SLABase
 import SLAEngine
 import SLAText
 
-/// How a channel is trained.
+/// How a channel is trained. ``TrainingSetting`` tells what they may be.
 package struct TrainingOptions: Sendable, Equatable {
     package var loss = TrainingLoss.seqwiseBT
     /// r; the paper's 256, or the policy's width where that is less, when nil.
@@ -22,7 +22,7 @@ package struct TrainingOptions: Sendable, Equatable {
     package var weightDecay = 0.01
     /// A longer gradient is made this long; 0 leaves all as they are.
     package var clip = 1.0
-    package var seed: UInt64 = 1
+    package var seed = 1
     /// The share of the prompts that is not trained on.
     package var heldOut = 0.1
     /// Search settings to recommend in the channel's file.
@@ -31,22 +31,7 @@ package struct TrainingOptions: Sendable, Equatable {
     package init() {}
 
     /// Throws ``RequestFailure`` when they cannot be trained with.
-    package func check() throws {
-        func demand(_ isSound: Bool, _ message: String, _ field: String) throws {
-            guard isSound else { throw RequestFailure.invalid("\(field) \(message)", field: field) }
-        }
-        try demand((1...1 << 16).contains(size ?? 1), "must be from 1 to 65536", "width")
-        try demand((1...16).contains(headLayers), "must be from 1 to 16", "head-layers")
-        try demand((1...1 << 16).contains(headHiddenSize ?? 1), "must be from 1 to 65536", "head-width")
-        try demand((1...1 << 20).contains(epochs), "must be from 1 to 1048576", "epochs")
-        try demand((1...1 << 20).contains(batch), "must be from 1 to 1048576", "batch")
-        try demand(rate > 0 && rate <= 1, "must be above 0 and at most 1", "rate")
-        try demand(warmup >= 0 && warmup <= 1, "must be from 0 to 1", "warmup")
-        try demand(weightDecay >= 0 && weightDecay <= 1, "must be from 0 to 1", "weight-decay")
-        try demand(clip >= 0 && clip.isFinite, "must not be negative", "clip")
-        try demand(heldOut >= 0 && heldOut < 1, "must be from 0 to below 1", "held-out")
-        try recommended?.check()
-    }
+    package func check() throws { for setting in TrainingSetting.all { try setting.check(self) } }
 }
 
 /// Why a checkpoint cannot be gone on from, and what to do.
@@ -146,7 +131,7 @@ package final class ChannelTrainer {
             defer { first += example.answers.count }
             return first
         }
-        (training, heldOut) = ChannelTrainer.split(data.examples, share: options.heldOut, seed: options.seed)
+        (training, heldOut) = ChannelTrainer.split(data.examples, share: options.heldOut, seed: UInt64(truncatingIfNeeded: options.seed))
         trainingCount = training.count
         heldOutCount = heldOut.count
         steps = (training.count + options.batch - 1) / options.batch * options.epochs
@@ -159,7 +144,7 @@ package final class ChannelTrainer {
         let longest = data.examples.map { $0.prompt.count + ($0.answers.map(\.tokens.count).max() ?? 0) }.max() ?? 0
         states = HiddenStates(model, threads: threads, stateCount: form.stateCount, longest: longest, budget: cacheBytes)
         network = ChannelNetwork(form, threadPool: states.threadPool)
-        network.initialize(seed: options.seed)
+        network.initialize(seed: UInt64(truncatingIfNeeded: options.seed))
         optimizer = AdamW(network, threadPool: states.threadPool)
         fingerprint = ChannelTrainer.fingerprint(data.examples)
     }
@@ -233,7 +218,7 @@ package final class ChannelTrainer {
                 try report(.heldOut(measured))
             }
             if order?.epoch != epoch {
-                var random = SeededGenerator(seed: options.seed &+ UInt64(epoch + 1) &* 0xd1b5_4a32_d192_ed03)
+                var random = SeededGenerator(seed: UInt64(truncatingIfNeeded: options.seed) &+ UInt64(epoch + 1) &* 0xd1b5_4a32_d192_ed03)
                 order = (epoch, random.permutation(training.count).map { training[$0] })
             }
             let start = step % perEpoch * options.batch
@@ -407,12 +392,20 @@ package final class ChannelTrainer {
 
     /// What was trained with: kept in files, and the same for a checkpoint to be gone on from.
     private var settings: [(name: String, value: String)] {
-        [
-            ("loss", options.loss.rawValue), ("width", "\(network.form.size)"), ("outputs", "\(network.form.outputs)"),
-            ("head", network.form.hidden.isEmpty ? "linear" : network.form.hidden.map(String.init).joined(separator: ",")),
-            ("epochs", "\(options.epochs)"), ("batch", "\(options.batch)"), ("rate", "\(options.rate)"), ("warmup", "\(options.warmup)"),
-            ("weight_decay", "\(options.weightDecay)"), ("clip", "\(options.clip)"), ("seed", "\(options.seed)"),
-            ("held_out", "\(options.heldOut)"), ("data", "\(examples.count) lines, \(String(fingerprint, radix: 16))"),
+        let form = network.form
+        let told = TrainingSetting.all.flatMap { setting -> [(String, String)] in
+            return switch setting.record {
+            case .asItIs: setting.text(options).map { [(setting.key, $0)] } ?? []
+            case .byTheChannelsForm:
+                [
+                    ("width", "\(form.size)"), ("outputs", "\(form.outputs)"),
+                    ("head", form.hidden.isEmpty ? "linear" : form.hidden.map(String.init).joined(separator: ",")),
+                ]
+            case .notAtAll: []
+            }
+        }
+        return told + [
+            ("data", "\(examples.count) lines, \(String(fingerprint, radix: 16))"),
             ("policy", "\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"),
         ]
     }

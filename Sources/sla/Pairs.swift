@@ -7,22 +7,16 @@ import SLAText
 import SLATraining
 
 enum Pairs {
-    static let flags =
+    static let flags = promptFlags(
+        [linesFlag("where the pairs go")],
         [
-            Flag(
-                "--prompts", "FILE", "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\"", file: .read),
-            Flag("--out", "FILE", "where the pairs go", file: .written(beside: [ResumableFile.journalSuffix])),
-        ] + judgeFlags + [
             Flag("--samples", "N", "answers drawn for each prompt (default: 8)"),
             Flag("--temperature", "X", "of what is drawn (default: 1)"),
             Flag("--seed", "N", "of what is drawn: prompt i, counted from 0, is drawn with seed + i (default: 0)"),
             Flag("--decoder", "SETTINGS", "instead of drawing: a search, such as 'sla width=4', and the branches that it drops"),
             Flag("--margin", "X", "least difference of a pair's scores (default: any)"),
             Flag("--most", "N", "most pairs of a prompt, those of the widest margins (default: 1)"),
-            Flag("--limit", "N", "take the first N prompts only"),
-            Flag("--max-tokens", "N", "longest answer; one that reaches it makes no pair (default: 256)"),
-            Flag("--stop", "TEXT", "end answers before this text"),
-        ] + engineFlags + [Flag("--help", nil, "this text")]
+        ], longest: "; one that reaches it makes no pair")
 
     static let helpText = help(
         """

@@ -8,11 +8,25 @@ import SLATraining
 
 // What eval, pairs and rollouts share.
 
-let judgeFlags = [
-    Flag("--judge", "CMD", "a program that scores answers, see above (default: the reward channel)"),
-    Flag("--judge-timeout", "S", "seconds without a word after which it counts as hung (default: 600)"),
-    Flag("--reading", "WAY", "without --judge: the mean or the last of an answer's rewards (default: what the channel recommends)"),
-]
+/// The flags of a command that answers prompts: its own stand behind `--prompts`, behind the judge's, and behind those that tell which prompts
+/// are answered and how far.
+///
+/// - Parameter longest: what else the longest answer means.
+func promptFlags(_ first: [Flag], _ second: [Flag], longest: String = "", _ third: [Flag] = []) -> [Flag] {
+    let prompts = "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\""
+    return [Flag("--prompts", "FILE", prompts, file: .read)] + first + [
+        Flag("--judge", "CMD", "a program that scores answers, see above (default: the reward channel)"),
+        Flag("--judge-timeout", "S", "seconds without a word after which it counts as hung (default: 600)"),
+        Flag("--reading", "WAY", "without --judge: the mean or the last of an answer's rewards (default: what the channel recommends)"),
+    ] + second + [
+        Flag("--limit", "N", "take the first N prompts only"),
+        Flag("--max-tokens", "N", "longest answer\(longest) (default: 256)"),
+        Flag("--stop", "TEXT", "end answers before this text"),
+    ] + third + engineFlags + [Flag("--help", nil, "this text")]
+}
+
+/// Where the lines of a run go that can be gone on with.
+func linesFlag(_ help: String) -> Flag { Flag("--out", "FILE", help, file: .written(beside: [ResumableFile.journalSuffix])) }
 
 let judgeHelp = """
     The judge is run once, by sh -c. It reads lines {"prompt": …, "completion": …, "meta": …} and answers each, in order, with a line
@@ -57,13 +71,19 @@ func settingsInWords(_ arguments: Arguments, _ model: Model, _ flags: [Flag], bu
     return (["\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"] + words).joined(separator: "; ")
 }
 
-/// Runs work on prompts that can be interrupted, and shows how far it is. Nil when it was interrupted.
-func runPrompts<Result>(
-    _ prompts: PromptSet, _ engine: Engine, _ judge: any Judge, _ body: (PromptRun) throws -> Result?
+/// Makes what works on the prompts, reads them, and runs the work so that it can be interrupted, and shows how far it is. Nil when it was
+/// interrupted.
+func runPrompts<Work, Result>(
+    _ arguments: Arguments, _ path: String, _ makeWork: (Engine) throws -> Work, _ body: (Work, PromptRun) throws -> Result?
 ) throws -> Result? {
+    let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
+    let engine = try makeEngine(arguments)
+    let work = try makeWork(engine)
+    let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
+    let judge = try makeJudge(arguments, engine.model)
     var bar = ProgressBar("prompts")
     defer { bar.end() }
-    return try interruptible { stop in try body(PromptRun(prompts, engine, judge, shouldStop: stop) { bar.show($0) }) }
+    return try interruptible { stop in try body(work, PromptRun(prompts, engine, judge, shouldStop: stop) { bar.show($0) }) }
 }
 
 /// What `pairs` and `rollouts` do: answers the prompts, and goes on with what an interrupted run has written.
@@ -73,14 +93,15 @@ func writeLines(
     guard arguments.operands.isEmpty else { throw UsageError("\(command) takes no operands, only flags") }
     guard let path = arguments.string("--prompts") else { throw UsageError("--prompts is missing: what to answer") }
     guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the \(unit) go") }
-    let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
-    let engine = try makeEngine(arguments)
-    let work = try makeWork(engine)
-    let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
-    let judge = try makeJudge(arguments, engine.model)
-    let settings = settingsInWords(
-        arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
-    let written = try runPrompts(prompts, engine, judge) { try $0.write(work, to: out, settings: "\(command); \(settings)") }
+    let make = { (engine: Engine) -> (any PromptWork, String) in
+        let settings = settingsInWords(
+            arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
+        return (try makeWork(engine), "\(command); \(settings)")
+    }
+    let written = try runPrompts(arguments, path, make) { made, run in
+        let (work, settings) = made
+        return try run.write(work, to: out, settings: settings)
+    }
     guard let written else {
         complain("stopped; the same command goes on")
         return 130

@@ -7,12 +7,9 @@ import SLAText
 import SLATraining
 
 enum RolloutsCommand {
-    static let flags =
+    static let flags = promptFlags(
+        [linesFlag("where the lines go")],
         [
-            Flag(
-                "--prompts", "FILE", "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\"", file: .read),
-            Flag("--out", "FILE", "where the lines go", file: .written(beside: [ResumableFile.journalSuffix])),
-        ] + judgeFlags + [
             Flag("--full", "X", "the least score of a success, where a prompt's meta.full does not tell (default: 1)"),
             Flag("--graded", nil, "values are mean shares of the full score, not shares of full successes"),
             Flag("--cut", "TEXT", "what ends a step (default: a newline)"),
@@ -21,10 +18,7 @@ enum RolloutsCommand {
             Flag("--answers", "SETTINGS", "what writes the answers that are cut (default: the policy)"),
             Flag("--samples", "N", "answers of a prompt (default: 1)"),
             Flag("--rollouts", "N", "of the policy, and of the prover, from each cut (default: 8)"),
-            Flag("--limit", "N", "take the first N prompts only"),
-            Flag("--max-tokens", "N", "longest answer (default: 256)"),
-            Flag("--stop", "TEXT", "end answers before this text"),
-        ] + engineFlags + [Flag("--help", nil, "this text")]
+        ])
 
     static let helpText = help(
         """

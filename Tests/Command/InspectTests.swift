@@ -21,4 +21,10 @@ import Testing
             #expect(inspected.status == 0 && inspected.output.contains("not a model that sla can run: this file holds a vocabulary only"))
         }
     }
+
+    @Test func anArchitectureThatIsNotSupportedIsNamed() throws {
+        var file = RandomModel(seed: 1).writer
+        file["general.architecture"] = .string("gpt2")
+        #expect { try Model(file.file()) } throws: { "\($0)".contains("the architecture gpt2 is not supported; llama, qwen2, qwen3 are") }
+    }
 }
