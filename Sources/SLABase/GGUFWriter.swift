@@ -156,6 +156,17 @@ package struct GGUFWriter {
         return nil
     }
 
+    /// FNV-1a of all bytes that come before the data of the last tensor.
+    package var checksumOfTheRest: UInt64 {
+        var hash = FNV()
+        var rest = parts.reduce(0) { $0 + $1.count } - (tensors.last?.data.count ?? 0)
+        for part in parts {
+            part.prefix(rest).withUnsafeBytes { hash.add($0) }
+            rest -= min(rest, part.count)
+        }
+        return hash.hash
+    }
+
     package func file() throws -> GGUF { try GGUF(MappedBytes(bytes())) }
 
     private func padding(_ count: Int) -> [UInt8] { Array(repeating: 0, count: align(count) - count) }

@@ -18,17 +18,17 @@ package final class MappedBytes: @unchecked Sendable {
     package let buffer: UnsafeRawBufferPointer
     private let isMapped: Bool
 
-    /// Maps the file at `path`.
+    /// Maps the file at `path`. Throws ``FileError``.
     package init(path: String) throws {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw ModelError("cannot open \(path): \(String(cString: strerror(errno)))") }
+        guard descriptor >= 0 else { throw FileError(cannot: "open \(path)", errno) }
         defer { close(descriptor) }
         var status = stat()
-        guard fstat(descriptor, &status) == 0 else { throw ModelError("cannot read \(path): \(String(cString: strerror(errno)))") }
-        guard status.st_mode & S_IFMT == S_IFREG else { throw ModelError("\(path) is not a regular file") }
-        guard status.st_size > 0 else { throw ModelError("\(path) is empty") }
+        guard fstat(descriptor, &status) == 0 else { throw FileError(cannot: "read \(path)", errno) }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw FileError("\(path) is not a regular file") }
+        guard status.st_size > 0 else { throw FileError("\(path) is empty") }
         let address = mmap(nil, Int(status.st_size), PROT_READ, MAP_PRIVATE, descriptor, 0)
-        guard let address, address != MAP_FAILED else { throw ModelError("cannot map \(path): \(String(cString: strerror(errno)))") }
+        guard let address, address != MAP_FAILED else { throw FileError(cannot: "map \(path)", errno) }
         buffer = UnsafeRawBufferPointer(start: address, count: Int(status.st_size))
         isMapped = true
     }

@@ -1,5 +1,5 @@
-/// Why a model file cannot be used, in words that say what was found and what would work.
-package struct ModelError: Error, CustomStringConvertible, Equatable, Sendable {
+/// Why what a model's file holds cannot be used, in words that say what was found and what would work.
+package struct ModelError: ExplainedError, CustomStringConvertible, Equatable, Sendable {
     package let problem: Problem
     package var description: String { problem.words() }
 

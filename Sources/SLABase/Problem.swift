@@ -39,3 +39,8 @@ package struct Problem: Sendable, Equatable {
         return problem
     }
 }
+
+/// An error that is told with a remedy, where there is one.
+package protocol ExplainedError: Error {
+    var problem: Problem { get }
+}

@@ -1,5 +1,5 @@
 /// Why a request could not be carried out.
-package enum RequestFailure: Error, Sendable, Equatable {
+package enum RequestFailure: ExplainedError, Sendable, Equatable {
     case invalid(String, field: String)
     case contextOverflow(String, field: String)
     case overloaded(String)

@@ -6,7 +6,7 @@
 
 /// Writes a file so that whoever looks finds the old one or the whole new one, also after a power cut: a temporary file beside it, flushed
 /// to the disk, then renamed. What a link leads to is written, and a device or a pipe stays what it is. `body` writes to a descriptor and
-/// returns the errno of a failure. Throws ``ModelError``, and leaves nothing behind, when the file cannot be written.
+/// returns the errno of a failure. Throws ``FileError``, and leaves nothing behind, when the file cannot be written.
 package func writeWhole(_ path: String, _ body: (_ descriptor: Int32) -> Int32?) throws {
     let target = try WholeFile(path)
     let descriptor = open(target.written, O_WRONLY | (target.isInPlace ? 0 : O_CREAT | O_TRUNC) | O_CLOEXEC, 0o666)
@@ -60,15 +60,18 @@ private struct WholeFile {
         var status = stat()
         let kind = stat(path, &status) == 0 ? status.st_mode & S_IFMT : S_IFREG
         isInPlace = kind != S_IFREG
-        if kind == S_IFDIR { throw ModelError("cannot write \(name): it is a folder") }
+        if kind == S_IFDIR { throw FileError("cannot write \(name): it is a folder") }
     }
 
     /// What is opened.
     var written: String { isInPlace ? path : "\(path).\(getpid()).tmp" }
-    var folder: String { path.lastIndex(of: "/").map { String(path[...$0]) } ?? "." }
+    var folder: String { folderPart(path) }
 
-    func failed(_ number: Int32) -> ModelError { ModelError("cannot write \(name): \(String(cString: strerror(number)))") }
+    func failed(_ number: Int32) -> FileError { FileError(cannot: "write \(name)", number) }
 }
+
+/// The folder that a path says its file is in, with the slash at its end.
+func folderPart(_ path: String) -> String { path.lastIndex(of: "/").map { String(path[...$0]) } ?? "./" }
 
 /// Writes all the bytes, waiting for a slow reader; returns the errno of a failure.
 package func writeAll(_ bytes: UnsafeBufferPointer<UInt8>, to descriptor: Int32) -> Int32? {

@@ -290,41 +290,12 @@ extension Model {
 
 /// An `sla serve` of its own.
 private final class ServiceProcess {
-    private var id: pid_t = 0
-    private var input: Int32 = -1
-    private var output: Int32 = -1
+    private let process: Subprocess
     private var received: [UInt8] = []
     private let started = ContinuousClock.now
 
     init(_ executable: String, _ arguments: [String]) throws {
-        var toChild: [Int32] = [0, 0]
-        var fromChild: [Int32] = [0, 0]
-        guard pipe(&toChild) == 0, pipe(&fromChild) == 0 else {
-            throw ModelError("cannot make a pipe: \(String(cString: strerror(errno)))")
-        }
-        (input, output) = (toChild[1], fromChild[0])
-        for descriptor in [input, output] { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
-        #if canImport(Glibc)
-            var actions = posix_spawn_file_actions_t()
-        #else
-            var actions: posix_spawn_file_actions_t?
-        #endif
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_adddup2(&actions, toChild[0], 0)
-        posix_spawn_file_actions_adddup2(&actions, fromChild[1], 1)
-        for descriptor in [toChild[0], fromChild[1]] { posix_spawn_file_actions_addclose(&actions, descriptor) }
-        var words: [UnsafeMutablePointer<CChar>?] = ([executable] + arguments).map { strdup($0) } + [nil]
-        defer { for word in words { free(word) } }
-        let failure = posix_spawn(&id, executable, &actions, nil, &words, environ)
-        close(toChild[0])
-        close(fromChild[1])
-        guard failure == 0 else { throw ModelError("cannot start \(executable): \(String(cString: strerror(failure)))") }
-    }
-
-    deinit {
-        close(input)
-        close(output)
+        process = try Subprocess(executable, [executable] + arguments, name: executable)
     }
 
     /// The next line of its output.
@@ -335,8 +306,8 @@ private final class ServiceProcess {
                 return String(decoding: received[..<end], as: UTF8.self)
             }
             var buffer = [UInt8](repeating: 0, count: 1 << 16)
-            let count = read(output, &buffer, buffer.count)
-            guard count > 0 else { throw ModelError("the started `sla serve` ended early; what it said is above") }
+            let count = read(process.output, &buffer, buffer.count)
+            guard count > 0 else { throw FileError("the started `sla serve` ended early; what it said is above") }
             received += buffer[..<count]
         }
     }
@@ -350,12 +321,12 @@ private final class ServiceProcess {
     /// Sends a request and waits for its end.
     func answer(_ request: String) throws {
         var text = request + "\n"
-        if let failure = text.withUTF8({ writeAll($0, to: input) }) {
-            throw ModelError("cannot write to `sla serve`: \(String(cString: strerror(failure)))")
+        if let failure = text.withUTF8({ writeAll($0, to: process.input) }) {
+            throw FileError(cannot: "write to `sla serve`", failure)
         }
         while true {
             let event = try line()
-            if event.contains(#""type":"error""#) { throw ModelError("`sla serve` says \(event)") }
+            if event.contains(#""type":"error""#) { throw FileError("`sla serve` says \(event)") }
             if event.contains(#""type":"done""#) { return }
         }
     }
@@ -372,17 +343,15 @@ private final class ServiceProcess {
     }
 
     private func readStatus() throws -> [UInt8] {
-        let descriptor = open("/proc/\(id)/status", O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw ModelError("no status") }
+        let descriptor = open("/proc/\(process.id)/status", O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw FileError("no status") }
         defer { close(descriptor) }
         var buffer = [UInt8](repeating: 0, count: 1 << 14)
         return Array(buffer[..<max(0, read(descriptor, &buffer, buffer.count))])
     }
 
     func end() {
-        close(input)
-        input = -1
-        var status: Int32 = 0
-        waitpid(id, &status, 0)
+        process.closeInput()
+        _ = process.hasEnded(within: .seconds(60))
     }
 }

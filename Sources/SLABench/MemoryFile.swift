@@ -23,9 +23,9 @@ package final class MemoryFile {
             descriptor = mkstemp(&template)
             path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress.unsafelyUnwrapped) }
         #endif
-        guard descriptor >= 0 else { throw ModelError("cannot make a file in memory: \(String(cString: strerror(errno)))") }
+        guard descriptor >= 0 else { throw FileError(cannot: "make a file in memory", errno) }
         if let failure = writer.write(to: descriptor) {
-            throw ModelError("cannot write a file in memory: \(String(cString: strerror(failure)))")
+            throw FileError(cannot: "write a file in memory", failure)
         }
     }
 

@@ -27,7 +27,7 @@ package struct Signature: CustomStringConvertible {
     /// The hash of all parts.
     package var value: UInt64 {
         var all = FNV()
-        for part in parts { all.add(part.hash) }
+        for part in parts { all.add(number: part.hash) }
         return all.hash
     }
 
@@ -103,34 +103,29 @@ package struct Signature: CustomStringConvertible {
                 case .token(_, let token): hashes[place].add([token])
                 case .scored(let tokens, _): hashes[place].add(tokens)
                 case .commit(_, _, _, let score, let rejected):
-                    hashes[place].add(score.bitPattern)
+                    hashes[place].add(number: score.bitPattern)
                     for candidate in rejected ?? [] { hashes[place].add(candidate.tokens) }
                 case .failed(let failure): throw failure
-                case .done(_, let summary): hashes[place].add(summary.reward?.bitPattern ?? 0)
+                case .done(_, let summary): hashes[place].add(number: summary.reward?.bitPattern ?? 0)
                 case .draft: break
                 }
             }
         }
         var all = FNV()
-        for hash in hashes { all.add(hash.hash) }
+        for hash in hashes { all.add(number: hash.hash) }
         return all.hash
     }
 }
 
-/// FNV-1a of 64 bits (Fowler, Noll and Vo).
-private struct FNV {
-    private(set) var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+extension FNV {
+    fileprivate mutating func add(number: UInt64) { withUnsafeBytes(of: number.littleEndian) { add($0) } }
 
-    mutating func add(_ number: UInt64) {
-        for shift in stride(from: 0, to: 64, by: 8) { hash = (hash ^ (number >> UInt64(shift) & 0xff)) &* 0x100_0000_01b3 }
-    }
-
-    mutating func add(_ tokens: [GeneratedToken]) {
+    fileprivate mutating func add(_ tokens: [GeneratedToken]) {
         for token in tokens {
-            add(UInt64(UInt32(bitPattern: token.token)))
-            add(UInt64(token.logprob.bitPattern))
+            add(number: UInt64(UInt32(bitPattern: token.token)))
+            add(number: UInt64(token.logprob.bitPattern))
             // One more than 32 bits can say stands for no reward.
-            add(token.reward.map { UInt64($0.bitPattern) } ?? 1 << 32)
+            add(number: token.reward.map { UInt64($0.bitPattern) } ?? 1 << 32)
         }
     }
 }

@@ -26,7 +26,7 @@ package struct SyntheticModel: Sendable {
             let wanted = isMixture ? String(name.dropLast(2)) : name
             guard let type = SyntheticModel.types.first(where: { $0.name.lowercased() == wanted }) else {
                 let known = SyntheticModel.types.map { $0.name.lowercased() } + ["q4_k_m", "q5_k_m"]
-                throw ModelError("there is no type \(name); \(known.joined(separator: ", ")) are")
+                throw RequestFailure.invalid("there is no type \(name); \(known.joined(separator: ", ")) are", field: "type")
             }
             self.type = type
         }
@@ -124,10 +124,10 @@ package struct SyntheticModel: Sendable {
         return shape
     }
 
-    /// The shape of that name; throws ``ModelError`` when there is none.
+    /// The shape of that name; throws ``RequestFailure`` when there is none.
     package static func named(_ name: String) throws -> SyntheticModel {
         guard let shape = shapes.first(where: { $0.name == name }) else {
-            throw ModelError("there is no shape \(name); \(shapes.map(\.name).joined(separator: ", ")) are")
+            throw RequestFailure.invalid("there is no shape \(name); \(shapes.map(\.name).joined(separator: ", ")) are", field: "shape")
         }
         return shape
     }

@@ -4,7 +4,7 @@ import SLAText
 import SLATraining
 
 /// An answer that is there, and what it took.
-struct FinishedAnswer {
+package struct FinishedAnswer {
     /// The end token included.
     var tokens: [GeneratedToken] = []
     var text = ""
@@ -18,8 +18,8 @@ struct FinishedAnswer {
     var rewards: [Float] { tokens.compactMap(\.reward) }
 }
 
-/// Asks one engine for many answers at once.
-final class AnswerQueue {
+/// Asks one engine for many answers at once. A key says what each is for.
+final class AnswerQueue<Key> {
     private let engine: Engine
     private let clock = ContinuousClock()
     private var open: [Engine.JobID: Open] = [:]
@@ -30,29 +30,29 @@ final class AnswerQueue {
     private struct Open {
         var answer = FinishedAnswer()
         let asked: ContinuousClock.Instant
-        let place: String
-        let then: (FinishedAnswer) throws -> Void
+        let name: String
+        let key: Key
     }
 
     init(_ engine: Engine) { self.engine = engine }
 
-    var model: Model { engine.model }
     var isIdle: Bool { open.isEmpty }
     /// Whether one more answer would be worked at soon.
     var hasRoom: Bool { open.count < engine.maximumJobs }
 
-    /// Asks for an answer. `place` tells people where the prompt is from.
-    func ask(_ generation: Generation, place: String, then: @escaping (FinishedAnswer) throws -> Void) throws {
+    /// Asks for an answer. Throws ``DataError``, in which `name` tells people where the prompt is from.
+    func ask(_ generation: Generation, for key: Key, named name: String) throws {
         do {
-            let job = try engine.submit(.generate(generation))
-            open[job] = Open(asked: clock.now, place: place, then: then)
+            open[try engine.submit(.generate(generation))] = Open(asked: clock.now, name: name, key: key)
         } catch let failure as RequestFailure {
-            throw ModelError(failure.problem.at(place))
+            throw DataError(failure.problem.at(name))
         }
     }
 
-    /// One forward pass for all of them.
-    func step() throws {
+    /// One forward pass for all of them; gives what it finished. Throws ``DataError``.
+    func step() throws -> [(key: Key, answer: FinishedAnswer)] {
+        guard !isIdle else { return [] }
+        var answers: [(key: Key, answer: FinishedAnswer)] = []
         for (job, output) in engine.step() {
             switch output {
             case .token(_, let token):
@@ -67,12 +67,13 @@ final class AnswerQueue {
                 done.answer.duration = clock.now - done.asked
                 finished += 1
                 evaluatedTokens += summary.evaluatedTokens
-                try done.then(done.answer)
+                answers.append((done.key, done.answer))
             case .failed(let failure):
-                throw ModelError(failure.problem.at(open.removeValue(forKey: job)?.place ?? "a prompt"))
+                throw DataError(failure.problem.at(open.removeValue(forKey: job)?.name ?? "a prompt"))
             case .draft, .scored: break
             }
         }
+        return answers
     }
 
     /// Gives up what is not finished.

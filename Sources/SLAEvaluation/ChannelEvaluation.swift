@@ -24,7 +24,7 @@ package struct ChannelEvaluation: Sendable {
         progress: (_ done: Int, _ count: Int) -> Void = { _, _ in }
     ) throws -> ChannelEvaluation? {
         guard engine.model.rewardChannel != nil else { throw ModelError("the model has no reward channel to measure; give --reward FILE") }
-        guard data.hasPairs else { throw ModelError("the data has graded answers; pairs of a chosen and a rejected one are measured") }
+        guard data.hasPairs else { throw DataError("the data has graded answers; pairs of a chosen and a rejected one are measured") }
         var rewards = [[[Float]]](repeating: [[], []], count: data.count)
         var open: [Engine.JobID: (pair: Int, answer: Int)] = [:]
         defer { for job in open.keys.sorted() { engine.cancel(job) } }
@@ -37,7 +37,7 @@ package struct ChannelEvaluation: Sendable {
                     do {
                         open[try engine.submit(.score(prompt: example.prompt, completion: tokens))] = (next, answer)
                     } catch let failure as RequestFailure {
-                        throw ModelError(failure.problem.at("line \(example.line)"))
+                        throw DataError(failure.problem.at("line \(example.line)"))
                     }
                 }
                 next += 1
@@ -49,7 +49,7 @@ package struct ChannelEvaluation: Sendable {
                     rewards[pair][answer] = tokens.compactMap(\.reward)
                     done += 1
                 case .failed(let failure):
-                    throw ModelError(failure.problem.at("line \(open[job].map { data.examples[$0.pair].line } ?? 0)"))
+                    throw DataError(failure.problem.at("line \(open[job].map { data.examples[$0.pair].line } ?? 0)"))
                 default: break
                 }
             }

@@ -251,13 +251,13 @@ extension Chart.Axis {
 
 extension Evaluation {
     /// Mean score against evaluated tokens, as SVG.
-    package var costChart: String { chart(by: \.evaluatedTokens, "evaluated tokens") }
+    package var costChart: String { chart(by: .evaluatedTokens, "evaluated tokens") }
     /// Mean score against what a reader waits for, as SVG.
-    package var latencyChart: String { chart(by: \.firstTokenStep, "steps before the first committed token") }
+    package var latencyChart: String { chart(by: .firstTokenStep, "steps before the first committed token") }
 
-    private func chart(by cost: KeyPath<Row, Estimate?>, _ name: String) -> String {
+    private func chart(by cost: Metric.Key, _ name: String) -> String {
         let points = rows.enumerated().compactMap { i, row -> Chart.Point? in
-            guard let cost = row[keyPath: cost], let score = row.score else { return nil }
+            guard let cost = row[cost], let score = row[.score] else { return nil }
             return Chart.Point(x: cost, y: score, label: row.name, isBaseline: i == 0)
         }
         let told = points.map { "\($0.label): score \($0.y.text(2)) at \($0.x.text(1)) \(name)" }

@@ -5,13 +5,13 @@ import SLATraining
 
 /// An answer put together of tokens that were generated at different times.
 struct Completion {
-    var tokens: [Token]
-    var rewards: [Float]
+    let tokens: [Token]
+    let rewards: [Float]
     let text: String
     /// Whether it has an end: an end token or a stop string. Else the limit of tokens cut it off.
     let isWhole: Bool
 
-    init(_ generated: [GeneratedToken], _ tokenizer: Tokenizer, stop: [String]) {
+    init(_ generated: some Sequence<GeneratedToken>, _ tokenizer: Tokenizer, stop: [String]) {
         tokens = generated.map(\.token)
         rewards = generated.compactMap(\.reward)
         var stream = TextStream(tokenizer, stop: stop)
@@ -21,7 +21,7 @@ struct Completion {
         isWhole = stream.isStopped || tokens.last.map { tokenizer.endOfGeneration.contains($0) } ?? false
     }
 
-    func item(_ prompt: PromptSet.Prompt) -> Judge.Item { Judge.Item(prompt: prompt, completion: text, rewards: rewards) }
+    func toJudge(_ prompt: PromptSet.Prompt) -> JudgedAnswer { JudgedAnswer(prompt: prompt, completion: text, rewards: rewards) }
 }
 
 extension DecoderChoice {

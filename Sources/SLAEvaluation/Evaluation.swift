@@ -8,49 +8,25 @@ import SLATraining
 /// All answers are written at once, by one engine, which changes none of them. Every figure is a mean over the prompts, or a ratio of such,
 /// with its 95 % bootstrap interval over the prompts.
 package struct Evaluation: Sendable {
-    /// A decoder's figures; those that compare it are with the first one's answers to the same prompts, and nil for the first.
+    /// A decoder's figures, in the order of ``Metric/all``: those that are known of all answers, and for the first decoder, which the others
+    /// are compared with, no comparisons.
     package struct Row: Sendable {
         package let name: String
-        package let score: Estimate?
-        /// The share of the answers with full score; nil where no full score is known.
-        package let full: Estimate?
-        package let wins, ties, losses: Int
-        /// Win + tie / 2, as a share of the prompts.
-        package let equity: Estimate?
-        package let win, tie, loss: Estimate?
-        /// Wins among the prompts that are no ties.
-        package let decided: Estimate?
-        package let completionTokens: Estimate?
-        package let evaluatedTokens: Estimate?
-        /// Forward passes of an answer, one after another, and those before its first committed token.
-        package let steps, firstTokenStep: Estimate?
-        package let stepsPerToken: Estimate?
-        /// Milliseconds from asking to the end, beside all the other answers.
-        package let wall: Estimate?
+        let figures: [(metric: Metric, estimate: Estimate?)]
+
+        func figure(_ key: Metric.Key) -> (metric: Metric, estimate: Estimate?)? { figures.first { $0.metric.key == key } }
+        package subscript(key: Metric.Key) -> Estimate? { figure(key)?.estimate }
     }
 
     package let prompts: Int
     package let rows: [Row]
 
     /// An answer and its score.
-    package struct Result {
+    package struct Result: Sendable {
         package let score: Double
         package let full: Double?
         package let summary: Output.Summary
         package let milliseconds: Double
-    }
-
-    private final class Task: PromptTask {
-        var answers: [FinishedAnswer?]
-
-        init(_ prompt: PromptSet.Prompt, decoders: Int) {
-            answers = Array(repeating: nil, count: decoders)
-            super.init(prompt)
-        }
-
-        override func prepare(_ model: Model) {
-            items = answers.compactMap { $0 }.map { Judge.Item(prompt: prompt, completion: $0.text, rewards: $0.rewards) }
-        }
     }
 
     /// Answers and judges all prompts by all decoders. Prompt i, counted from 0, is drawn with the decoder's seed + i.
@@ -59,84 +35,84 @@ package struct Evaluation: Sendable {
     ///   - full: the score of a full success, where a prompt's `meta.full` does not tell.
     ///   - output: a file for every answer and its score, as JSON Lines.
     /// - Returns: nil when it was stopped.
-    package static func run(
-        _ prompts: PromptSet, _ decoders: [DecoderChoice], _ engine: Engine, _ judge: Judge, full: Double? = nil, seed: UInt64 = 0,
-        output: String? = nil, shouldStop: () -> Bool = { false }, progress: (PromptProgress) -> Void = { _ in }
+    package static func of(
+        _ decoders: [DecoderChoice], _ run: PromptRun, full: Double? = nil, seed: UInt64 = 0, output: String? = nil
     ) throws -> Evaluation? {
         let file = try output.map { try LineFile(path: $0) }
-        let queue = AnswerQueue(engine)
-        var results = [[Result]](repeating: [], count: decoders.count)
-        let isDone = try workThrough(
-            0..<prompts.count, of: prompts.prompts, queue, judge, shouldStop: shouldStop, progress: progress,
-            begin: { number, prompt in
-                let task = Task(prompt, decoders: decoders.count)
-                for (place, decoder) in decoders.enumerated() {
-                    try task.ask(queue, decoder.generation(prompt.tokens, number: number)) { task.answers[place] = $0 }
-                }
-                return task
-            },
-            finish: { (task: Task) in
-                var lines = ""
-                for (place, answer) in task.answers.compactMap({ $0 }).enumerated() {
-                    results[place].append(
-                        Result(
-                            score: task.scores[place], full: task.prompt.full ?? full, summary: answer.summary,
-                            milliseconds: answer.duration / .milliseconds(1)))
-                    lines += line(task.prompt, decoders[place].name, answer, task.scores[place])
-                }
-                try file?.add(lines)
-            })
-        return isDone ? Evaluation(decoders.map(\.name), results, seed: seed) : nil
-    }
-
-    private static func line(_ prompt: PromptSet.Prompt, _ decoder: String, _ answer: FinishedAnswer, _ score: Double) -> String {
-        JSONObject {
-            $0.add("line", prompt.line)
-            $0.add("prompt", prompt.content)
-            $0.add("decoder", decoder)
-            $0.add("completion", answer.text)
-            $0.add("score", score)
-            $0.add("reward", answer.summary.reward)
-            $0.add("finish_reason", answer.finish.rawValue)
-            $0.add("completion_tokens", answer.summary.completionTokens)
-            $0.add("evaluated_tokens", answer.summary.evaluatedTokens)
-            $0.add("steps", answer.summary.steps)
-            $0.add("first_token_step", answer.summary.firstTokenStep)
-        }.line
+        var work = DecoderComparison(decoders, full: full)
+        guard try run.run(&work, add: { try file?.add($0.joined()) }) else { return nil }
+        return Evaluation(decoders.map(\.name), work.results, seed: seed)
     }
 
     /// - Parameter results: for each decoder, in the order of the prompts.
     package init(_ names: [String], _ results: [[Result]], seed: UInt64) {
-        prompts = results.first?.count ?? 0
-        var ratios: [Bootstrap.Ratio] = []
-        for own in results {
-            func mean(_ value: (Result) -> Double) -> Bootstrap.Ratio { Bootstrap.Ratio(own.map(value)) }
-            let versus = zip(own, results[0])
-            let wins = versus.map { $0.score > $1.score ? 1.0 : 0 }
-            let losses = versus.map { $0.score < $1.score ? 1.0 : 0 }
-            let ties = zip(wins, losses).map { 1 - $0 - $1 }
-            ratios += [
-                mean { $0.score }, mean { $0.score >= $0.full ?? .infinity ? 1 : 0 },
-                .init(wins), .init(ties), .init(losses),
-                .init(zip(wins, ties).map { $0 + $1 / 2 }), .init(wins, over: zip(wins, losses).map { $0 + $1 }),
-                mean { Double($0.summary.completionTokens) }, mean { Double($0.summary.evaluatedTokens) },
-                mean { Double($0.summary.steps) }, mean { Double($0.summary.firstTokenStep ?? $0.summary.steps) },
-                .init(own.map { Double($0.summary.steps) }, over: own.map { Double($0.summary.completionTokens) }),
-                mean { $0.milliseconds },
-            ]
+        let baseline = results.first ?? []
+        prompts = baseline.count
+        let known = Metric.all.filter { metric in results.allSatisfy { metric.isKnown($0, baseline) } }
+        let metrics = names.indices.map { i in known.filter { i > 0 || !$0.isComparison } }
+        let ratios = zip(metrics, results).map { metrics, own in metrics.map { $0.ratio(own, baseline) } }
+        // All at once, so that all have the same resamples.
+        var estimates = Bootstrap(seed: seed).estimates(ratios.flatMap { $0 }, count: prompts)[...]
+        rows = zip(names, metrics).map { name, metrics in
+            defer { estimates = estimates.dropFirst(metrics.count) }
+            return Row(name: name, figures: zip(metrics, estimates).map { ($0, $1) })
         }
-        let estimates = Bootstrap(seed: seed).estimates(ratios, count: prompts)
-        let perRow = ratios.count / max(1, results.count)
-        let knowsFull = results.allSatisfy { $0.allSatisfy { $0.full != nil } }
-        rows = names.indices.map { i in
-            let own = estimates[i * perRow..<(i + 1) * perRow].map { $0 }
-            func versus(_ estimate: Estimate?) -> Estimate? { i == 0 ? nil : estimate }
-            func count(_ share: Estimate?) -> Int { i == 0 ? 0 : Int(((share?.value ?? 0) * Double(results[i].count)).rounded()) }
-            return Row(
-                name: names[i], score: own[0], full: knowsFull ? own[1] : nil, wins: count(own[2]), ties: count(own[3]),
-                losses: count(own[4]), equity: versus(own[5]), win: versus(own[2]), tie: versus(own[3]), loss: versus(own[4]),
-                decided: versus(own[6]), completionTokens: own[7], evaluatedTokens: own[8], steps: own[9], firstTokenStep: own[10],
-                stepsPerToken: own[11], wall: own[12])
+    }
+}
+
+/// The work of an ``Evaluation``: every decoder's answer to every prompt, and its score.
+private struct DecoderComparison: PromptWork {
+    private let decoders: [DecoderChoice]
+    private let full: Double?
+    /// For each decoder, in the order of the prompts.
+    private(set) var results: [[Evaluation.Result]]
+
+    init(_ decoders: [DecoderChoice], full: Double?) {
+        (self.decoders, self.full) = (decoders, full)
+        results = Array(repeating: [], count: decoders.count)
+    }
+
+    struct Task {
+        let prompt: PromptSet.Prompt
+        /// Each decoder's.
+        var answers: [FinishedAnswer]
+    }
+
+    /// A place is a decoder's number.
+    func begin(_ number: Int, _ prompt: PromptSet.Prompt) -> (Task, [Question<Int>]) {
+        let questions = decoders.enumerated().map { Question(generation: $1.generation(prompt.tokens, number: number), place: $0) }
+        return (Task(prompt: prompt, answers: Array(repeating: FinishedAnswer(), count: decoders.count)), questions)
+    }
+
+    func take(_ answer: FinishedAnswer, for place: Int, of task: inout Task) -> [Question<Int>] {
+        task.answers[place] = answer
+        return []
+    }
+
+    func toJudge(_ task: inout Task) -> [JudgedAnswer] {
+        task.answers.map { JudgedAnswer(prompt: task.prompt, completion: $0.text, rewards: $0.rewards) }
+    }
+
+    mutating func finish(_ task: Task, _ scores: [Double]) -> [String] {
+        zip(task.answers, scores).enumerated().map { place, judged in
+            let (answer, score) = judged
+            results[place].append(
+                Evaluation.Result(
+                    score: score, full: task.prompt.full ?? full, summary: answer.summary, milliseconds: answer.duration / .milliseconds(1))
+            )
+            return JSONObject {
+                $0.add("line", task.prompt.line)
+                $0.add("prompt", task.prompt.content)
+                $0.add("decoder", decoders[place].name)
+                $0.add("completion", answer.text)
+                $0.add("score", score)
+                $0.add("reward", answer.summary.reward)
+                $0.add("finish_reason", answer.finish.rawValue)
+                $0.add("completion_tokens", answer.summary.completionTokens)
+                $0.add("evaluated_tokens", answer.summary.evaluatedTokens)
+                $0.add("steps", answer.summary.steps)
+                $0.add("first_token_step", answer.summary.firstTokenStep)
+            }.line
         }
     }
 }
@@ -158,6 +134,22 @@ extension Estimate: JSONWritable {
     var percent: String { "\((100 * value).fixed(1)) % [\((100 * low).fixed(1)), \((100 * high).fixed(1))]" }
 }
 
+extension Metric {
+    /// As a table has it.
+    fileprivate func text(_ estimate: Estimate?, of prompts: Int) -> String {
+        guard let estimate else { return missing }
+        return switch form {
+        case .count: "\(Metric.sum(estimate, prompts))"
+        case .interval(let digits): estimate.text(digits)
+        case .percentInterval: estimate.percent
+        case .value(let digits): estimate.value.fixed(digits)
+        }
+    }
+
+    /// What a mean over the prompts is the mean of, added up.
+    fileprivate static func sum(_ mean: Estimate, _ prompts: Int) -> Int { Int((mean.value * Double(prompts)).rounded()) }
+}
+
 extension Evaluation {
     /// One JSON object; what depends on circumstances is its `wall_ms` only.
     package var json: String {
@@ -169,24 +161,13 @@ extension Evaluation {
                 rows.map { row in
                     JSONObject {
                         $0.add("decoder", row.name)
-                        $0.add("score", row.score)
-                        if let full = row.full { $0.add("full_score", full) }
-                        if row.equity != nil {
-                            $0.add("wins", row.wins)
-                            $0.add("ties", row.ties)
-                            $0.add("losses", row.losses)
-                            $0.add("win", row.win)
-                            $0.add("tie", row.tie)
-                            $0.add("loss", row.loss)
-                            $0.add("equity", row.equity)
-                            $0.add("decided_won", row.decided)
+                        for (metric, estimate) in row.figures {
+                            if case .count = metric.form {
+                                $0.add(metric.key.rawValue, estimate.map { Metric.sum($0, prompts) })
+                            } else {
+                                $0.add(metric.key.rawValue, estimate)
+                            }
                         }
-                        $0.add("completion_tokens", row.completionTokens)
-                        $0.add("evaluated_tokens", row.evaluatedTokens)
-                        $0.add("steps", row.steps)
-                        $0.add("first_token_step", row.firstTokenStep)
-                        $0.add("steps_per_token", row.stepsPerToken)
-                        $0.add("wall_ms", row.wall)
                     }
                 })
         }.line
@@ -194,30 +175,26 @@ extension Evaluation {
 
     /// For people.
     package var table: String {
-        let hasFull = rows.contains { $0.full != nil }
-        var quality = [["", "score"] + (hasFull ? ["full score"] : []) + ["win", "tie", "loss", "equity", "of decided won"]]
-        var cost = [["", "tokens", "evaluated", "steps", "before first token", "steps a token", "wall ms"]]
-        for row in rows {
-            var line = [row.name, row.score?.text(2) ?? ""] + (hasFull ? [row.full?.percent ?? ""] : [])
-            if let equity = row.equity {
-                line += ["\(row.wins)", "\(row.ties)", "\(row.losses)", equity.percent, row.decided?.percent ?? "none"]
-            }
-            quality.append(line)
-            let costs = [row.completionTokens, row.evaluatedTokens, row.steps, row.firstTokenStep]
-            cost.append(
-                [row.name] + costs.map { $0?.value.fixed(1) ?? "" }
-                    + [row.stepsPerToken?.value.fixed(2) ?? "", row.wall?.value.fixed(0) ?? ""])
+        """
+        \(prompts) prompts; win, tie and loss against \(rows.first?.name ?? ""); equity is win + tie / 2; in brackets 95 % intervals (bootstrap over the prompts)
+
+        \(columns(.quality))
+        An answer, on average. Evaluated: every token the search asked for. Steps: forward passes one after another, all of them and those before
+        the first committed token. Wall time is measured with all answers of all decoders in one batch, so it is no decoder's own.
+
+        \(columns(.cost))
+        """
+    }
+
+    /// Only what is known of some decoder has a column, comparisons always.
+    private func columns(_ table: Metric.Table) -> String {
+        let shown = Metric.all.filter { metric in
+            metric.column?.table == table && (metric.isComparison || rows.contains { $0.figure(metric.key) != nil })
         }
-        let first = rows.first?.name ?? ""
-        return """
-            \(prompts) prompts; win, tie and loss against \(first); equity is win + tie / 2; in brackets 95 % intervals (bootstrap over the prompts)
-
-            \(aligned(quality))
-            An answer, on average. Evaluated: every token the search asked for. Steps: forward passes one after another, all of them and those before
-            the first committed token. Wall time is measured with all answers of all decoders in one batch, so it is no decoder's own.
-
-            \(aligned(cost))
-            """
+        let lines = rows.map { row in
+            [row.name] + shown.map { row.figure($0.key).map { $0.metric.text($0.estimate, of: prompts) } ?? "" }
+        }
+        return aligned([[""] + shown.map { $0.column?.title ?? "" }] + lines)
     }
 }
 

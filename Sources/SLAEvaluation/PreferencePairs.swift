@@ -8,14 +8,18 @@ import SLATraining
 ///
 /// The answers are those that `best_of` draws, or the one that a search committed to and those that it dropped on the way; a dropped branch
 /// that has no end is finished greedily. Answers that reach the limit of tokens, and empty ones, are left out.
-package struct PreferencePairs {
+package struct PreferencePairs: PromptWork {
     package var decoder: DecoderChoice
     /// The least difference of the scores; they always differ.
     package var margin = 0.0
     /// The most pairs of a prompt, those of the widest margins.
     package var most = 1
+    private let tokenizer: Tokenizer
 
-    package init(_ decoder: DecoderChoice) { self.decoder = decoder }
+    package init(_ decoder: DecoderChoice, _ tokenizer: Tokenizer) {
+        self.decoder = decoder
+        self.tokenizer = tokenizer
+    }
 
     /// Whether the decoder has answers to compare.
     package var dropsAnswers: Bool {
@@ -25,89 +29,73 @@ package struct PreferencePairs {
         }
     }
 
-    private final class Task: PromptTask {
+    /// Whether the first answer, the committed one, is in every pair.
+    private var isSearch: Bool { if case .bestOf = decoder.method { false } else { true } }
+
+    package struct Task {
+        let prompt: PromptSet.Prompt
+        let number: Int
+        /// The decoder's own first.
         var answers: [Completion] = []
-        /// Whether the first answer, the committed one, is in every pair.
-        let isSearch: Bool
+    }
 
-        init(_ prompt: PromptSet.Prompt, isSearch: Bool) {
-            self.isSearch = isSearch
-            super.init(prompt)
-        }
+    package enum Place {
+        /// The decoder's own answer.
+        case own
+        /// What a dropped branch, which will be that answer, goes on with.
+        case rest(of: [GeneratedToken], answer: Int)
+    }
 
-        override func prepare(_ model: Model) {
-            var seen: Set<[UInt8]> = []
-            let first = answers.first
-            answers = answers.filter { $0.isWhole && !$0.text.isEmpty && seen.insert(Array($0.text.utf8)).inserted }
-            // Without the committed answer there is nothing to compare with.
-            if isSearch, first?.isWhole != true || first?.text.isEmpty != false { answers = [] }
-            // One answer alone needs no judge.
-            if answers.count < 2 { answers = [] }
-            items = answers.map { $0.item(prompt) }
-        }
+    package func begin(_ number: Int, _ prompt: PromptSet.Prompt) -> (Task, [Question<Place>]) {
+        let own = decoder.generation(prompt.tokens, number: number, branches: true)
+        return (Task(prompt: prompt, number: number), [Question(generation: own, place: .own)])
+    }
 
-        func lines(margin: Double, most: Int) -> (text: String, count: Int) {
-            var pairs: [(better: Int, worse: Int, margin: Double)] = []
-            for i in answers.indices {
-                for j in answers.indices where scores[i] > scores[j] && scores[i] - scores[j] >= margin {
-                    if !isSearch || i == 0 || j == 0 { pairs.append((i, j, scores[i] - scores[j])) }
-                }
+    package func take(_ answer: FinishedAnswer, for place: Place, of task: inout Task) -> [Question<Place>] {
+        func completion(_ tokens: [GeneratedToken]) -> Completion { Completion(tokens, tokenizer, stop: decoder.stop) }
+        switch place {
+        case .rest(let beginning, let number):
+            task.answers[number] = completion(beginning + answer.tokens)
+            return []
+        case .own:
+            let dropped = answer.dropped.map { answer.tokens[..<$0.from] + $0.tokens }.map(Array.init)
+            task.answers = ([answer.tokens] + dropped).map(completion)
+            var greedy = decoder
+            greedy.method = .greedy
+            return dropped.enumerated().compactMap { i, beginning in
+                guard !task.answers[i + 1].isWhole, beginning.count < decoder.maxTokens else { return nil }
+                let rest = greedy.continuation(task.prompt.tokens, beginning.map(\.token), number: task.number)
+                return Question(generation: rest, place: .rest(of: beginning, answer: i + 1))
             }
-            // Of equal margins the earlier one.
-            let chosen = pairs.enumerated().sorted { ($1.element.margin, $0.offset) < ($0.element.margin, $1.offset) }.prefix(most)
-            let text = chosen.map(\.element).map { pair in
-                JSONObject {
-                    $0.add("prompt", prompt.content)
-                    $0.add("chosen", prompt.content.answer(answers[pair.better].text))
-                    $0.add("rejected", prompt.content.answer(answers[pair.worse].text))
-                }.line
-            }
-            return (text.joined(), chosen.count)
         }
     }
 
-    /// Writes the pairs of all prompts, going on with a file that an earlier run began.
-    ///
-    /// - Parameter settings: what the run was asked for, in words; a file begun with others is refused.
-    /// - Returns: the pairs that this run wrote, or nil when it was stopped.
-    package func write(
-        to path: String, settings: String, _ prompts: PromptSet, _ engine: Engine, _ judge: Judge, shouldStop: () -> Bool = { false },
-        progress: (PromptProgress) -> Void = { _ in }
-    ) throws -> Int? {
-        let file = try LineFile(resumable: path, settings: "\(settings); prompts \(prompts.fingerprint)")
-        let queue = AnswerQueue(engine)
-        let tokenizer = engine.model.tokenizer
-        var greedy = decoder
-        greedy.method = .greedy
-        let isSearch = if case .bestOf = decoder.method { false } else { true }
-        var written = 0
-        let isDone = try workThrough(
-            file.done..<prompts.count, of: prompts.prompts, queue, judge, shouldStop: shouldStop, progress: progress,
-            begin: { number, prompt in
-                let task = Task(prompt, isSearch: isSearch)
-                try task.ask(queue, decoder.generation(prompt.tokens, number: number, branches: true)) { answer in
-                    task.answers = [Completion(answer.tokens, tokenizer, stop: decoder.stop)]
-                    for (from, chunk) in answer.dropped {
-                        let beginning = Array(answer.tokens[..<from]) + chunk
-                        let dropped = Completion(beginning, tokenizer, stop: decoder.stop)
-                        let place = task.answers.count
-                        task.answers.append(dropped)
-                        guard !dropped.isWhole, beginning.count < decoder.maxTokens else { continue }
-                        let rest = greedy.continuation(prompt.tokens, dropped.tokens, number: number)
-                        try task.ask(queue, rest) { rest in
-                            task.answers[place] = Completion(beginning + rest.tokens, tokenizer, stop: decoder.stop)
-                        }
-                    }
-                }
-                return task
-            },
-            finish: { (task: Task) in
-                let (lines, count) = task.lines(margin: margin, most: most)
-                try file.add(lines)
-                written += count
-            })
-        guard isDone else { return nil }
-        try file.complete()
-        return written
+    package func toJudge(_ task: inout Task) -> [JudgedAnswer] {
+        var seen: Set<[UInt8]> = []
+        let own = task.answers.first
+        task.answers = task.answers.filter { $0.isWhole && !$0.text.isEmpty && seen.insert(Array($0.text.utf8)).inserted }
+        // Without the committed answer there is nothing to compare with.
+        if isSearch, own?.isWhole != true || own?.text.isEmpty != false { task.answers = [] }
+        // One answer alone needs no judge.
+        if task.answers.count < 2 { task.answers = [] }
+        return task.answers.map { $0.toJudge(task.prompt) }
+    }
+
+    package func finish(_ task: Task, _ scores: [Double]) -> [String] {
+        var pairs: [(better: Int, worse: Int, margin: Double)] = []
+        for i in scores.indices {
+            for j in scores.indices where scores[i] > scores[j] && scores[i] - scores[j] >= margin {
+                if !isSearch || i == 0 || j == 0 { pairs.append((i, j, scores[i] - scores[j])) }
+            }
+        }
+        // Of equal margins the earlier one.
+        let widest = pairs.enumerated().sorted { ($1.element.margin, $0.offset) < ($0.element.margin, $1.offset) }.prefix(most)
+        return widest.map(\.element).map { pair in
+            JSONObject {
+                $0.add("prompt", task.prompt.content)
+                $0.add("chosen", task.prompt.content.answer(task.answers[pair.better].text))
+                $0.add("rejected", task.prompt.content.answer(task.answers[pair.worse].text))
+            }.line
+        }
     }
 }

@@ -49,20 +49,20 @@ package struct PromptSet: Sendable {
                 let line = try PromptSet.read(Array(line))
                 let tokens = try line.prompt.tokens(by: model.tokenizer)
                 if let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabularySize }) {
-                    throw ModelError("token \(wrong) is not in the vocabulary of \(model.shape.vocabularySize)")
+                    throw DataError("token \(wrong) is not in the vocabulary of \(model.shape.vocabularySize)")
                 }
-                guard !tokens.isEmpty else { throw ModelError("the prompt is empty") }
+                guard !tokens.isEmpty else { throw DataError("the prompt is empty") }
                 guard tokens.count < context else {
-                    throw ModelError("the prompt has \(tokens.count) tokens, which leaves no room for an answer in a context of \(context)")
+                    throw DataError("the prompt has \(tokens.count) tokens, which leaves no room for an answer in a context of \(context)")
                 }
                 prompts.append(Prompt(content: line.prompt, tokens: tokens, meta: line.meta, place: place, line: i + 1))
-            } catch let error as ModelError {
-                throw ModelError("\(place): \(error)")
+            } catch let error as DataError {
+                throw DataError("\(place): \(error)")
             } catch let failure as RequestFailure {
-                throw ModelError("\(place): \(failure.message)")
+                throw DataError(failure.problem.at(place))
             }
         }
-        guard !prompts.isEmpty else { throw ModelError("\(name) holds no prompts") }
+        guard !prompts.isEmpty else { throw DataError("\(name) holds no prompts") }
         self.prompts = prompts
     }
 
@@ -79,36 +79,36 @@ package struct PromptSet: Sendable {
                 return
             }
             guard let fields = try? decoder.container(keyedBy: Field.self) else {
-                throw ModelError("a prompt is a string, or an object with a prompt")
+                throw DataError("a prompt is a string, or an object with a prompt")
             }
-            guard fields.contains(.prompt) else { throw ModelError("prompt is missing") }
+            guard fields.contains(.prompt) else { throw DataError("prompt is missing") }
             prompt = try fields.decode(PromptContent.self, forKey: .prompt)
             meta = try fields.decodeIfPresent(JSONValue.self, forKey: .meta)
         }
     }
 
     private static func read(_ bytes: [UInt8]) throws -> Line {
-        guard String(validating: bytes, as: UTF8.self) != nil else { throw ModelError("this is not UTF-8") }
-        guard hasShortNames(bytes) else { throw ModelError("a field's name is too long") }
+        guard String(validating: bytes, as: UTF8.self) != nil else { throw DataError("this is not UTF-8") }
+        guard hasShortNames(bytes) else { throw DataError("a field's name is too long") }
         do {
             return try JSONDecoder().decode(Line.self, from: Data(bytes))
-        } catch let error as ModelError {
+        } catch let error as DataError {
             throw error
         } catch let failure as RequestFailure {
-            throw ModelError(failure.message)
+            throw DataError(failure.problem)
         } catch {
-            throw ModelError("this is not JSON; a prompt is a JSON string, or an object with a prompt")
+            throw DataError("this is not JSON; a prompt is a JSON string, or an object with a prompt")
         }
     }
 
-    /// Tells whether two sets are the same (FNV-1a).
+    /// Tells whether two sets are the same.
     var fingerprint: String {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        var hash = FNV()
         for prompt in prompts {
-            for byte in JSONText(prompt.content).line.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-            for byte in JSONText(prompt.meta).line.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+            hash.add(JSONText(prompt.content).line)
+            hash.add(JSONText(prompt.meta).line)
         }
-        return String(hash, radix: 16)
+        return String(hash.hash, radix: 16)
     }
 }
 

@@ -10,7 +10,7 @@ import SLATraining
 /// reads, answers in token ids, so that a cut is exactly where the policy went on:
 ///
 ///     {"prompt": "…", "completion": [51, 42, …], "text": "…", "label": 1, "steps": [{"at": 8, "value": 0.5, "prover": 0.875}]}
-package struct Rollouts {
+package struct Rollouts: PromptWork {
     /// What writes the answers: π, or something that goes where a search goes and π seldom does.
     package var answers: DecoderChoice
     /// π.
@@ -27,15 +27,19 @@ package struct Rollouts {
     package var full = 1.0
     /// Whether an end that is no success counts for the share of the full score that it has, not for nothing.
     package var isGraded = false
+    private let tokenizer: Tokenizer
 
-    package init(answers: DecoderChoice? = nil, policy: DecoderChoice, prover: DecoderChoice) {
+    package init(answers: DecoderChoice? = nil, policy: DecoderChoice, prover: DecoderChoice, _ tokenizer: Tokenizer) {
         self.answers = answers ?? policy
         self.policy = policy
         self.prover = prover
+        self.tokenizer = tokenizer
     }
 
+    private var isBestOfJudged: Bool { if case .bestOf = prover.method { !prover.namesScore } else { false } }
+
     /// An answer, and how it was finished from its cuts: `T` is an end, or its place in what is judged.
-    private struct Sample<T> {
+    struct Sample<T> {
         var answer: T
         var steps: [(at: Int, policy: [[T]], prover: [[T]])] = []
 
@@ -46,113 +50,110 @@ package struct Rollouts {
         }
     }
 
-    private final class Task: PromptTask {
+    package struct Task {
+        let prompt: PromptSet.Prompt
+        let number: Int
+        /// Nil for an answer that is not there, or has no tokens.
         var samples: [Sample<Completion>?]
-        private(set) var judged: [Sample<Int>] = []
+        /// The same of places in what was given to the judge.
+        var judged: [Sample<Int>] = []
+    }
 
-        init(_ prompt: PromptSet.Prompt, samples: Int) {
-            self.samples = Array(repeating: nil, count: samples)
-            super.init(prompt)
+    package enum Place {
+        case answer(sample: Int)
+        /// How one of the rollouts, which the policy or the prover makes, goes on from a cut behind these tokens.
+        case end(of: ArraySlice<GeneratedToken>, sample: Int, step: Int, rollout: Int, isProver: Bool)
+    }
+
+    package func begin(_ number: Int, _ prompt: PromptSet.Prompt) -> (Task, [Question<Place>]) {
+        let questions = (0..<samples).map { sample in
+            Question(
+                generation: answers.generation(prompt.tokens, number: Rollouts.number(number, sample)), place: Place.answer(sample: sample))
         }
+        return (Task(prompt: prompt, number: number, samples: Array(repeating: nil, count: samples)), questions)
+    }
 
-        override func prepare(_ model: Model) {
-            var places: [[Token]: Int] = [:]
-            judged = samples.compactMap { sample in
-                sample?.map { completion in
-                    // Alike ends are judged once.
-                    if let place = places[completion.tokens] { return place }
-                    places[completion.tokens] = items.count
-                    items.append(completion.item(prompt))
-                    return items.count - 1
-                }
+    package func take(_ answer: FinishedAnswer, for place: Place, of task: inout Task) -> [Question<Place>] {
+        switch place {
+        case .answer(let sample): return cutUp(answer, sample, &task)
+        case .end(let beginning, let sample, let step, let rollout, let isProver):
+            let decoder = isProver ? prover : policy
+            let rests = [answer.tokens] + (isProver && isBestOfJudged ? answer.dropped.map(\.tokens) : [])
+            let ends = rests.map { Completion(beginning + $0, tokenizer, stop: decoder.stop) }
+            if isProver {
+                task.samples[sample]?.steps[step].prover[rollout] = ends
+            } else {
+                task.samples[sample]?.steps[step].policy[rollout] = ends
             }
+            return []
         }
     }
 
-    /// Writes a line for every answer, going on with a file that an earlier run began.
-    ///
-    /// - Parameter settings: what the run was asked for, in words; a file begun with others is refused.
-    /// - Returns: the lines that this run wrote, or nil when it was stopped.
-    package func write(
-        to path: String, settings: String, _ prompts: PromptSet, _ engine: Engine, _ judge: Judge, shouldStop: () -> Bool = { false },
-        progress: (PromptProgress) -> Void = { _ in }
-    ) throws -> Int? {
-        let file = try LineFile(resumable: path, settings: "\(settings); prompts \(prompts.fingerprint)")
-        let queue = AnswerQueue(engine)
-        var written = 0
-        let isDone = try workThrough(
-            file.done..<prompts.count, of: prompts.prompts, queue, judge, shouldStop: shouldStop, progress: progress,
-            begin: { number, prompt in
-                let task = Task(prompt, samples: samples)
-                for sample in 0..<samples {
-                    let generation = answers.generation(prompt.tokens, number: Rollouts.number(number, sample))
-                    try task.ask(queue, generation) { answer in try begin(task, number, sample, answer, queue) }
-                }
-                return task
-            },
-            finish: { (task: Task) in
-                let lines = zip(task.samples.compactMap { $0 }, task.judged).map { line($0, $1, task) }
-                try file.add(lines.joined())
-                written += lines.count
-            })
-        guard isDone else { return nil }
-        try file.complete()
-        return written
-    }
-
-    /// Asks for all ends of an answer.
-    private func begin(_ task: Task, _ number: Int, _ place: Int, _ answer: FinishedAnswer, _ queue: AnswerQueue) throws {
-        let tokenizer = queue.model.tokenizer
+    /// Keeps an answer, and asks for all its ends.
+    private func cutUp(_ answer: FinishedAnswer, _ sample: Int, _ task: inout Task) -> [Question<Place>] {
         let tokens = answer.tokens.map(\.token)
-        guard !tokens.isEmpty else { return }
-        task.samples[place] = Sample(answer: Completion(answer.tokens, tokenizer, stop: answers.stop))
-        let isBestOfJudged = if case .bestOf = prover.method { !prover.namesScore } else { false }
-        for (i, at) in Rollouts.cuts(tokens, tokenizer, behind: cut).enumerated() {
-            let beginning = Array(answer.tokens[..<at])
-            let none = [[Completion]](repeating: [], count: rollouts)
-            task.samples[place]?.steps.append((at, none, none))
-            for r in 0..<rollouts {
-                let seed = Rollouts.number(number, place, i, r)
-                let rest = policy.continuation(task.prompt.tokens, Array(tokens[..<at]), number: seed)
-                try task.ask(queue, rest) { rest in
-                    task.samples[place]?.steps[i].policy[r] = [Completion(beginning + rest.tokens, tokenizer, stop: policy.stop)]
+        guard !tokens.isEmpty else { return [] }
+        let cuts = Rollouts.cuts(tokens, tokenizer, behind: cut)
+        let none = [[Completion]](repeating: [], count: rollouts)
+        task.samples[sample] = Sample(
+            answer: Completion(answer.tokens, tokenizer, stop: answers.stop), steps: cuts.map { ($0, none, none) })
+        var questions: [Question<Place>] = []
+        for (step, at) in cuts.enumerated() {
+            for rollout in 0..<rollouts {
+                let number = Rollouts.number(task.number, sample, step, rollout)
+                func ask(_ decoder: DecoderChoice, _ number: Int, branches: Bool, isProver: Bool) {
+                    let rest = decoder.continuation(task.prompt.tokens, Array(tokens[..<at]), number: number, branches: branches)
+                    let place = Place.end(of: answer.tokens[..<at], sample: sample, step: step, rollout: rollout, isProver: isProver)
+                    questions.append(Question(generation: rest, place: place))
                 }
-                let proof = prover.continuation(
-                    task.prompt.tokens, Array(tokens[..<at]), number: Rollouts.number(seed, 1), branches: isBestOfJudged)
-                try task.ask(queue, proof) { rest in
-                    let ends = [rest.tokens] + (isBestOfJudged ? rest.dropped.map(\.tokens) : [])
-                    task.samples[place]?.steps[i].prover[r] = ends.map { Completion(beginning + $0, tokenizer, stop: prover.stop) }
-                }
+                ask(policy, number, branches: false, isProver: false)
+                ask(prover, Rollouts.number(number, 1), branches: isBestOfJudged, isProver: true)
             }
         }
+        return questions
     }
 
-    private func line(_ sample: Sample<Completion>, _ judged: Sample<Int>, _ task: Task) -> String {
+    package func toJudge(_ task: inout Task) -> [JudgedAnswer] {
+        var items: [JudgedAnswer] = []
+        var places: [[Token]: Int] = [:]
+        let prompt = task.prompt
+        task.judged = task.samples.compactMap { sample in
+            sample?.map { completion in
+                // Alike ends are judged once.
+                if let place = places[completion.tokens] { return place }
+                places[completion.tokens] = items.count
+                items.append(completion.toJudge(prompt))
+                return items.count - 1
+            }
+        }
+        return items
+    }
+
+    package func finish(_ task: Task, _ scores: [Double]) -> [String] {
         let full = task.prompt.full ?? full
         /// How much of a success an end is.
-        func worth(_ end: Int) -> Double {
-            let score = task.scores[end]
-            return score >= full ? 1 : isGraded && full > 0 ? max(0, score / full) : 0
-        }
+        func worth(_ end: Int) -> Double { scores[end] >= full ? 1 : isGraded && full > 0 ? max(0, scores[end] / full) : 0 }
         /// The mean over the rollouts; of each the best end, of those to choose from.
         func rate(_ ends: [[Int]]) -> Double { ends.reduce(0) { $0 + ($1.map(worth).max() ?? 0) } / Double(ends.count) }
-        return JSONObject {
-            $0.add("prompt", task.prompt.content)
-            $0.add("completion", sample.answer.tokens)
-            // An answer that was cut off has no end to be learned.
-            if !sample.answer.isWhole { $0.add("eos", false) }
-            $0.add("text", sample.answer.text)
-            $0.add("label", worth(judged.answer))
-            $0.add(
-                "steps",
-                judged.steps.map { step in
-                    JSONObject {
-                        $0.add("at", step.at)
-                        $0.add("value", rate(step.policy))
-                        $0.add("prover", rate(step.prover))
-                    }
-                })
-        }.line
+        return zip(task.samples.compactMap { $0 }, task.judged).map { sample, judged in
+            JSONObject {
+                $0.add("prompt", task.prompt.content)
+                $0.add("completion", sample.answer.tokens)
+                // An answer that was cut off has no end to be learned.
+                if !sample.answer.isWhole { $0.add("eos", false) }
+                $0.add("text", sample.answer.text)
+                $0.add("label", worth(judged.answer))
+                $0.add(
+                    "steps",
+                    judged.steps.map { step in
+                        JSONObject {
+                            $0.add("at", step.at)
+                            $0.add("value", rate(step.policy))
+                            $0.add("prover", rate(step.prover))
+                        }
+                    })
+            }.line
+        }
     }
 
     /// How many tokens come before each cut: behind the token that completes one of the strings, unless nothing but the end follows.

@@ -3,7 +3,7 @@ import SLABase
 import SLAEngine
 import SLAText
 
-/// How a channel is trained.
+/// How a channel is trained. ``TrainingSetting`` tells what they may be.
 package struct TrainingOptions: Sendable, Equatable {
     package var loss = TrainingLoss.seqwiseBT
     /// r; the paper's 256, or the policy's width where that is less, when nil.
@@ -22,7 +22,7 @@ package struct TrainingOptions: Sendable, Equatable {
     package var weightDecay = 0.01
     /// A longer gradient is made this long; 0 leaves all as they are.
     package var clip = 1.0
-    package var seed: UInt64 = 1
+    package var seed = 1
     /// The share of the prompts that is not trained on.
     package var heldOut = 0.1
     /// Search settings to recommend in the channel's file.
@@ -31,22 +31,14 @@ package struct TrainingOptions: Sendable, Equatable {
     package init() {}
 
     /// Throws ``RequestFailure`` when they cannot be trained with.
-    package func check() throws {
-        func demand(_ isSound: Bool, _ message: String, _ field: String) throws {
-            guard isSound else { throw RequestFailure.invalid("\(field) \(message)", field: field) }
-        }
-        try demand((1...1 << 16).contains(size ?? 1), "must be from 1 to 65536", "width")
-        try demand((1...16).contains(headLayers), "must be from 1 to 16", "head-layers")
-        try demand((1...1 << 16).contains(headHiddenSize ?? 1), "must be from 1 to 65536", "head-width")
-        try demand((1...1 << 20).contains(epochs), "must be from 1 to 1048576", "epochs")
-        try demand((1...1 << 20).contains(batch), "must be from 1 to 1048576", "batch")
-        try demand(rate > 0 && rate <= 1, "must be above 0 and at most 1", "rate")
-        try demand(warmup >= 0 && warmup <= 1, "must be from 0 to 1", "warmup")
-        try demand(weightDecay >= 0 && weightDecay <= 1, "must be from 0 to 1", "weight-decay")
-        try demand(clip >= 0 && clip.isFinite, "must not be negative", "clip")
-        try demand(heldOut >= 0 && heldOut < 1, "must be from 0 to below 1", "held-out")
-        try recommended?.check()
-    }
+    package func check() throws { for setting in TrainingSetting.all { try setting.check(self) } }
+}
+
+/// Why a checkpoint cannot be gone on from, and what to do.
+package struct CheckpointError: Error, CustomStringConvertible, Equatable, Sendable {
+    package let description: String
+
+    init(_ description: String) { self.description = description }
 }
 
 /// Trains a reward channel on a frozen policy.
@@ -120,16 +112,16 @@ package final class ChannelTrainer {
     package init(_ model: Model, _ data: TrainingSet, _ options: TrainingOptions, threads: Int = 1, cacheBytes: Int = 1 << 30) throws {
         try options.check()
         if options.loss.needsPairs, !data.hasPairs {
-            throw ModelError(
+            throw DataError(
                 "the loss \(options.loss.rawValue) compares answers, but the data has none that are chosen and rejected; take value"
             )
         }
         if options.loss != .value, let bare = data.examples.first(where: { $0.answers.contains { $0.label == nil } }) {
-            throw ModelError("line \(bare.line) has steps and no label: only the loss value can learn from it")
+            throw DataError("line \(bare.line) has steps and no label: only the loss value can learn from it")
         }
         let outputs = options.loss == .value && data.hasProver ? 2 : 1
         if options.recommended?.score == .progress, outputs == 1 {
-            throw ModelError("score=progress needs a second output, which the loss value trains where steps have a prover's value")
+            throw DataError("score=progress needs a second output, which the loss value trains where steps have a prover's value")
         }
         self.model = model
         self.options = options
@@ -139,7 +131,7 @@ package final class ChannelTrainer {
             defer { first += example.answers.count }
             return first
         }
-        (training, heldOut) = ChannelTrainer.split(data.examples, share: options.heldOut, seed: options.seed)
+        (training, heldOut) = ChannelTrainer.split(data.examples, share: options.heldOut, seed: UInt64(truncatingIfNeeded: options.seed))
         trainingCount = training.count
         heldOutCount = heldOut.count
         steps = (training.count + options.batch - 1) / options.batch * options.epochs
@@ -152,7 +144,7 @@ package final class ChannelTrainer {
         let longest = data.examples.map { $0.prompt.count + ($0.answers.map(\.tokens.count).max() ?? 0) }.max() ?? 0
         states = HiddenStates(model, threads: threads, stateCount: form.stateCount, longest: longest, budget: cacheBytes)
         network = ChannelNetwork(form, threadPool: states.threadPool)
-        network.initialize(seed: options.seed)
+        network.initialize(seed: UInt64(truncatingIfNeeded: options.seed))
         optimizer = AdamW(network, threadPool: states.threadPool)
         fingerprint = ChannelTrainer.fingerprint(data.examples)
     }
@@ -170,14 +162,13 @@ package final class ChannelTrainer {
         return (examples.indices.filter { !parts[$0] }, examples.indices.filter { parts[$0] })
     }
 
-    /// Tells whether two sets are the same (FNV-1a over all that training sees of them).
+    /// Tells whether two sets are the same, in all that training sees of them.
     private static func fingerprint(_ examples: [TrainingExample]) -> UInt64 {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        func add(_ value: UInt64) { hash = (hash ^ value) &* 0x100_0000_01b3 }
-        func add(_ value: Double?) { add(value?.bitPattern ?? 1) }
+        var hash = FNV()
+        func add(_ value: Double?) { hash.add(value?.bitPattern ?? 1) }
         func add(_ tokens: [Token]) {
-            add(UInt64(tokens.count))
-            for token in tokens { add(UInt64(UInt32(bitPattern: token))) }
+            hash.add(UInt64(tokens.count))
+            for token in tokens { hash.add(UInt64(UInt32(bitPattern: token))) }
         }
         for example in examples {
             add(example.prompt)
@@ -185,13 +176,13 @@ package final class ChannelTrainer {
                 add(answer.tokens)
                 add(answer.label)
                 for step in answer.steps {
-                    add(UInt64(step.end))
+                    hash.add(UInt64(step.end))
                     add(step.value)
                     add(step.prover)
                 }
             }
         }
-        return hash
+        return hash.hash
     }
 
     // MARK: - Training
@@ -218,8 +209,16 @@ package final class ChannelTrainer {
         while optimizer.steps < steps {
             let step = optimizer.steps
             let epoch = step / perEpoch
+            // Behind an epoch, also behind one whose checkpoint is gone on from.
+            if step > 0, step % perEpoch == 0, !heldOut.isEmpty {
+                guard let measured = try measure(epoch: epoch, shouldStop) else {
+                    try save()
+                    return false
+                }
+                try report(.heldOut(measured))
+            }
             if order?.epoch != epoch {
-                var random = SeededGenerator(seed: options.seed &+ UInt64(epoch + 1) &* 0xd1b5_4a32_d192_ed03)
+                var random = SeededGenerator(seed: UInt64(truncatingIfNeeded: options.seed) &+ UInt64(epoch + 1) &* 0xd1b5_4a32_d192_ed03)
                 order = (epoch, random.permutation(training.count).map { training[$0] })
             }
             let start = step % perEpoch * options.batch
@@ -229,15 +228,7 @@ package final class ChannelTrainer {
                 return false
             }
             try report(.step(taken))
-            let endsEpoch = optimizer.steps % perEpoch == 0
-            if optimizer.steps < steps, checkpointEvery.map({ optimizer.steps % $0 == 0 }) ?? endsEpoch { try save() }
-            if endsEpoch, optimizer.steps < steps, !heldOut.isEmpty {
-                guard let measured = try measure(epoch: epoch + 1, shouldStop) else {
-                    try save()
-                    return false
-                }
-                try report(.heldOut(measured))
-            }
+            if optimizer.steps < steps, optimizer.steps % (checkpointEvery ?? perEpoch) == 0 { try save() }
         }
         // What is measured last is what is written.
         let exact = Array(UnsafeBufferPointer(start: network.weights.base, count: network.weights.count))
@@ -331,9 +322,9 @@ package final class ChannelTrainer {
         }
     }
 
-    private func notANumber(_ batch: [Int]) -> ModelError {
+    private func notANumber(_ batch: [Int]) -> DataError {
         let lines = batch.prefix(8).map { String(examples[$0].line) }.joined(separator: ", ")
-        return ModelError(
+        return DataError(
             "the loss is not a number at step \(optimizer.steps + 1) (lines \(lines)\(batch.count > 8 ? ", …" : "")); lower --rate")
     }
 
@@ -401,12 +392,20 @@ package final class ChannelTrainer {
 
     /// What was trained with: kept in files, and the same for a checkpoint to be gone on from.
     private var settings: [(name: String, value: String)] {
-        [
-            ("loss", options.loss.rawValue), ("width", "\(network.form.size)"), ("outputs", "\(network.form.outputs)"),
-            ("head", network.form.hidden.isEmpty ? "linear" : network.form.hidden.map(String.init).joined(separator: ",")),
-            ("epochs", "\(options.epochs)"), ("batch", "\(options.batch)"), ("rate", "\(options.rate)"), ("warmup", "\(options.warmup)"),
-            ("weight_decay", "\(options.weightDecay)"), ("clip", "\(options.clip)"), ("seed", "\(options.seed)"),
-            ("held_out", "\(options.heldOut)"), ("data", "\(examples.count) lines, \(String(fingerprint, radix: 16))"),
+        let form = network.form
+        let told = TrainingSetting.all.flatMap { setting -> [(String, String)] in
+            return switch setting.record {
+            case .asItIs: setting.text(options).map { [(setting.key, $0)] } ?? []
+            case .byTheChannelsForm:
+                [
+                    ("width", "\(form.size)"), ("outputs", "\(form.outputs)"),
+                    ("head", form.hidden.isEmpty ? "linear" : form.hidden.map(String.init).joined(separator: ",")),
+                ]
+            case .notAtAll: []
+            }
+        }
+        return told + [
+            ("data", "\(examples.count) lines, \(String(fingerprint, radix: 16))"),
             ("policy", "\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"),
         ]
     }
@@ -437,6 +436,8 @@ package final class ChannelTrainer {
     package func write(to path: String, type: TensorType = .f16) throws { try file(type).write(to: path) }
 
     private static let momentNames = ["training.first_moment", "training.second_moment"]
+    /// The last tensor: its eight bytes, the file's last, are FNV-1a of all the bytes before them.
+    private static let checksumName = "training.checksum"
 
     /// Writes what is needed to go on. It is a channel too, and can be used as one.
     package func writeCheckpoint(to path: String) throws {
@@ -445,19 +446,43 @@ package final class ChannelTrainer {
         for (name, moment) in zip(Self.momentNames, [optimizer.first, optimizer.second]) {
             file.tensors.append(.init(name, [moment.count], Array(UnsafeBufferPointer(start: moment.base, count: moment.count))))
         }
+        file.tensors.append(.init(Self.checksumName, [2], .f32, Self.bytes(0)))
+        file.tensors[file.tensors.count - 1].data = Self.bytes(file.checksumOfTheRest)
         try file.write(to: path)
     }
 
-    /// Goes on from a checkpoint of the same data and options; returns the steps that were taken.
+    private static func bytes(_ checksum: UInt64) -> [UInt8] { withUnsafeBytes(of: checksum.littleEndian) { Array($0) } }
+
+    /// A checkpoint's file, whose bytes are those that were written. Throws ``CheckpointError`` and ``FileError``.
+    private static func checkpoint(_ path: String) throws -> GGUF {
+        let bytes = try MappedBytes(path: path)
+        let damaged = CheckpointError("\(path) is damaged: remove it to begin anew, or put a copy in its place")
+        guard let file = try? GGUF(bytes) else { throw damaged }
+        guard let tensor = file.tensorIfPresent(checksumName) else {
+            guard file.has("training.step") else {
+                throw CheckpointError("\(path) is no checkpoint of this training; remove it to begin anew")
+            }
+            throw CheckpointError("\(path) has no checksum, an older sla wrote it: go on with that one, or remove it to begin anew")
+        }
+        var hash = FNV()
+        hash.add(UnsafeRawBufferPointer(rebasing: bytes.buffer[..<tensor.bytes.lowerBound]))
+        guard tensor.bytes.upperBound == bytes.count, bytes[tensor.bytes.lowerBound...].elementsEqual(Self.bytes(hash.hash)) else {
+            throw damaged
+        }
+        return file
+    }
+
+    /// Goes on from a checkpoint of the same data and options; returns the steps that were taken. Throws ``CheckpointError``, and
+    /// ``FileError`` when it cannot be read.
     package func restore(from path: String) throws -> Int {
-        let file = try GGUF(MappedBytes(path: path))
+        let file = try Self.checkpoint(path)
         guard let step = try file.integerIfPresent("training.step"), (0...steps).contains(step) else {
-            throw ModelError("\(path) is no checkpoint of this training")
+            throw CheckpointError("\(path) is no checkpoint of this training; remove it to begin anew")
         }
         for (name, value) in settings {
             let other = try file.stringIfPresent("training.\(name)") ?? "nothing"
             guard other == value else {
-                throw ModelError(
+                throw CheckpointError(
                     "\(path) was made with \(name) \(other), not \(value): resume with the same options and data, or remove it")
             }
         }
@@ -468,7 +493,7 @@ package final class ChannelTrainer {
         for parameter in network.parameters {
             let tensor = try file.tensor(parameter.name)
             guard tensor.type == .f32, tensor.shape == parameter.shape else {
-                throw ModelError("\(path): tensor \(parameter.name) has another shape")
+                throw CheckpointError("\(path): tensor \(parameter.name) has another shape")
             }
             file.bytes.buffer[tensor.bytes].withMemoryRebound(to: Float.self) {
                 if let source = $0.baseAddress { (network.weights.base + parameter.range.lowerBound).update(from: source, count: $0.count) }

@@ -96,20 +96,20 @@ package struct TrainingSet: Sendable {
             do {
                 let example = try reader.read(Array(line), number)
                 if let first = examples.first, first.isPair != example.isPair {
-                    throw ModelError(
+                    throw DataError(
                         "line \(first.line) is a \(first.isPair ? "pair" : "graded answer"), this one is not; train on one kind")
                 }
                 examples.append(example)
-            } catch let error as ModelError {
-                throw ModelError("\(name), line \(number): \(error)")
+            } catch let error as DataError {
+                throw DataError("\(name), line \(number): \(error)")
             }
         }
-        guard !examples.isEmpty else { throw ModelError("\(name) holds no pairs and no graded answers") }
+        guard !examples.isEmpty else { throw DataError("\(name) holds no pairs and no graded answers") }
         self.examples = examples
     }
 }
 
-/// Reads lines of training data; throws ``ModelError`` without the line's number.
+/// Reads lines of training data; throws ``DataError`` without the line's number.
 private struct LineReader {
     let tokenizer: Tokenizer
     let vocabulary: Int
@@ -129,42 +129,42 @@ private struct LineReader {
     }
 
     func read(_ bytes: [UInt8], _ number: Int) throws -> TrainingExample {
-        guard hasShortNames(bytes) else { throw ModelError("a field's name is too long") }
+        guard hasShortNames(bytes) else { throw DataError("a field's name is too long") }
         let line: Line
         do {
             line = try JSONDecoder().decode(Line.self, from: Data(bytes))
         } catch let failure as RequestFailure {
-            throw ModelError(failure.message)
+            throw DataError(failure.problem)
         } catch DecodingError.typeMismatch(_, let context) where !context.codingPath.isEmpty {
-            throw ModelError("\(context.codingPath.map(\.stringValue).joined(separator: ".")) has the wrong type")
+            throw DataError("\(context.codingPath.map(\.stringValue).joined(separator: ".")) has the wrong type")
         } catch DecodingError.keyNotFound(let key, _) {
-            throw ModelError("a step has no field \(key.stringValue)")
+            throw DataError("a step has no field \(key.stringValue)")
         } catch {
-            throw ModelError("this is no JSON object")
+            throw DataError("this is no JSON object")
         }
-        guard let content = line.prompt else { throw ModelError("prompt is missing") }
+        guard let content = line.prompt else { throw DataError("prompt is missing") }
         let prompt = try tokens(content, "prompt", isAnswerTo: nil)
-        guard !prompt.isEmpty else { throw ModelError("the prompt is empty") }
+        guard !prompt.isEmpty else { throw DataError("the prompt is empty") }
         guard prompt.count < context else {
-            throw ModelError("the prompt has \(prompt.count) tokens, which leaves no room for an answer in a context of \(context)")
+            throw DataError("the prompt has \(prompt.count) tokens, which leaves no room for an answer in a context of \(context)")
         }
         func answer(_ given: PromptContent?, _ field: String, label: Double?, steps: [Line.Step] = []) throws -> TrainingAnswer {
-            guard let given else { throw ModelError("\(field) is missing") }
+            guard let given else { throw DataError("\(field) is missing") }
             let tokens = try tokens(given, field, isAnswerTo: content)
             return try self.answer(
                 given, tokens, field, label: label, steps: steps, room: context - prompt.count, withEnd: line.eos ?? true)
         }
         if line.chosen != nil || line.rejected != nil {
             guard line.completion == nil, line.label == nil, line.steps == nil else {
-                throw ModelError("chosen and rejected make a pair, completion and label a graded answer; a line is one or the other")
+                throw DataError("chosen and rejected make a pair, completion and label a graded answer; a line is one or the other")
             }
             return TrainingExample(
                 line: number, prompt: prompt,
                 answers: [try answer(line.chosen, "chosen", label: 1), try answer(line.rejected, "rejected", label: 0)])
         }
-        guard line.completion != nil else { throw ModelError("the line has neither chosen and rejected nor completion and label") }
+        guard line.completion != nil else { throw DataError("the line has neither chosen and rejected nor completion and label") }
         let steps = line.steps ?? []
-        guard line.label != nil || !steps.isEmpty else { throw ModelError("label is missing") }
+        guard line.label != nil || !steps.isEmpty else { throw DataError("label is missing") }
         try check(line.label, "label")
         return TrainingExample(
             line: number, prompt: prompt, answers: [try answer(line.completion, "completion", label: line.label, steps: steps)])
@@ -174,9 +174,9 @@ private struct LineReader {
         _ content: PromptContent, _ tokens: [Token], _ field: String, label: Double?, steps given: [Line.Step], room: Int, withEnd: Bool
     ) throws -> TrainingAnswer {
         var tokens = tokens
-        guard !tokens.isEmpty else { throw ModelError("\(field) is empty") }
+        guard !tokens.isEmpty else { throw DataError("\(field) is empty") }
         if case .messages = content, !given.isEmpty {
-            throw ModelError("steps tell characters of a text or token ids; give \(field) as one of these")
+            throw DataError("steps tell characters of a text or token ids; give \(field) as one of these")
         }
         var steps: [TrainingAnswer.Step] = []
         let begins = offsets(content, tokens)
@@ -184,18 +184,18 @@ private struct LineReader {
             try check(step.value, "a step's value")
             try check(step.prover, "a step's prover")
             guard step.at > 0 else {
-                throw ModelError("a step's at is \(step.at); the least is 1, since the first that learns is the answer's first token")
+                throw DataError("a step's at is \(step.at); the least is 1, since the first that learns is the answer's first token")
             }
             guard step.at <= begins[tokens.count] else {
-                throw ModelError("a step's at is \(step.at), but \(field) ends at \(begins[tokens.count])")
+                throw DataError("a step's at is \(step.at), but \(field) ends at \(begins[tokens.count])")
             }
             // The tokens that begin before the cut.
             let end = begins[..<tokens.count].firstIndex { $0 >= step.at } ?? tokens.count
-            guard end >= steps.last?.end ?? 0 else { throw ModelError("steps must be in the order of their at") }
+            guard end >= steps.last?.end ?? 0 else { throw DataError("steps must be in the order of their at") }
             steps.append(.init(end: end, value: step.value, prover: step.prover))
         }
         if withEnd, !tokenizer.endOfGeneration.contains(tokens[tokens.count - 1]) {
-            guard let end = tokenizer.eos else { throw ModelError("the model has no end token; give token ids that end as answers should") }
+            guard let end = tokenizer.eos else { throw DataError("the model has no end token; give token ids that end as answers should") }
             tokens.append(end)
             // Without a label the end belongs to the last step.
             if label == nil, let last = steps.last, last.end == tokens.count - 1 {
@@ -204,7 +204,7 @@ private struct LineReader {
         }
         if tokens.count > room {
             guard truncates else {
-                throw ModelError(
+                throw DataError(
                     "the prompt and \(field) have \(context - room + tokens.count) tokens, more than the context of \(context); shorten them, or take --truncate"
                 )
             }
@@ -234,23 +234,23 @@ private struct LineReader {
             case .messages(let messages):
                 guard let prompt else { return try tokenizer.prompt(messages) }
                 guard case .messages(let conversation) = prompt, messages.count == 1, messages[0].role == "assistant" else {
-                    throw ModelError("\(field) must be one message of the assistant, behind a prompt of messages")
+                    throw DataError("\(field) must be one message of the assistant, behind a prompt of messages")
                 }
                 return try tokenizer.answer(messages[0], to: conversation)
             case .text(let text):
                 let tokens = text.tokens(by: tokenizer, continues: prompt != nil)
                 if let wrong = tokens.first(where: { $0 < 0 || $0 >= vocabulary }) {
-                    throw ModelError("\(field) has the token \(wrong), which is not in the vocabulary of \(vocabulary)")
+                    throw DataError("\(field) has the token \(wrong), which is not in the vocabulary of \(vocabulary)")
                 }
                 return tokens
             }
         } catch let failure as RequestFailure {
-            throw ModelError("\(field): \(failure.message)")
+            throw DataError(failure.problem.at(field))
         }
     }
 
     private func check(_ value: Double?, _ name: String) throws {
         guard let value, !(value >= 0 && value <= 1) else { return }
-        throw ModelError("\(name) is \(value); it must be from 0 to 1")
+        throw DataError("\(name) is \(value); it must be from 0 to 1")
     }
 }

@@ -2,6 +2,11 @@ import SLABase
 import SLAEngine
 import SLAText
 
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Darwin)
@@ -14,22 +19,52 @@ import SLAText
 ///     {"type":"held_out","step":100,"epoch":1,"loss":0.42,"answers":400,"pairs":200,"pairwise_accuracy":0.84,"last_accuracy":0.87,
 ///      "autrc":0.71,"curve":[0.5,…],"seconds":20.5}
 ///
-/// `seconds` counts from the start of this run; after `--resume` the steps go on, and those since the checkpoint come again.
+/// `seconds` counts from the start of this run. Where training is gone on with, what the file says of steps behind the checkpoint is cut off,
+/// so that it becomes that of an unbroken run, but for `seconds` and `computed_tokens`.
 package final class TrainingMetrics {
-    private let path: String
-    private let descriptor: Int32
+    private let file: LineFile
     private let clock = ContinuousClock()
     private let started: ContinuousClock.Instant
     private var step = 0
 
-    package init(path: String) throws {
-        self.path = path
-        descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
-        guard descriptor >= 0 else { throw ModelError("cannot write \(path): \(String(cString: strerror(errno)))") }
+    /// Goes on at the end of the file. Throws ``FileError``, and ``DataError`` for a file with other lines, which is left alone.
+    ///
+    /// - Parameter checkpoint: the step that training is gone on from; nil: it begins.
+    package init(path: String, resumingAt checkpoint: Int? = nil) throws {
+        file = try LineFile(path: path, keeping: checkpoint.flatMap { try TrainingMetrics.length(of: path, upTo: $0) })
+        step = checkpoint ?? 0
         started = clock.now
     }
 
-    deinit { close(descriptor) }
+    /// Bytes of the lines that a training which goes on from a checkpoint will not write again; nil where there are none at all.
+    private static func length(of path: String, upTo checkpoint: Int) throws -> Int? {
+        struct Line: Decodable {
+            enum Kind: String, Decodable { case step, heldOut = "held_out" }
+            let type: Kind
+            let step: Int
+        }
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size > 0 else { return nil }
+        let bytes = try MappedBytes(path: path)
+        var (start, number, length) = (0, 1, 0)
+        while start < bytes.count {
+            let end = bytes[start...].firstIndex(of: 0x0a)
+            let text = Array(bytes[start..<(end ?? bytes.count)])
+            let isLine = hasShortNames(text)
+            if let end, isLine, let line = try? JSONDecoder().decode(Line.self, from: Data(text)) {
+                // A checkpoint is written before its step's measures, which come again.
+                if line.step < checkpoint || line.step == checkpoint && line.type == .step { length = end + 1 }
+                start = end + 1
+            } else if end == nil, isLine, zip(text, "{\"type\":\"".utf8).allSatisfy({ $0 == $1 }) {
+                // A kill has kept a part of the last line only.
+                break
+            } else {
+                throw DataError("\(path), line \(number), is no line of training metrics; give --metrics another file")
+            }
+            number += 1
+        }
+        return length
+    }
 
     /// Writes what the event has to tell.
     package func add(_ event: ChannelTrainer.Event) throws {
@@ -65,11 +100,6 @@ package final class TrainingMetrics {
             }
         case .checkpoint: return
         }
-        var text = line.line
-        let size = lseek(descriptor, 0, SEEK_END)
-        if let failure = text.withUTF8({ writeAll($0, to: descriptor) }) {
-            _ = ftruncate(descriptor, size)
-            throw ModelError("cannot write \(path): \(String(cString: strerror(failure)))")
-        }
+        try file.add(line.line)
     }
 }

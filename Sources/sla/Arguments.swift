@@ -1,3 +1,11 @@
+import SLABase
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// A mistake on the command line.
 struct UsageError: Error {
     let message: String
@@ -10,11 +18,20 @@ struct Flag {
     /// What its value is called in the help; nil for a switch.
     let value: String?
     let help: String
+    /// What is done with the file that its value names; nil: it names none.
+    let file: FileUse?
 
-    init(_ name: String, _ value: String? = nil, _ help: String) {
+    enum FileUse {
+        case read
+        /// `beside`: what is put behind its name for files that are written too.
+        case written(beside: [String] = [])
+    }
+
+    init(_ name: String, _ value: String? = nil, _ help: String, file: FileUse? = nil) {
         self.name = name
         self.value = value
         self.help = help
+        self.file = file
     }
 }
 
@@ -48,6 +65,23 @@ struct Arguments {
                 values[flag.name, default: []].append(value)
             }
         }
+        if !has("--help") { try checkFiles(flags) }
+    }
+
+    /// Nothing that is read may be written, nor anything be written twice.
+    private func checkFiles(_ flags: [Flag]) throws {
+        var uses = FileUses()
+        uses.add(executable, as: "the program", isWritten: false)
+        for flag in flags {
+            guard let use = flag.file, let path = string(flag.name) else { continue }
+            switch use {
+            case .read: uses.add(path, as: flag.name, isWritten: false)
+            case .written(let beside):
+                uses.add(path, as: flag.name, isWritten: true)
+                for end in beside { uses.add(path + end, as: "\(flag.name)'s", isWritten: true) }
+            }
+        }
+        do { try uses.check() } catch let conflict as FileUses.Conflict { throw UsageError(conflict.description) }
     }
 
     func has(_ name: String) -> Bool { values[name] != nil }
@@ -69,6 +103,16 @@ struct Arguments {
         guard let number = Float(text), number.isFinite else { throw UsageError("\(name) is \(text), which is no number") }
         return number
     }
+}
+
+/// This very program's file.
+var executable: String {
+    #if canImport(Glibc)
+        var buffer = [CChar](repeating: 0, count: 4096)
+        let count = readlink("/proc/self/exe", &buffer, buffer.count)
+        if count > 0 { return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self) }
+    #endif
+    return CommandLine.arguments[0]
 }
 
 /// A command's help, its flags in two columns.

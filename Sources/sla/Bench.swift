@@ -6,11 +6,6 @@ import SLAService
 import SLAText
 import SLATraining
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
 #if canImport(FoundationEssentials)
     import FoundationEssentials
 #else
@@ -23,11 +18,11 @@ enum Bench {
             "--shape", "NAME",
             "a model of random weights: \(SyntheticModel.shapes.map(\.name).joined(separator: ", ")) (default: qwen2-0.5b)"),
         Flag("--type", "TYPE", "its weights: f16, q8_0, q4_0, q4_k_m, … (default: q8_0)"),
-        Flag("--model", "FILE", "a GGUF file instead"),
+        Flag("--model", "FILE", "a GGUF file instead", file: .read),
         Flag("--threads", "N", "threads that compute (default: the processor's cores)"),
         Flag("--rounds", "N", "how often everything is measured; medians are printed (default: 3)"),
         Flag("--json", nil, "print one JSON object instead of a table"),
-        Flag("--save", "FILE", "write the model of random weights to this file, and do nothing else"),
+        Flag("--save", "FILE", "write the model of random weights to this file, and do nothing else", file: .written()),
         Flag("--signature", nil, "print a hash of what the engine computes, the same on every machine, and do nothing else"),
         Flag("--help", nil, "this text"),
     ]
@@ -74,19 +69,9 @@ enum Bench {
             var recipe = try SyntheticModel.named(shape)
             recipe.weights = try SyntheticModel.Weights(type)
             return recipe
-        } catch let error as ModelError {
-            throw UsageError(error.description)
+        } catch let failure as RequestFailure {
+            throw UsageError(failure.message)
         }
-    }
-
-    /// This very program.
-    private static var executable: String {
-        #if canImport(Glibc)
-            var buffer = [CChar](repeating: 0, count: 4096)
-            let count = readlink("/proc/self/exe", &buffer, buffer.count)
-            if count > 0 { return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self) }
-        #endif
-        return CommandLine.arguments[0]
     }
 
     /// Title, median, unit, and the range over the rounds.

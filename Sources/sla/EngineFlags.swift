@@ -15,8 +15,8 @@ import SLATraining
 
 /// The flags of every command that runs a model.
 let engineFlags = [
-    Flag("--model", "FILE", "a GGUF file (default: the built-in Countdown model)"),
-    Flag("--reward", "FILE", "a reward channel for it (default: the one that the model's file carries)"),
+    Flag("--model", "FILE", "a GGUF file (default: the built-in Countdown model)", file: .read),
+    Flag("--reward", "FILE", "a reward channel for it (default: the one that the model's file carries)", file: .read),
     Flag("--threads", "N", "threads that compute (default: the processor's cores)"),
     Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
     Flag("--cache-mib", "N", "memory for keys and values (default: 512)"),

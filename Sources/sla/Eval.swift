@@ -7,22 +7,21 @@ import SLAText
 import SLATraining
 
 enum Eval {
-    static let flags =
+    static let flags = promptFlags(
+        [Flag("--decoder", "SETTINGS", "a decoder, see above; give it several times, the first is what others are compared with")],
         [
-            Flag("--prompts", "FILE", "JSON Lines: prompts to be answered, see above"),
-            Flag("--decoder", "SETTINGS", "a decoder, see above; give it several times, the first is what others are compared with"),
-        ] + judgeFlags + [
             Flag("--full", "X", "the score of a full success, where a prompt's meta.full does not tell"),
-            Flag("--pairs", "FILE", "instead of prompts: measure the channel on preference pairs, as sla train reads them"),
-            Flag("--limit", "N", "take the first N prompts only"),
-            Flag("--max-tokens", "N", "longest answer (default: 256)"),
-            Flag("--stop", "TEXT", "end answers before this text"),
+            Flag(
+                "--pairs", "FILE", "instead of prompts: measure the channel on preference pairs, as sla train reads them", file: .read),
+        ],
+        [
             Flag("--seed", "N", "of the bootstrap (default: 0); a decoder's own seed is one of its settings"),
-            Flag("--json", "FILE", "write the figures as one JSON object; - is standard output, instead of the table"),
-            Flag("--out", "FILE", "write every answer and its score as JSON Lines"),
-            Flag("--chart", "FILE", "write an SVG: score by evaluated tokens, or the token-reward curve of --pairs"),
-            Flag("--latency-chart", "FILE", "write an SVG: score by the steps before the first committed token"),
-        ] + engineFlags + [Flag("--help", nil, "this text")]
+            Flag(
+                "--json", "FILE", "write the figures as one JSON object; - is standard output, instead of the table", file: .written()),
+            Flag("--out", "FILE", "write every answer and its score as JSON Lines", file: .written()),
+            Flag("--chart", "FILE", "write an SVG: score by evaluated tokens, or the token-reward curve of --pairs", file: .written()),
+            Flag("--latency-chart", "FILE", "write an SVG: score by the steps before the first committed token", file: .written()),
+        ])
 
     static let helpText = help(
         """
@@ -70,23 +69,16 @@ enum Eval {
         guard let path = arguments.string("--prompts") else { throw UsageError("--prompts is missing: what to answer; or give --pairs") }
         let texts = arguments.strings("--decoder")
         guard !texts.isEmpty else { throw UsageError("--decoder is missing: what to answer with, such as greedy") }
-        let engine = try makeEngine(arguments)
-        let decoders = try texts.map { try decoder($0, arguments, engine.model) }
-        for (i, decoder) in decoders.enumerated() where decoders[..<i].contains(where: { $0.name == decoder.name }) {
-            throw UsageError("two decoders are called \(decoder.name); give one a name, as in 'other: \(decoder.name)'")
-        }
-        let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
-        let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
         let full = try arguments.number("--full").map(Double.init)
-        let judge = try makeJudge(arguments, engine.model)
-        var bar = ProgressBar("prompts")
-        defer { bar.end() }
-        let evaluation = try interruptible { stop in
-            try Evaluation.run(
-                prompts, decoders, engine, judge, full: full, seed: seed, output: arguments.string("--out"), shouldStop: stop,
-                progress: { bar.show($0) })
+        let evaluation = try runPrompts(arguments, path) { engine in
+            let decoders = try texts.map { try decoder($0, arguments, engine.model) }
+            for (i, decoder) in decoders.enumerated() where decoders[..<i].contains(where: { $0.name == decoder.name }) {
+                throw UsageError("two decoders are called \(decoder.name); give one a name, as in 'other: \(decoder.name)'")
+            }
+            return decoders
+        } _: { decoders, run in
+            try Evaluation.of(decoders, run, full: full, seed: seed, output: arguments.string("--out"))
         }
-        bar.end()
         guard let evaluation else {
             complain("stopped")
             return 130

@@ -7,21 +7,16 @@ import SLAText
 import SLATraining
 
 enum Pairs {
-    static let flags =
+    static let flags = promptFlags(
+        [linesFlag("where the pairs go")],
         [
-            Flag("--prompts", "FILE", "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\""),
-            Flag("--out", "FILE", "where the pairs go"),
-        ] + judgeFlags + [
             Flag("--samples", "N", "answers drawn for each prompt (default: 8)"),
             Flag("--temperature", "X", "of what is drawn (default: 1)"),
             Flag("--seed", "N", "of what is drawn: prompt i, counted from 0, is drawn with seed + i (default: 0)"),
             Flag("--decoder", "SETTINGS", "instead of drawing: a search, such as 'sla width=4', and the branches that it drops"),
             Flag("--margin", "X", "least difference of a pair's scores (default: any)"),
             Flag("--most", "N", "most pairs of a prompt, those of the widest margins (default: 1)"),
-            Flag("--limit", "N", "take the first N prompts only"),
-            Flag("--max-tokens", "N", "longest answer; one that reaches it makes no pair (default: 256)"),
-            Flag("--stop", "TEXT", "end answers before this text"),
-        ] + engineFlags + [Flag("--help", nil, "this text")]
+        ], longest: "; one that reaches it makes no pair")
 
     static let helpText = help(
         """
@@ -52,10 +47,10 @@ enum Pairs {
         let most = try arguments.integer("--most", in: 1...1 << 20) ?? 1
         let text = arguments.string("--decoder") ?? "best_of n=\(samples) temperature=\(temperature) seed=\(seed) score=logprob"
         return try writeLines("pairs", of: "pairs", arguments, flags) { engine in
-            var pairs = PreferencePairs(try decoder(text, arguments, engine.model))
+            var pairs = PreferencePairs(try decoder(text, arguments, engine.model), engine.model.tokenizer)
             guard pairs.dropsAnswers else { throw UsageError("--decoder \(text) drops no branches; sla, best_of and mcts do") }
             (pairs.margin, pairs.most) = (Double(margin), most)
-            return pairs.write
+            return pairs
         }
     }
 }

@@ -8,11 +8,25 @@ import SLATraining
 
 // What eval, pairs and rollouts share.
 
-let judgeFlags = [
-    Flag("--judge", "CMD", "a program that scores answers, see above (default: the reward channel)"),
-    Flag("--judge-timeout", "S", "seconds without a word after which it counts as hung (default: 600)"),
-    Flag("--reading", "WAY", "without --judge: the mean or the last of an answer's rewards (default: what the channel recommends)"),
-]
+/// The flags of a command that answers prompts: its own stand behind `--prompts`, behind the judge's, and behind those that tell which prompts
+/// are answered and how far.
+///
+/// - Parameter longest: what else the longest answer means.
+func promptFlags(_ first: [Flag], _ second: [Flag], longest: String = "", _ third: [Flag] = []) -> [Flag] {
+    let prompts = "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\""
+    return [Flag("--prompts", "FILE", prompts, file: .read)] + first + [
+        Flag("--judge", "CMD", "a program that scores answers, see above (default: the reward channel)"),
+        Flag("--judge-timeout", "S", "seconds without a word after which it counts as hung (default: 600)"),
+        Flag("--reading", "WAY", "without --judge: the mean or the last of an answer's rewards (default: what the channel recommends)"),
+    ] + second + [
+        Flag("--limit", "N", "take the first N prompts only"),
+        Flag("--max-tokens", "N", "longest answer\(longest) (default: 256)"),
+        Flag("--stop", "TEXT", "end answers before this text"),
+    ] + third + engineFlags + [Flag("--help", nil, "this text")]
+}
+
+/// Where the lines of a run go that can be gone on with.
+func linesFlag(_ help: String) -> Flag { Flag("--out", "FILE", help, file: .written(beside: [ResumableFile.journalSuffix])) }
 
 let judgeHelp = """
     The judge is run once, by sh -c. It reads lines {"prompt": …, "completion": …, "meta": …} and answers each, in order, with a line
@@ -28,16 +42,16 @@ let exitHelp = """
     Exit code 0: done; 1: a file, the model or the judge is at fault; 2: a mistake on the command line; 130: interrupted.
     """
 
-func makeJudge(_ arguments: Arguments, _ model: Model) throws -> Judge {
+func makeJudge(_ arguments: Arguments, _ model: Model) throws -> any Judge {
     if let command = arguments.string("--judge") {
         guard !arguments.has("--reading") else { throw UsageError("--reading is how the channel judges; leave it out, or --judge") }
         let timeout = try arguments.integer("--judge-timeout", in: 1...1 << 30) ?? 600
-        return try Judge(command: command, timeout: .seconds(timeout))
+        return try JudgeProgram(command, timeout: .seconds(timeout))
     }
     let reading = arguments.string("--reading")
     let way = reading.flatMap { RewardReading(rawValue: $0) }
     if let reading, way == nil { throw UsageError("--reading is \(reading); mean and last are possible") }
-    return try Judge(channelOf: model, reading: way)
+    return try ChannelJudge(model, reading: way)
 }
 
 /// A decoder with the settings that the command line gives it.
@@ -57,30 +71,37 @@ func settingsInWords(_ arguments: Arguments, _ model: Model, _ flags: [Flag], bu
     return (["\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"] + words).joined(separator: "; ")
 }
 
-/// A library's function that writes a line, or some, for every prompt: the file, the run's settings in words, prompts, engine, judge, whether
-/// to stop, and how far it is. It gives how many lines there were, or nil when it was stopped.
-typealias LineWriter = (String, String, PromptSet, Engine, Judge, () -> Bool, (PromptProgress) -> Void) throws -> Int?
+/// Makes what works on the prompts, reads them, and runs the work so that it can be interrupted, and shows how far it is. Nil when it was
+/// interrupted.
+func runPrompts<Work, Result>(
+    _ arguments: Arguments, _ path: String, _ makeWork: (Engine) throws -> Work, _ body: (Work, PromptRun) throws -> Result?
+) throws -> Result? {
+    let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
+    let engine = try makeEngine(arguments)
+    let work = try makeWork(engine)
+    let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
+    let judge = try makeJudge(arguments, engine.model)
+    var bar = ProgressBar("prompts")
+    defer { bar.end() }
+    return try interruptible { stop in try body(work, PromptRun(prompts, engine, judge, shouldStop: stop) { bar.show($0) }) }
+}
 
 /// What `pairs` and `rollouts` do: answers the prompts, and goes on with what an interrupted run has written.
 func writeLines(
-    _ command: String, of unit: String, _ arguments: Arguments, _ flags: [Flag], _ makeWriter: (Engine) throws -> LineWriter
+    _ command: String, of unit: String, _ arguments: Arguments, _ flags: [Flag], _ makeWork: (Engine) throws -> any PromptWork
 ) throws -> Int32 {
     guard arguments.operands.isEmpty else { throw UsageError("\(command) takes no operands, only flags") }
     guard let path = arguments.string("--prompts") else { throw UsageError("--prompts is missing: what to answer") }
     guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the \(unit) go") }
-    let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
-    let engine = try makeEngine(arguments)
-    let write = try makeWriter(engine)
-    let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
-    let judge = try makeJudge(arguments, engine.model)
-    let settings = settingsInWords(
-        arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
-    var bar = ProgressBar("prompts")
-    defer { bar.end() }
-    let written = try interruptible { stop in
-        try write(out, "\(command); \(settings)", prompts, engine, judge, stop) { bar.show($0) }
+    let make = { (engine: Engine) -> (any PromptWork, String) in
+        let settings = settingsInWords(
+            arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
+        return (try makeWork(engine), "\(command); \(settings)")
     }
-    bar.end()
+    let written = try runPrompts(arguments, path, make) { made, run in
+        let (work, settings) = made
+        return try run.write(work, to: out, settings: settings)
+    }
     guard let written else {
         complain("stopped; the same command goes on")
         return 130

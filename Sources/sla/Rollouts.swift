@@ -7,11 +7,9 @@ import SLAText
 import SLATraining
 
 enum RolloutsCommand {
-    static let flags =
+    static let flags = promptFlags(
+        [linesFlag("where the lines go")],
         [
-            Flag("--prompts", "FILE", "JSON Lines: prompts to be answered, strings or objects with a \"prompt\" and a \"meta\""),
-            Flag("--out", "FILE", "where the lines go"),
-        ] + judgeFlags + [
             Flag("--full", "X", "the least score of a success, where a prompt's meta.full does not tell (default: 1)"),
             Flag("--graded", nil, "values are mean shares of the full score, not shares of full successes"),
             Flag("--cut", "TEXT", "what ends a step (default: a newline)"),
@@ -20,10 +18,7 @@ enum RolloutsCommand {
             Flag("--answers", "SETTINGS", "what writes the answers that are cut (default: the policy)"),
             Flag("--samples", "N", "answers of a prompt (default: 1)"),
             Flag("--rollouts", "N", "of the policy, and of the prover, from each cut (default: 8)"),
-            Flag("--limit", "N", "take the first N prompts only"),
-            Flag("--max-tokens", "N", "longest answer (default: 256)"),
-            Flag("--stop", "TEXT", "end answers before this text"),
-        ] + engineFlags + [Flag("--help", nil, "this text")]
+        ])
 
     static let helpText = help(
         """
@@ -55,10 +50,10 @@ enum RolloutsCommand {
             var rollouts = Rollouts(
                 answers: try arguments.string("--answers").map { try decoder($0, arguments, engine.model) },
                 policy: try decoder(arguments.string("--policy") ?? "sample", arguments, engine.model),
-                prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, engine.model))
+                prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, engine.model), engine.model.tokenizer)
             (rollouts.samples, rollouts.rollouts, rollouts.cut) = (samples, count, [cut])
             (rollouts.full, rollouts.isGraded) = (Double(full), arguments.has("--graded"))
-            return rollouts.write
+            return rollouts
         }
     }
 }

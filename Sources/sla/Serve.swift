@@ -19,7 +19,8 @@ enum Serve {
             Flag("--no-timing", nil, "leave `timing` out of `done` events, so that two runs can be compared byte by byte"),
             Flag(
                 "--record", "FILE",
-                "append every request and event to this file, which `sla replay` reads (it is made readable for you only)"),
+                "append every request and event to this file, which `sla replay` reads (it is made readable for you only)", file: .written()
+            ),
             Flag("--max-active", "N", "requests that run at once (default: 64)"),
             Flag(
                 "--max-queued", "N",

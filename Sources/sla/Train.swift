@@ -18,25 +18,19 @@ import SLATraining
 #endif
 
 enum Train {
-    static let flags = [
-        Flag("--model", "FILE", "the policy, a GGUF file; it stays as it is (default: the built-in Countdown model)"),
-        Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see above"),
-        Flag("--out", "FILE", "where the channel goes, a GGUF file for --reward"),
-        Flag("--loss", "NAME", "seqwise_bt, tokenwise_bt, seqwise_ce, tokenwise_ce or value (default: seqwise_bt, the paper's)"),
-        Flag("--width", "R", "values in the channel's stream (default: the paper's 256, or the policy's width where that is less)"),
-        Flag("--head-layers", "N", "linear maps in the head, silu between them (default: 1)"),
-        Flag("--head-width", "N", "values in the head's hidden layers (default: the policy's width)"),
-        Flag("--epochs", "N", "times through the data (default: 3, the paper's)"),
-        Flag("--batch", "N", "pairs or graded answers of a step (default: 32)"),
-        Flag("--rate", "X", "highest learning rate (default: 1e-3; the paper has 5e-5 for a policy of 8 billion weights)"),
-        Flag("--warmup", "X", "share of the steps in which the rate rises; then it falls as a cosine (default: 0.1, the paper's)"),
-        Flag("--weight-decay", "X", "AdamW's decay of matrices (default: 0.01)"),
-        Flag("--clip", "X", "longest gradient; 0 leaves all as they are (default: 1)"),
-        Flag("--seed", "N", "first weights, order of the data and what is held out (default: 1)"),
-        Flag("--held-out", "X", "share of the prompts to measure on, not trained on (default: 0.1)"),
-        Flag("--sla", "SETTINGS", "search settings to recommend in the file, as 'width=3 chunk=6 depth=2 score=last min_p=0.1'"),
+    private static let checkpointSuffix = ".checkpoint"
+
+    static let flags = files + TrainingSetting.all.map { Flag("--\($0.name)", $0.placeholder, $0.help) } + others
+
+    private static let files = [
+        Flag("--model", "FILE", "the policy, a GGUF file; it stays as it is (default: the built-in Countdown model)", file: .read),
+        Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see above", file: .read),
+        Flag("--out", "FILE", "where the channel goes, a GGUF file for --reward", file: .written(beside: [checkpointSuffix])),
+    ]
+
+    private static let others = [
         Flag("--type", "TYPE", "matrices in the file: f16 or f32 (default: f16)"),
-        Flag("--metrics", "FILE", "append the loss of every step and the measures of every epoch, as JSON Lines"),
+        Flag("--metrics", "FILE", "append the loss of every step and the measures of every epoch, as JSON Lines", file: .written()),
         Flag("--checkpoint-every", "N", "steps between checkpoints, which go to the output's name and .checkpoint (default: an epoch's)"),
         Flag("--resume", nil, "go on from the checkpoint, if there is one; the result is that of an unbroken run"),
         Flag("--truncate", nil, "cut answers that do not fit the context instead of refusing them"),
@@ -61,8 +55,9 @@ enum Train {
         first 7 characters (tokens, when it is in ids), the policy's and, for a second output, a prover's.
         """, flags,
         """
-        The defaults suit small models and some thousand lines. Ctrl-C writes a checkpoint and exits with 130; --resume goes on. Exit
-        code 1: the data, a file or the training is at fault, and no output was written; 2: a mistake on the command line.
+        The defaults suit small models and some thousand lines. Ctrl-C writes a checkpoint and exits with 130; --resume goes on,
+        and cuts from the metrics what comes again. Exit code 1: the data, a file or the training is at fault, and no output was
+        written; 2: a mistake on the command line.
         """)
 
     static func run(_ arguments: Arguments) throws -> Int32 {
@@ -76,7 +71,7 @@ enum Train {
         let cache = try arguments.integer("--cache-mib", in: 0...1 << 24) ?? 1024
         let context = try arguments.integer("--context", in: 2...1 << 30)
         let every = try arguments.integer("--checkpoint-every", in: 1...1 << 30)
-        let checkpoint = out + ".checkpoint"
+        let checkpoint = out + checkpointSuffix
         try checkWritable(out)
 
         let model = try arguments.string("--model").map { try Model(path: $0) } ?? Model.builtIn()
@@ -87,14 +82,17 @@ enum Train {
             \(trainer.trainingCount) \(set.hasPairs ? "pairs" : "graded answers") to train on, \(trainer.heldOutCount) held out; \
             a channel of width \(trainer.size), \(trainer.parameterCount) weights; \(trainer.steps) steps
             """)
+        var resumed: Int?
         if arguments.has("--resume") {
             if access(checkpoint, F_OK) == 0 {
-                complain("going on from step \(try trainer.restore(from: checkpoint)) of \(checkpoint)")
+                let step = try trainer.restore(from: checkpoint)
+                complain("going on from step \(step) of \(checkpoint)")
+                resumed = step
             } else {
                 complain("there is no \(checkpoint); beginning anew")
             }
         }
-        let metrics = try arguments.string("--metrics").map { try TrainingMetrics(path: $0) }
+        let metrics = try arguments.string("--metrics").map { try TrainingMetrics(path: $0, resumingAt: resumed) }
 
         var bar = ProgressBar("steps")
         defer { bar.end() }
@@ -131,35 +129,28 @@ enum Train {
     }
 
     private static func options(_ arguments: Arguments) throws -> TrainingOptions {
-        func number(_ name: String, _ fallback: Double) throws -> Double {
-            guard let text = arguments.string(name) else { return fallback }
-            guard let number = Double(text), number.isFinite else { throw UsageError("\(name) is \(text), which is no number") }
-            return number
-        }
         var options = TrainingOptions()
-        if let name = arguments.string("--loss") {
-            guard let loss = TrainingLoss(rawValue: name) else {
-                throw UsageError("there is no loss \(name); \(TrainingLoss.allCases.map(\.rawValue).joined(separator: ", ")) are")
+        for setting in TrainingSetting.all {
+            let flag = "--\(setting.name)"
+            guard let text = arguments.string(flag) else { continue }
+            switch setting.value {
+            case .whole(let path, let range): options[keyPath: path] = try arguments.integer(flag, in: range) ?? options[keyPath: path]
+            case .wholeIfGiven(let path, let range): options[keyPath: path] = try arguments.integer(flag, in: range)
+            case .number(let path, _):
+                guard let number = Double(text), number.isFinite else { throw UsageError("\(flag) is \(text), which is no number") }
+                options[keyPath: path] = number
+            case .loss:
+                guard let loss = TrainingLoss(rawValue: text) else {
+                    throw UsageError("there is no loss \(text); \(TrainingLoss.allCases.map(\.rawValue).joined(separator: ", ")) are")
+                }
+                options.loss = loss
+            case .search:
+                do { options.recommended = try Search(settings: text) } catch let failure as RequestFailure {
+                    throw UsageError(failure.message)
+                }
             }
-            options.loss = loss
         }
-        options.size = try arguments.integer("--width", in: 1...1 << 16)
-        options.headLayers = try arguments.integer("--head-layers", in: 1...16) ?? options.headLayers
-        options.headHiddenSize = try arguments.integer("--head-width", in: 1...1 << 16)
-        options.epochs = try arguments.integer("--epochs", in: 1...1 << 20) ?? options.epochs
-        options.batch = try arguments.integer("--batch", in: 1...1 << 20) ?? options.batch
-        options.rate = try number("--rate", options.rate)
-        options.warmup = try number("--warmup", options.warmup)
-        options.weightDecay = try number("--weight-decay", options.weightDecay)
-        options.clip = try number("--clip", options.clip)
-        options.seed = UInt64(try arguments.integer("--seed", in: 0...Int.max) ?? Int(options.seed))
-        options.heldOut = try number("--held-out", options.heldOut)
-        do {
-            options.recommended = try arguments.string("--sla").map { try Search(settings: $0) }
-            try options.check()
-        } catch let failure as RequestFailure {
-            throw UsageError(failure.message)
-        }
+        do { try options.check() } catch let failure as RequestFailure { throw UsageError(failure.message) }
         return options
     }
 }

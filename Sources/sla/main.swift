@@ -116,10 +116,7 @@ func start() -> Int32 {
         if error.code == EPIPE { return 0 }
         complain("cannot write to standard output: \(String(cString: strerror(error.code)))")
         return 1
-    } catch let error as RequestFailure {
-        complain(error.problem.wordsWithFlags)
-        return 1
-    } catch let error as ModelError {
+    } catch let error as any ExplainedError {
         complain(error.problem.wordsWithFlags)
         return 1
     } catch {

@@ -22,7 +22,7 @@ import Testing
         #expect(try SyntheticModel.Weights("q4_0").type(of: "output", columns: 2048, layer: 0, of: 16) == .q6_K)
         #expect(try SyntheticModel.Weights("q8_0").type(of: "output", columns: 2048, layer: 0, of: 16) == .q8_0)
         #expect(try SyntheticModel.Weights("q8_0").type(of: "output", columns: 100, layer: 0, of: 16) == .f16)
-        for name in ["q4_k_s", "", "i8", "q8_k"] { #expect(throws: ModelError.self) { try SyntheticModel.Weights(name) } }
+        for name in ["q4_k_s", "", "i8", "q8_k"] { #expect(throws: RequestFailure.self) { try SyntheticModel.Weights(name) } }
     }
 
     @Test func aSyntheticModelIsAFileLikeAnyOther() throws {
@@ -54,7 +54,7 @@ import Testing
             #expect(shape.heads % shape.kvHeads == 0 && shape.headDim % 16 == 0)
             #expect(try SyntheticModel.named(shape.name).name == shape.name)
         }
-        #expect(throws: ModelError.self) { try SyntheticModel.named("llama-900b") }
+        #expect(throws: RequestFailure.self) { try SyntheticModel.named("llama-900b") }
     }
 
     private struct Report: Decodable {

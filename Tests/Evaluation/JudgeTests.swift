@@ -17,16 +17,15 @@ import Testing
     /// Scores of so many answers.
     func scores(_ command: String, count: Int = 3, timeout: Duration = .seconds(20)) throws -> [Double] {
         let prompt = try JudgeTests.prompts(["\"1 2 3>6\\n\""]).prompts[0]
-        let judge = try Judge(command: command, timeout: timeout)
-        final class Box { var scores: [Double] = [] }
-        let box = Box()
+        let judge = try JudgeProgram(command, timeout: timeout)
+        var scores: [Double] = []
         for i in 0..<count {
-            judge.ask(.init(prompt: prompt, completion: String(repeating: "x", count: i), rewards: [])) { box.scores.append($0) }
-            try judge.pump()
+            judge.ask(.init(prompt: prompt, completion: String(repeating: "x", count: i), rewards: []))
+            scores += try judge.scores(wait: 0)
         }
-        judge.closeInputWhenSent()
-        while judge.pending > 0 { try judge.pump(wait: 50) }
-        return box.scores
+        judge.finish()
+        while scores.count < count { scores += try judge.scores(wait: 50) }
+        return scores
     }
 
     /// Scores an answer by its length.
@@ -54,13 +53,13 @@ import Testing
         ("cat >/dev/null; sleep 5", "the judge has said nothing for 1 seconds"),
         ("sleep 5", "the judge has said nothing for 1 seconds"),
     ]) func aBadJudgeIsNamed(_ command: String, _ message: String) throws {
-        let error = #expect(throws: ModelError.self) { try scores(command, timeout: .seconds(1)) }
+        let error = #expect(throws: DataError.self) { try scores(command, timeout: .seconds(1)) }
         #expect(error?.description.contains(message) == true, "\(error?.description ?? "")")
         #expect(error?.description.contains("prompts.jsonl, line 1") == true, "\(error?.description ?? "")")
     }
 
     @Test func aJudgeThatSaysTooMuchIsNamed() throws {
-        let error = #expect(throws: ModelError.self) {
+        let error = #expect(throws: DataError.self) {
             _ = try scores("read a; read b; read c; for i in 1 2 3 4; do echo '{\"score\": 1}'; done >/tmp/$$; cat /tmp/$$; rm /tmp/$$")
         }
         #expect(error?.description.contains("more than it was asked") == true)
@@ -68,16 +67,14 @@ import Testing
 
     @Test func metaReachesTheJudge() throws {
         let set = try JudgeTests.prompts(["{\"prompt\": \"1>1\\n\", \"meta\": {\"b\": [1, null, 2.5], \"a\": \"\\u00e9\"}, \"other\": 1}"])
-        let judge = try Judge(
-            command:
-                #"while read -r line; do case $line in *'"meta":{"a":"é","b":[1,null,2.5]}}') echo '{"score": 1}';; *) echo '{"score": 0}';; esac; done"#
+        let judge = try JudgeProgram(
+            #"while read -r line; do case $line in *'"meta":{"a":"é","b":[1,null,2.5]}}') echo '{"score": 1}';; *) echo '{"score": 0}';; esac; done"#
         )
-        final class Box { var score = -1.0 }
-        let box = Box()
-        judge.ask(.init(prompt: set.prompts[0], completion: "", rewards: [])) { box.score = $0 }
-        judge.closeInputWhenSent()
-        while judge.pending > 0 { try judge.pump(wait: 50) }
-        #expect(box.score == 1)
+        judge.ask(.init(prompt: set.prompts[0], completion: "", rewards: []))
+        judge.finish()
+        var scores: [Double] = []
+        while scores.isEmpty { scores += try judge.scores(wait: 50) }
+        #expect(scores == [1])
     }
 
     @Test(arguments: [
@@ -87,12 +84,12 @@ import Testing
         ("[\"a\"]", "a prompt is a string"), ("{\"prompt\": \"1", "this is not JSON"), ("plain text", "this is not JSON"),
         ("\"\"", "the prompt is empty"), ("\"\(String(repeating: "1", count: 5000))\"", "leaves no room"),
     ]) func aBadPromptIsNamedWithItsLine(_ line: String, _ message: String) {
-        let error = #expect(throws: ModelError.self) { try JudgeTests.prompts(["\"1>1\\n\"", "", line]) }
+        let error = #expect(throws: DataError.self) { try JudgeTests.prompts(["\"1>1\\n\"", "", line]) }
         #expect(error?.description.hasPrefix("prompts.jsonl, line 3: ") == true, "\(error?.description ?? "")")
         #expect(error?.description.contains(message) == true, "\(error?.description ?? "")")
     }
 
     @Test func aFileWithoutPromptsIsNamed() {
-        #expect(throws: ModelError.self) { try JudgeTests.prompts(["", "  "]) }
+        #expect(throws: DataError.self) { try JudgeTests.prompts(["", "  "]) }
     }
 }

@@ -23,11 +23,11 @@ import Testing
         defer { try? FileManager.default.removeItem(atPath: path) }
         var rollouts = Rollouts(
             answers: try answers.map { try DecoderChoice($0, for: model) }, policy: try DecoderChoice("sample temperature=3", for: model),
-            prover: try DecoderChoice("best_of n=2", for: model))
+            prover: try DecoderChoice("best_of n=2", for: model), model.tokenizer)
         (rollouts.rollouts, rollouts.cut, rollouts.isGraded) = (2, [";"], isGraded)
         let prompts = try PromptSet(Data(#"{"prompt": "3 5 7 2>24\n", "meta": {"full": \#(full)}}"#.utf8), name: "prompts", model)
-        let judge = try Judge(command: #"while read -r line; do echo '{"score": 7}'; done"#)
-        #expect(try rollouts.write(to: path, settings: "a test", prompts, Engine(model), judge) == 1)
+        let judge = try JudgeProgram(#"while read -r line; do echo '{"score": 7}'; done"#)
+        #expect(try PromptRun(prompts, Engine(model), judge).write(rollouts, to: path, settings: "a test") == 1)
         return try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map {
             try JSONDecoder().decode(Line.self, from: Data($0.utf8))
         }

@@ -120,6 +120,105 @@ import Testing
         #expect { try trainer.restore(from: Fixtures.path("reward-llama.gguf")) } throws: { "\($0)".contains("no checkpoint") }
     }
 
+    /// Makes the checksum right again.
+    private static func seal(_ bytes: inout [UInt8]) {
+        var hash = FNV()
+        for byte in bytes.dropLast(8) { hash.add(UInt64(byte)) }
+        bytes.replaceSubrange(bytes.count - 8..<bytes.count, with: withUnsafeBytes(of: hash.hash.littleEndian, Array.init))
+    }
+
+    @Test func aDamagedCheckpointIsRefused() throws {
+        let model = try TrainerTests.model.get()
+        let data = try TrainerTests.data(model)
+        let checkpoint = TrainerTests.path()
+        defer { try? FileManager.default.removeItem(atPath: checkpoint) }
+        let trainer = try ChannelTrainer(model, data, TrainerTests.options)
+        try trainer.writeCheckpoint(to: checkpoint)
+        let whole = try [UInt8](Data(contentsOf: URL(fileURLWithPath: checkpoint)))
+        func isRefused(_ bytes: [UInt8], _ what: String, _ comment: String) throws {
+            try Data(bytes).write(to: URL(fileURLWithPath: checkpoint))
+            #expect("\(comment)") { try trainer.restore(from: checkpoint) } throws: {
+                $0 is CheckpointError && "\($0)".contains(what)
+            }
+        }
+        var random = SeededGenerator(seed: 1)
+        // Of the header, of the weights and of the checksum itself.
+        let places = Array(0..<100) + (0..<100).map { _ in Int.random(in: whole.indices, using: &random) } + Array(whole.indices.suffix(8))
+        for place in places {
+            var bytes = whole
+            bytes[place] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+            try isRefused(bytes, "remove it", "byte \(place) of \(whole.count)")
+        }
+        try isRefused(whole + [0], "damaged", "longer")
+        try isRefused(Array(whole.dropLast(9)), "damaged", "shorter")
+        var older = GGUFWriter()
+        older["training.step"] = .uint32(1)
+        try isRefused(older.bytes(), "an older sla", "no checksum")
+        try Data(whole).write(to: URL(fileURLWithPath: checkpoint))
+        #expect(try trainer.restore(from: checkpoint) == 0)
+    }
+
+    /// What the metrics say, but for what depends on the machine and on what was kept in memory.
+    private static func lines(_ path: String) throws -> [String] {
+        try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map { line in
+            line.split(separator: ",").filter { !$0.contains("seconds") && !$0.contains("computed_tokens") }.joined(separator: ",")
+        }
+    }
+
+    @Test func metricsOfAResumedTrainingAreThoseOfAnUnbrokenOne() throws {
+        let model = try TrainerTests.model.get()
+        let data = try TrainerTests.data(model)
+        let (whole, part, checkpoint) = (TrainerTests.path(), TrainerTests.path(), TrainerTests.path())
+        defer { for file in [whole, part, checkpoint] { try? FileManager.default.removeItem(atPath: file) } }
+        let unbroken = try TrainingMetrics(path: whole)
+        _ = try ChannelTrainer(model, data, TrainerTests.options).run(report: { try unbroken.add($0) })
+        let expected = try TrainerTests.lines(whole)
+        #expect(expected.count == 24 + 3)
+
+        struct Killed: Error {}
+        // Killed behind so many events, in steps, behind checkpoints and behind measures, with a line that is half there.
+        for every in [nil, 3] as [Int?] {
+            for events in stride(from: every == nil ? 1 : 2, through: 36, by: 2) {
+                for file in [part, checkpoint] { try? FileManager.default.removeItem(atPath: file) }
+                let first = try TrainingMetrics(path: part)
+                var left = events
+                #expect(throws: Killed.self) {
+                    _ = try ChannelTrainer(model, data, TrainerTests.options).run(
+                        checkpoint: checkpoint, checkpointEvery: every,
+                        report: {
+                            try first.add($0)
+                            left -= 1
+                            if left == 0 { throw Killed() }
+                        })
+                    throw Killed()
+                }
+                guard FileManager.default.fileExists(atPath: checkpoint) else { continue }
+                let handle = try #require(FileHandle(forWritingAtPath: part))
+                try handle.seekToEnd()
+                try handle.write(contentsOf: Data("{\"type\":\"st".utf8))
+                try handle.close()
+                let trainer = try ChannelTrainer(model, data, TrainerTests.options)
+                let metrics = try TrainingMetrics(path: part, resumingAt: trainer.restore(from: checkpoint))
+                _ = try trainer.run(report: { try metrics.add($0) })
+                let resumed = try TrainerTests.lines(part)
+                #expect(resumed == expected, "checkpoints every \(every ?? 0), killed behind \(events) events")
+            }
+        }
+    }
+
+    @Test(arguments: [
+        "notes\n", "notes", "{\"type\":\"step\",\"step\":1}\n{\"prompt\":\"a\"}\n", "{\"type\":\"note\",\"step\":1}\n", "\u{0}\n",
+    ])
+    func whatAreNoMetricsIsLeftAlone(_ text: String) throws {
+        let path = TrainerTests.path()
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+        #expect { try TrainingMetrics(path: path, resumingAt: 0) } throws: { error in
+            error is DataError && "\(error)".contains("is no line of training metrics")
+        }
+        #expect(try String(contentsOfFile: path, encoding: .utf8) == text)
+    }
+
     @Test func whatIsWrittenIsWhatWasTrained() throws {
         let model = try TrainerTests.model.get()
         let data = try TrainerTests.data(model, graded: true)
@@ -191,6 +290,7 @@ import Testing
         var bytes = try [UInt8](Data(contentsOf: URL(fileURLWithPath: checkpoint)))
         let head = try GGUF(MappedBytes(bytes)).tensor("reward.head.weight").bytes
         bytes.replaceSubrange(head.prefix(4), with: [Float.infinity].littleEndianBytes)
+        TrainerTests.seal(&bytes)
         try Data(bytes).write(to: URL(fileURLWithPath: checkpoint))
         let trainer = try ChannelTrainer(model, data, TrainerTests.options)
         _ = try trainer.restore(from: checkpoint)

@@ -68,6 +68,9 @@ package final class Model: Sendable {
 
     /// The model in `file`; throws ``ModelError`` when it is not one that can be run.
     package init(_ file: GGUF, reward: GGUF? = nil) throws {
+        if file.tensors.isEmpty, file.has("tokenizer.ggml.tokens") {
+            throw ModelError("this file holds a vocabulary only, and no weights to run; give a model's file")
+        }
         guard let architecture = try file.stringIfPresent("general.architecture") else {
             throw ModelError("metadata key general.architecture is missing: this file holds no model")
         }

@@ -4,7 +4,7 @@ import Testing
 @testable import SLAEngine
 @testable import SLAEvaluation
 
-@Suite final class LineFileTests {
+@Suite final class ResumableFileTests {
     private let path = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).jsonl").path
     private var progress: String { path + ".progress" }
 
@@ -12,7 +12,7 @@ import Testing
 
     private func text(_ path: String) throws -> String { try String(contentsOfFile: path, encoding: .utf8) }
     private func put(_ text: String, _ path: String) throws { try text.write(toFile: path, atomically: false, encoding: .utf8) }
-    private func open(_ settings: String = "s") throws -> LineFile { try LineFile(resumable: path, settings: settings) }
+    private func open(_ settings: String = "s") throws -> ResumableFile { try ResumableFile(path: path, settings: settings) }
 
     /// Three prompts, of which the second gives no line, and the interruption comes behind the third.
     private func begin() throws {
@@ -34,7 +34,7 @@ import Testing
     @Test func anInterruptedFileIsGoneOnWith() throws {
         try begin()
         #expect(try open().done == 3)
-        #expect(try end() == LineFileTests.whole)
+        #expect(try end() == ResumableFileTests.whole)
     }
 
     /// What a machine that fails may have kept: any part of the file with any part of its progress.
@@ -46,7 +46,7 @@ import Testing
                 try put(String(lines.prefix(kept)), path)
                 try put(String(entries.prefix(told)), progress)
                 let whole = try end()
-                guard whole == LineFileTests.whole else {
+                guard whole == ResumableFileTests.whole else {
                     Issue.record("\(kept) and \(told) bytes kept: \(whole)")
                     return
                 }
@@ -66,7 +66,7 @@ import Testing
     }
 
     @Test func aDeviceIsWrittenToAndKeepsNoProgress() throws {
-        let file = try LineFile(resumable: "/dev/null", settings: "s")
+        let file = try ResumableFile(path: "/dev/null", settings: "s")
         try file.add("{}\n")
         try file.complete()
         #expect(!FileManager.default.fileExists(atPath: "/dev/null.progress"))
