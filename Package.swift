@@ -45,7 +45,9 @@ let package = Package(
         .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine"], swiftSettings: kernels),
         .executableTarget(
             name: "sla",
-            dependencies: ["CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation", "SLABench"]),
+            dependencies: [
+                "CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation", "SLABench",
+            ]),
         .testTarget(
             name: "SLATests",
             dependencies: [
