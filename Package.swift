@@ -17,10 +17,14 @@ let vector = Context.environment["SLA_VECTOR"] ?? "native"
         }
 #endif
 
+// Tests/Fuzz/run.sh sets this: all targets then count what they reach, and there is one more, which libFuzzer drives.
+let fuzzes = Context.environment["SLA_FUZZ"] != nil
+
 // `swift test` must be fast too, hence -O in every configuration. Its asserts stay.
 let library: [SwiftSetting] = [
     .unsafeFlags(["-O"]),
     .unsafeFlags(["-assert-config", "Debug"], .when(configuration: .debug)),
+    .unsafeFlags(fuzzes ? ["-sanitize=fuzzer,address"] : []),
 ]
 
 // Whatever imports the vector words. Contraction stays off: whether a product is fused is written in the source, never chosen by the compiler.
@@ -50,11 +54,22 @@ let package = Package(
         .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine"], swiftSettings: kernels),
         .executableTarget(
             name: "sla",
-            dependencies: ["CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation", "SLABench"]),
+            dependencies: [
+                "CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation", "SLABench",
+            ]),
         .testTarget(
             name: "SLATests",
             dependencies: [
                 "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation", "SLABench",
-            ], path: "Tests", exclude: ["Fixtures", "Conversations", "Simd"]),
+            ], path: "Tests", exclude: ["Fixtures", "Conversations", "Fuzz", "Simd"]),
     ]
 )
+
+if fuzzes {
+    package.targets.append(
+        .executableTarget(
+            name: "fuzz", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation"],
+            path: "Tests/Fuzz", exclude: ["README.md", "corpus", "policy.gguf", "run.sh"],
+            swiftSettings: library + [.unsafeFlags(["-parse-as-library"])],
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]))
+}

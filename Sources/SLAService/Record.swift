@@ -108,20 +108,31 @@ package struct RecordedSession {
                 let type: String
                 let id: JSONIdentifier?
                 let code: String?
-                let finish_reason: String?
+                let finishReason: String?
                 let model: Model?
+
+                enum CodingKeys: String, CodingKey {
+                    case type, id, code, model
+                    case finishReason = "finish_reason"
+                }
             }
             struct Model: Decodable {
                 let name, arch, quantization: String
-                let parameters, context_length, vocab_size: Int
+                let parameters, contextLength, vocabSize: Int
                 let reward: Bool
+
+                enum CodingKeys: String, CodingKey {
+                    case name, arch, quantization, parameters, reward
+                    case contextLength = "context_length"
+                    case vocabSize = "vocab_size"
+                }
             }
             let head = try JSONDecoder().decode(Head.self, from: Data(text.utf8))
             self.text = text
             type = head.type
             id = head.id?.value
             code = head.code
-            finishReason = head.finish_reason
+            finishReason = head.finishReason
             model = head.model.map { "\($0)" }
         }
 
@@ -146,8 +157,14 @@ package struct RecordedSession {
         let ms: Double?
         let line: Int?
         let `in`: String?
-        let in_hex: String?
-        let too_long: Bool?
+        let inHex: String?
+        let tooLong: Bool?
+
+        enum CodingKeys: String, CodingKey {
+            case ms, line, `in`
+            case inHex = "in_hex"
+            case tooLong = "too_long"
+        }
     }
 
     /// The sessions in a record, and what was wrong with its lines.
@@ -166,12 +183,12 @@ package struct RecordedSession {
             if let number = head.line {
                 if let request = head.in {
                     entry = .request(line: number, bytes: Array(request.utf8))
-                } else if let hex = head.in_hex.map({ Array($0.utf8) }), hex.count % 2 == 0 {
+                } else if let hex = head.inHex.map({ Array($0.utf8) }), hex.count % 2 == 0 {
                     let bytes = stride(from: 0, to: hex.count, by: 2).compactMap {
                         UInt8(String(decoding: hex[$0..<$0 + 2], as: UTF8.self), radix: 16)
                     }
                     entry = .request(line: number, bytes: bytes)
-                } else if head.too_long == true {
+                } else if head.tooLong == true {
                     entry = .request(line: number, bytes: Array(repeating: UInt8(ascii: "x"), count: LineSource.maximumLine + 1))
                 }
             } else if let start = line.firstRange(of: "\"out\":"), let event = try? Event(String(line[start.upperBound...].dropLast())) {

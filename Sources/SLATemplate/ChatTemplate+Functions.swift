@@ -3,24 +3,24 @@
 extension ChatTemplateInterpreter {
     // MARK: - Functions
 
-    func builtIn(_ call: Call) throws -> Value {
+    func builtIn(_ function: ChatTemplate.BuiltIn, _ call: Call) throws -> Value {
         var call = call
-        switch call.name {
-        case "raise_exception":
+        switch function {
+        case .raiseException:
             let message = try call.take("message").map(text) ?? TracedText("")
             throw ChatTemplateError(nil, message.string, isRefusal: true)
-        case "namespace":
+        case .namespace:
             let namespace = try kept(ChatTemplate.Namespace())
             for (name, value) in call.named { namespace.values[name] = value }
             call.named = []
             try call.finish(self)
             return .namespace(namespace)
-        case "dict":
+        case .dict:
             let pairs: [(key: Value, value: Value)] = call.named.map { (.string(TracedText($0.name)), $0.value) }
             call.named = []
             try call.finish(self)
             return try made(.dictionary(pairs))
-        case "range":
+        case .range:
             let bounds = try call.positional.map { try integer($0, "range") }
             guard (1...3).contains(bounds.count), call.named.isEmpty else { throw failure("range takes one to three whole numbers") }
             let step = bounds.count == 3 ? bounds[2] : 1
@@ -31,72 +31,61 @@ extension ChatTemplateInterpreter {
             let numbers = stride(from: first, to: end, by: step).map { Value.integer($0) }
             try charge(4 * numbers.count)
             return try made(.list(numbers))
-        default: throw failure("the function \(call.name) is not supported")
         }
     }
 
     // MARK: - Methods
 
-    private static let stringMethods: Set<String> = [
-        "strip", "lstrip", "rstrip", "startswith", "endswith", "split", "splitlines", "upper", "lower", "title", "capitalize", "replace",
-        "join", "find", "removeprefix", "removesuffix",
-    ]
-    private static let dictionaryMethods: Set<String> = ["items", "keys", "values", "get"]
-
-    /// Python's other methods: to take one for a missing field would render something else.
-    private static let otherStringMethods: Set<String> = [
-        "casefold", "center", "count", "encode", "expandtabs", "format", "format_map", "index", "isalnum", "isalpha", "isascii",
-        "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "ljust",
-        "maketrans", "partition", "rfind", "rindex", "rjust", "rpartition", "rsplit", "swapcase", "translate", "zfill",
-    ]
-    private static let otherDictionaryMethods: Set<String> = ["clear", "copy", "fromkeys", "pop", "popitem", "setdefault", "update"]
-    private static let listMethods: Set<String> = [
-        "append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort",
-    ]
-
-    /// The method of that name, if values of this kind have it. It is refused when it is called, unless it is supported.
+    /// The method of that name, if values of this kind have it. Which kind a value is shows only here. One that is not supported is
+    /// refused when it is called.
     func method(_ name: String, of value: Value) -> Value? {
+        var function: ChatTemplate.Function?
         switch value {
-        case .string where Self.stringMethods.contains(name) || Self.otherStringMethods.contains(name): .function(.method(value, name))
-        case .dictionary where Self.dictionaryMethods.contains(name) || Self.otherDictionaryMethods.contains(name):
-            .function(.method(value, name))
-        case .list where Self.listMethods.contains(name): .function(.method(value, name))
-        case .tuple where name == "count" || name == "index": .function(.method(value, name))
-        case .loop where name == "cycle" || name == "changed": .function(.method(value, name))
-        default: nil
+        case .string(let text): function = ChatTemplate.StringMethod(rawValue: name).map { .stringMethod(text, $0) }
+        case .dictionary(let pairs): function = ChatTemplate.DictionaryMethod(rawValue: name).map { .dictionaryMethod(pairs, $0) }
+        case .loop(let loop) where name == "cycle": function = .cycle(loop)
+        default: break
         }
+        if function == nil, ChatTemplate.hasPythonMethod(name, value) {
+            function = .unsupported("the method \(name) of \(kind(of: value))")
+        }
+        return function.map(Value.function)
     }
 
-    func method(of receiver: Value, _ call: Call) throws -> Value {
+    func dictionaryMethod(_ method: ChatTemplate.DictionaryMethod, _ pairs: [(key: Value, value: Value)], _ call: Call) throws -> Value {
         var call = call
-        let name = call.name
-        switch (receiver, name) {
-        case (.dictionary(let pairs), "items"):
+        switch method {
+        case .items:
             try call.finish(self)
             return try made(.view(pairs.map { .tuple([$0.key, $0.value]) }))
-        case (.dictionary(let pairs), "keys"):
+        case .keys:
             try call.finish(self)
             return try made(.view(pairs.map(\.key)))
-        case (.dictionary(let pairs), "values"):
+        case .values:
             try call.finish(self)
             return try made(.view(pairs.map(\.value)))
-        case (.dictionary(let pairs), "get"):
+        case .get:
             guard let key = call.take("key") else { throw failure("get needs a key") }
             let otherwise = call.take("default") ?? .none
             try call.finish(self)
             return try place(of: key, in: pairs).map { pairs[$0].value } ?? otherwise
-        case (.loop(let loop), "cycle"):
-            guard !call.positional.isEmpty, call.named.isEmpty else { throw failure("cycle needs values") }
-            return Array(call.positional)[loop.index % call.positional.count]
-        case (.string(let text), _) where Self.stringMethods.contains(name):
-            let value = try method(name, text, &call)
-            try call.finish(self)
-            return value
-        default: throw failure("the method \(name) of \(kind(of: receiver)) is not supported")
         }
     }
 
-    private func method(_ name: String, _ text: TracedText, _ call: inout Call) throws -> Value {
+    func cycle(_ loop: ChatTemplate.Loop, _ call: Call) throws -> Value {
+        guard !call.positional.isEmpty, call.named.isEmpty else { throw failure("cycle needs values") }
+        return Array(call.positional)[loop.index % call.positional.count]
+    }
+
+    func stringMethod(_ method: ChatTemplate.StringMethod, _ text: TracedText, _ call: Call) throws -> Value {
+        var call = call
+        let value = try result(method, text, &call)
+        try call.finish(self)
+        return value
+    }
+
+    private func result(_ method: ChatTemplate.StringMethod, _ text: TracedText, _ call: inout Call) throws -> Value {
+        let name = method.rawValue
         func optionalString(_ argument: Value?) throws -> TracedText? {
             switch argument {
             case nil, .some(.none): nil
@@ -104,20 +93,20 @@ extension ChatTemplateInterpreter {
             }
         }
         try charge(text.count)
-        switch name {
-        case "strip": return .string(text.trimmed(try optionalString(call.take("chars"))))
-        case "lstrip": return .string(text.trimmed(try optionalString(call.take("chars")), right: false))
-        case "rstrip": return .string(text.trimmed(try optionalString(call.take("chars")), left: false))
-        case "startswith", "endswith":
+        switch method {
+        case .strip: return .string(text.trimmed(try optionalString(call.take("chars"))))
+        case .lstrip: return .string(text.trimmed(try optionalString(call.take("chars")), right: false))
+        case .rstrip: return .string(text.trimmed(try optionalString(call.take("chars")), left: false))
+        case .startswith, .endswith:
             let argument = call.take("prefix")
             var affixes = [argument]
             if case .tuple(let several)? = argument { affixes = several }
             return .bool(
                 try affixes.contains {
                     let affix = try string($0, name)
-                    return name == "startswith" ? text.hasPrefix(affix) : text.hasSuffix(affix)
+                    return method == .startswith ? text.hasPrefix(affix) : text.hasSuffix(affix)
                 })
-        case "split":
+        case .split:
             let separator = try optionalString(call.take("sep"))
             let limit = try call.take("maxsplit").map { try integer($0, name) } ?? -1
             let most = limit < 0 ? .max : limit
@@ -125,23 +114,23 @@ extension ChatTemplateInterpreter {
             guard !separator.isEmpty else { throw failure("split needs a separator") }
             try chargeSearch(text, separator)
             return try list(text.split(separator, most: most))
-        case "splitlines": return try list(text.lines())
-        case "upper": return .string(text.uppercased())
-        case "lower": return .string(text.lowercased())
-        case "title": return .string(text.titlecased { !$0.properties.isCased })
-        case "capitalize": return .string(text.capitalized())
-        case "replace": return try replace(text, &call)
-        case "join":
+        case .splitlines: return try list(text.lines())
+        case .upper: return .string(text.uppercased())
+        case .lower: return .string(text.lowercased())
+        case .title: return .string(text.titlecased { !$0.properties.isCased })
+        case .capitalize: return .string(text.capitalized())
+        case .replace: return try replace(text, &call)
+        case .join:
             guard let items = call.take("iterable") else { throw failure("join needs values") }
             return try join(try elements(items).map { try string($0, name) }, by: text)
-        case "find":
+        case .find:
             let part = try string(call.take("sub"), name)
             try chargeSearch(text, part)
             return .integer(text.find(part) ?? -1)
-        case "removeprefix":
+        case .removeprefix:
             let affix = try string(call.take("prefix"), name)
             return .string(text.hasPrefix(affix) ? TracedText(text.units.dropFirst(affix.count)) : text)
-        default:
+        case .removesuffix:
             let affix = try string(call.take("suffix"), name)
             return .string(text.hasSuffix(affix) ? TracedText(text.units.dropLast(affix.count)) : text)
         }
@@ -173,39 +162,40 @@ extension ChatTemplateInterpreter {
 
     // MARK: - Filters
 
-    func apply(_ name: String, to value: Value, _ call: Call) throws -> Value {
+    func apply(_ filter: ChatTemplate.Filter, to value: Value, _ call: Call) throws -> Value {
         var call = call
-        let result = try filtered(name, value, &call)
+        let result = try filtered(filter, value, &call)
         try call.finish(self)
         return result
     }
 
-    private func filtered(_ name: String, _ value: Value, _ call: inout Call) throws -> Value {
-        switch name {
-        case "default", "d":
+    private func filtered(_ filter: ChatTemplate.Filter, _ value: Value, _ call: inout Call) throws -> Value {
+        let name = filter.rawValue
+        switch filter {
+        case .default, .d:
             let otherwise = call.take("default_value") ?? .string(TracedText(""))
             let isForFalse = call.take("boolean").map(isTrue) ?? false
             if case .undefined = value { return otherwise }
             return isForFalse && !isTrue(value) ? otherwise : value
-        case "length", "count": return .integer(try length(value))
-        case "string": return .string(try text(value))
-        case "safe":
+        case .length, .count: return .integer(try length(value))
+        case .string: return .string(try text(value))
+        case .safe:
             // It only matters where text is escaped for HTML.
             return .string(try text(value))
-        case "trim":
+        case .trim:
             let characters = try call.take("chars").map { try string($0, name) }
             return try checked(text(value).trimmed(characters))
-        case "upper": return try checked(text(value).uppercased())
-        case "lower": return try checked(text(value).lowercased())
-        case "capitalize": return try checked(text(value).capitalized())
-        case "title":
+        case .upper: return try checked(text(value).uppercased())
+        case .lower: return try checked(text(value).lowercased())
+        case .capitalize: return try checked(text(value).capitalized())
+        case .title:
             return try checked(
                 text(value).titlecased { TracedText.isSpace($0.value) || ["-", "(", "{", "[", "<"].contains($0) })
-        case "replace":
+        case .replace:
             let text = try text(value)
             return try replace(text, &call)
-        case "indent": return try indent(string(value, name), &call)
-        case "int":
+        case .indent: return try indent(string(value, name), &call)
+        case .int:
             let otherwise = call.take("default") ?? .integer(0)
             switch value {
             case .integer: return value
@@ -222,40 +212,40 @@ extension ChatTemplateInterpreter {
             default: break
             }
             return otherwise
-        case "abs":
+        case .abs:
             switch value {
             case .integer(let number) where number != .min: return .integer(abs(number))
             case .number(let number): return .number(abs(number))
             default: throw failure("abs needs a number, not \(kind(of: value))")
             }
-        case "list": return try made(.list(elements(value)))
-        case "first":
+        case .list: return try made(.list(elements(value)))
+        case .first:
             switch value {
             case .string(let text): return text.units.first.map { .string(TracedText([$0])) } ?? .undefined("the first character")
             case .iterator(let iterator): return iterator.rest.popFirst() ?? .undefined("the first item")
             default: return try elements(value).first ?? .undefined("the first item")
             }
-        case "last":
+        case .last:
             switch value {
             case .string(let text): return text.units.last.map { .string(TracedText([$0])) } ?? .undefined("the last character")
             case .iterator: throw failure("last of an iterator is not possible; make it a list")
             default: return try elements(value).last ?? .undefined("the last item")
             }
-        case "reverse":
+        case .reverse:
             if case .string(let text) = value { return try checked(TracedText(text.units.reversed())) }
             return .iterator(ChatTemplate.Iterator(try elements(value).reversed()))
-        case "items":
+        case .items:
             switch value {
             case .undefined: return .iterator(ChatTemplate.Iterator([]))
             case .dictionary(let pairs): return .iterator(ChatTemplate.Iterator(pairs.map { .tuple([$0.key, $0.value]) }))
             default: throw failure("items needs a dictionary, not \(kind(of: value))")
             }
-        case "join":
+        case .join:
             let separator = try call.take("d").map(text) ?? TracedText("")
             let attribute = call.take("attribute")
             let items = try elements(value).map { item in try text(attribute.map { try path($0, of: item) } ?? item) }
             return try join(items, by: separator)
-        case "map":
+        case .map:
             let attribute = call.named.firstIndex { $0.name == "attribute" }.map { call.named.remove(at: $0).value }
             if let attribute, call.positional.isEmpty {
                 let otherwise = call.take("default")
@@ -267,20 +257,20 @@ extension ChatTemplateInterpreter {
             }
             let filter = try string(call.take("filter"), "map").string
             let arguments = taken(filter, &call)
-            return try iterator(value) { try self.apply(filter, to: $0, arguments) }
-        case "select", "reject", "selectattr", "rejectattr":
-            let attribute = name.hasSuffix("attr") ? call.take("attribute") : nil
-            if name.hasSuffix("attr"), attribute == nil { throw failure("\(name) needs an attribute") }
+            return try iterator(value) { try self.apply(self.filter(filter), to: $0, arguments) }
+        case .select, .reject, .selectattr, .rejectattr:
+            let attribute = filter == .selectattr || filter == .rejectattr ? call.take("attribute") : nil
+            if filter == .selectattr || filter == .rejectattr, attribute == nil { throw failure("\(name) needs an attribute") }
             let test = try call.take("test").map { try string($0, name).string }
             let arguments = taken(test ?? "", &call)
-            let wanted = name.hasPrefix("select")
+            let wanted = filter == .select || filter == .selectattr
             let items = try elementsOrNone(value).filter { item in
                 try charge(4)
                 let part = try attribute.map { try path($0, of: item) } ?? item
-                return try (test.map { try holds($0, part, arguments) } ?? isTrue(part)) == wanted
+                return try (test.map { try holds(self.test($0), part, arguments) } ?? isTrue(part)) == wanted
             }
             return .iterator(ChatTemplate.Iterator(items))
-        case "tojson":
+        case .tojson:
             let indentation = try call.take("indent").flatMap { value in
                 if case .none = value { return nil as Int? }
                 return try integer(value, "indent")
@@ -293,8 +283,18 @@ extension ChatTemplateInterpreter {
             var json = TracedText("")
             try writeJSON(value, indentation, 0, &json)
             return try checked(json)
-        default: throw failure("the filter \(name) is not supported")
         }
+    }
+
+    /// A filter and a test by the name that a template gives as a text.
+    private func filter(_ name: String) throws -> ChatTemplate.Filter {
+        guard let filter = ChatTemplate.Filter(rawValue: name) else { throw failure("the filter \(name) is not supported") }
+        return filter
+    }
+
+    private func test(_ name: String) throws -> ChatTemplate.Test {
+        guard let test = ChatTemplate.Test(rawValue: name) else { throw failure("the test \(name) is not supported") }
+        return test
     }
 
     /// The rest of a call's arguments, for another filter or test.
@@ -403,50 +403,63 @@ extension ChatTemplateInterpreter {
 
     // MARK: - Tests
 
-    func holds(_ name: String, _ value: Value, _ call: Call) throws -> Bool {
+    func holds(_ test: ChatTemplate.Test, _ value: Value, _ call: Call) throws -> Bool {
         var call = call
-        let holds = try tested(name, value, &call)
+        let holds = try tested(test, value, &call)
         try call.finish(self)
         return holds
     }
 
-    private func tested(_ name: String, _ value: Value, _ call: inout Call) throws -> Bool {
+    private func tested(_ test: ChatTemplate.Test, _ value: Value, _ call: inout Call) throws -> Bool {
+        let name = test.rawValue
         func other() throws -> Value {
             guard let other = call.take("other") else { throw failure("the test \(name) needs a value") }
             return other
         }
-        switch (name, value) {
-        case ("defined", .undefined), ("none", .undefined): return false
-        case ("defined", _): return true
-        case ("undefined", .undefined): return true
-        case ("undefined", _): return false
-        case ("none", .none): return true
-        case ("string", .string), ("mapping", .dictionary), ("boolean", .bool), ("integer", .integer), ("float", .number): return true
-        case ("number", .integer), ("number", .number), ("number", .bool): return true
-        case ("true", .bool(let flag)): return flag
-        case ("false", .bool(let flag)): return !flag
-        case ("sequence", .string), ("sequence", .list), ("sequence", .tuple), ("sequence", .dictionary), ("sequence", .undefined):
-            return true
-        case ("iterable", .view), ("iterable", .iterator), ("iterable", .loop): return true
-        case ("iterable", _): return try tested("sequence", value, &call)
-        case ("callable", .function), ("callable", .undefined): return true
-        case ("none", _), ("string", _), ("mapping", _), ("boolean", _), ("integer", _), ("float", _), ("number", _), ("true", _),
-            ("false", _), ("sequence", _), ("callable", _):
-            return false
-        case ("even", _): return try integer(value, name) & 1 == 0
-        case ("odd", _): return try integer(value, name) & 1 == 1
-        case ("divisibleby", _):
+        switch test {
+        case .defined: if case .undefined = value { return false } else { return true }
+        case .undefined: if case .undefined = value { return true } else { return false }
+        case .none: if case .none = value { return true } else { return false }
+        case .string: if case .string = value { return true } else { return false }
+        case .mapping: if case .dictionary = value { return true } else { return false }
+        case .boolean: if case .bool = value { return true } else { return false }
+        case .integer: if case .integer = value { return true } else { return false }
+        case .float: if case .number = value { return true } else { return false }
+        case .true: if case .bool(true) = value { return true } else { return false }
+        case .false: if case .bool(false) = value { return true } else { return false }
+        case .number:
+            switch value {
+            case .integer, .number, .bool: return true
+            default: return false
+            }
+        case .sequence:
+            switch value {
+            case .string, .list, .tuple, .dictionary, .undefined: return true
+            default: return false
+            }
+        case .iterable:
+            switch value {
+            case .view, .iterator, .loop: return true
+            default: return try tested(.sequence, value, &call)
+            }
+        case .callable:
+            switch value {
+            case .function, .undefined: return true
+            default: return false
+            }
+        case .even: return try integer(value, name) & 1 == 0
+        case .odd: return try integer(value, name) & 1 == 1
+        case .divisibleby:
             let (number, divisor) = (try integer(value, name), try integer(other(), name))
             guard divisor != 0, divisor != -1 else { throw failure("divisibleby cannot take \(divisor)") }
             return number % divisor == 0
-        case ("in", _): return try contains(other(), value)
-        case ("eq", _), ("equalto", _): return try compare("==", value, other())
-        case ("ne", _): return try compare("!=", value, other())
-        case ("lt", _), ("lessthan", _): return try compare("<", value, other())
-        case ("le", _): return try compare("<=", value, other())
-        case ("gt", _), ("greaterthan", _): return try compare(">", value, other())
-        case ("ge", _): return try compare(">=", value, other())
-        default: throw failure("the test \(name) is not supported")
+        case .in: return try contains(other(), value)
+        case .eq, .equalto: return try compare("==", value, other())
+        case .ne: return try compare("!=", value, other())
+        case .lt, .lessthan: return try compare("<", value, other())
+        case .le: return try compare("<=", value, other())
+        case .gt, .greaterthan: return try compare(">", value, other())
+        case .ge: return try compare(">=", value, other())
         }
     }
 }

@@ -122,11 +122,11 @@ final class ChatTemplateInterpreter {
         case .set(let target, let expression, let line):
             self.line = line
             try set(target, evaluate(expression, scope), scope)
-        case .capture(let target, let body, let filters, let line):
-            var value = Value.string(try captured { _ = try run(body, Scope(parent: scope)) })
+        case .capture(let target, let body, let filtered, let line):
+            let text = Value.string(try captured { _ = try run(body, Scope(parent: scope)) })
             self.line = line
-            for filter in filters { value = try apply(filter.name, to: value, call(filter.name, filter.1, scope)) }
-            if let target { try set(target, value, scope) } else { try write(text(value)) }
+            let value = try evaluate(filtered, Scope([ChatTemplate.captured: text], parent: scope))
+            if let target { try set(target, value, scope) } else { try write(self.text(value)) }
         case .macro(let macro): scope.values[macro.name] = .function(.macro(macro, try kept(scope)))
         case .block(let body): return try run(body, scope)
         case .leave: return .leave
@@ -208,21 +208,20 @@ final class ChatTemplateInterpreter {
                 }
                 throw failure("\(name) is no function that is supported")
             }
-            let name: String
+            func call(_ name: String) throws -> Call { try self.call(name, arguments, scope) }
             switch callee {
-            case .builtIn(let it), .method(_, let it): name = it
-            case .macro(let macro, _): name = macro.name
+            case .builtIn(let function): return try builtIn(function, call(function.rawValue))
+            case .stringMethod(let text, let method): return try stringMethod(method, text, call(method.rawValue))
+            case .dictionaryMethod(let pairs, let method): return try dictionaryMethod(method, pairs, call(method.rawValue))
+            case .cycle(let loop): return try cycle(loop, call("cycle"))
+            case .macro(let macro, let scope): return .string(try expand(macro, scope, call(macro.name)))
+            case .unsupported(let what): throw failure("\(what) is not supported")
             }
-            let call = try self.call(name, arguments, scope)
-            switch callee {
-            case .builtIn: return try builtIn(call)
-            case .method(let value, _): return try method(of: value, call)
-            case .macro(let macro, let scope): return .string(try expand(macro, scope, call))
-            }
-        case .filter(let base, let name, let arguments):
-            return try apply(name, to: evaluate(base, scope), call(name, arguments, scope))
-        case .test(let base, let name, let arguments):
-            return .bool(try holds(name, evaluate(base, scope), call(name, arguments, scope)))
+        case .filter(let base, let filter, let arguments):
+            return try apply(filter, to: evaluate(base, scope), call(filter.rawValue, arguments, scope))
+        case .test(let base, let test, let arguments):
+            return .bool(try holds(test, evaluate(base, scope), call(test.rawValue, arguments, scope)))
+        case .unsupported(let what): throw failure("\(what) is not supported")
         case .not(let operand): return .bool(!(try isTrue(evaluate(operand, scope))))
         case .negative(let operand):
             switch try evaluate(operand, scope) {

@@ -33,6 +33,12 @@ struct ChatTemplateParser {
     private var links = 0
     private var isInExpression = false
     private static let mostLinks = 200
+    /// What the template names that does not exist here, with the lines.
+    private var missing: [(what: String, line: Int)] = []
+    /// Functions and methods that it calls, which it may have made itself.
+    private var called: [(name: String, isMethod: Bool, line: Int)] = []
+    /// What it gives a name to, or asks for with `is defined` before it takes it.
+    private var known = Set(ChatTemplate.BuiltIn.allCases.map(\.rawValue))
 
     init(_ source: String) throws {
         var lexer = Lexer(source)
@@ -317,6 +323,17 @@ struct ChatTemplateParser {
         return body
     }
 
+    /// What the template that was read uses and cannot have, each thing once, in the template's order.
+    var unsupported: [String] {
+        let calls = called.filter { !known.contains($0.name) }.map {
+            (what: "the \($0.isMethod ? "method" : "function") \($0.name)", line: $0.line)
+        }
+        var seen: Set<String> = []
+        return (missing + calls).sorted { $0.line < $1.line }.filter { seen.insert($0.what).inserted }.map {
+            "\($0.what) (line \($0.line))"
+        }
+    }
+
     /// Statements up to a tag that begins with one of the names; the tag's name is the next token.
     private mutating func statements(until ends: Set<String>) throws -> [Statement] {
         try nested { parser in
@@ -388,14 +405,15 @@ struct ChatTemplateParser {
             if skip(symbol: "=") {
                 statement = .set(target, try tuple(), line: line)
             } else {
-                let filters = skip(symbol: "|") ? try filters() : []
-                statement = .capture(target, try block(until: "endset"), filters: filters, line: line)
+                let filtered = try filters(.name(ChatTemplate.captured))
+                statement = .capture(target, try block(until: "endset"), as: filtered, line: line)
             }
         case "filter":
-            let filters = try filters()
-            statement = .capture(nil, try block(until: "endfilter"), filters: filters, line: line)
+            let filtered = try filters(filter(.name(ChatTemplate.captured)))
+            statement = .capture(nil, try block(until: "endfilter"), as: filtered, line: line)
         case "macro":
             let name = try name()
+            known.insert(name)
             var parameters: [(name: String, value: Expression?)] = []
             try expect(symbol: "(")
             while !skip(symbol: ")") {
@@ -405,6 +423,7 @@ struct ChatTemplateParser {
                 guard value != nil || parameters.last?.value == nil else {
                     throw failure("the parameter \(parameter) has no value of its own, but the one before it has")
                 }
+                known.insert(parameter)
                 parameters.append((parameter, value))
             }
             statement = .macro(ChatTemplate.Macro(name, parameters, try block(until: "endmacro")))
@@ -419,10 +438,52 @@ struct ChatTemplateParser {
         return statement
     }
 
-    private mutating func filters() throws -> [(name: String, ChatTemplate.Arguments)] {
-        var filters: [(name: String, ChatTemplate.Arguments)] = []
-        repeat { filters.append((try name(), token == .symbol("(") ? try arguments() : .init())) } while skip(symbol: "|")
-        return filters
+    /// The filters of a tag, which are one whole expression.
+    private mutating func filters(_ value: Expression) throws -> Expression {
+        var value = value
+        (isInExpression, links) = (true, 0)
+        defer { isInExpression = false }
+        while skip(symbol: "|") {
+            try countLink()
+            value = try filter(value)
+        }
+        return value
+    }
+
+    /// A filter's name and arguments, behind `|`.
+    private mutating func filter(_ value: Expression) throws -> Expression {
+        let line = line
+        let name = try name()
+        let arguments = token == .symbol("(") ? try arguments() : .init()
+        guard let filter = ChatTemplate.Filter(rawValue: name) else { return refused("the filter \(name)", line) }
+        // Filters that take another's name, or a test's.
+        func text(_ place: Int) -> String? {
+            guard arguments.positional.indices.contains(place), case .text(let text) = arguments.positional[place] else { return nil }
+            return text.string
+        }
+        switch filter {
+        case .map: if let name = text(0), ChatTemplate.Filter(rawValue: name) == nil { _ = refused("the filter \(name)", line) }
+        case .select, .reject, .selectattr, .rejectattr:
+            let place = filter == .select || filter == .reject ? 0 : 1
+            if let name = text(place), ChatTemplate.Test(rawValue: name) == nil { _ = refused("the test \(name)", line) }
+        default: break
+        }
+        return .filter(value, filter, arguments)
+    }
+
+    /// What stands for something that does not exist here.
+    private mutating func refused(_ what: String, _ line: Int) -> Expression {
+        missing.append((what, line))
+        return .unsupported(what)
+    }
+
+    private mutating func call(_ function: Expression) throws -> Expression {
+        switch function {
+        case .name(let name): called.append((name, isMethod: false, line))
+        case .attribute(_, let name) where ChatTemplate.isUnsupportedMethod(name): called.append((name, isMethod: true, line))
+        default: break
+        }
+        return .call(function, try arguments())
     }
 
     private mutating func target(withAttribute: Bool = false) throws -> ChatTemplate.Target {
@@ -436,7 +497,9 @@ struct ChatTemplateParser {
             } else {
                 let name = try name()
                 guard !ChatTemplateParser.words.contains(name) else { throw failure("\(name) cannot be set") }
-                targets.append(withAttribute && skip(symbol: ".") ? .attribute(name, try self.name()) : .name(name))
+                let attribute = withAttribute && skip(symbol: ".") ? try self.name() : nil
+                known.insert(attribute ?? name)
+                targets.append(attribute.map { .attribute(name, $0) } ?? .name(name))
             }
             guard skip(symbol: ",") else { break }
             isTuple = true
@@ -570,10 +633,10 @@ struct ChatTemplateParser {
         value = try postfix(value)
         while withFilters {
             if skip(symbol: "|") {
-                let name = try name()
-                value = .filter(value, name, token == .symbol("(") ? try arguments() : .init())
+                value = try filter(value)
             } else if skip(.name("is")) {
                 let isNegated = skip(.name("not"))
+                let line = line
                 let name = try name()
                 var arguments = ChatTemplate.Arguments()
                 switch token {
@@ -584,10 +647,12 @@ struct ChatTemplateParser {
                     arguments.positional = [try postfix(try primary())]
                 default: break
                 }
-                value = .test(value, name, arguments)
+                let test = ChatTemplate.Test(rawValue: name)
+                if case .name(let asked) = value, test == .defined || test == .undefined { known.insert(asked) }
+                value = test.map { .test(value, $0, arguments) } ?? refused("the test \(name)", line)
                 if isNegated { value = .not(value) }
             } else if token == .symbol("(") {
-                value = .call(value, try arguments())
+                value = try call(value)
             } else {
                 break
             }
@@ -625,7 +690,7 @@ struct ChatTemplateParser {
                     value = .slice(value, parts[0], parts[1], parts.count > 2 ? parts[2] : nil)
                 }
             } else if token == .symbol("(") {
-                value = .call(value, try arguments())
+                value = try call(value)
             } else {
                 return value
             }
@@ -688,6 +753,7 @@ struct ChatTemplateParser {
             if skip(symbol: ")") { break }
             if case .name(let name) = token, tokens[min(position + 1, tokens.count - 1)].token == .symbol("=") {
                 position += 2
+                known.insert(name)
                 arguments.named.append((name, try expression()))
             } else {
                 guard token != .symbol("*"), token != .symbol("**") else { throw failure("arguments with * are not supported") }

@@ -1,8 +1,8 @@
 /// What a model's file says its conversations look like: a template in the part of Jinja that chat templates are written in.
 ///
 /// ```swift
-/// let template = try ChatTemplate("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}")
-/// let text = try template.render([ChatMessage(role: "user", content: "Hello")], bos: nil, eos: nil)
+/// let template = try ChatTemplate("{% for word in words %}{{ word | upper }} {% endfor %}")
+/// let text = try template.render(["words": .list([.string(TracedText("hello"))])])
 /// ```
 /// The rendering is that of Hugging Face's `apply_chat_template` (Jinja 3 with `trim_blocks`, `lstrip_blocks` and loop controls, no tools,
 /// no documents). What is not understood is refused by name and never rendered in another way.
@@ -14,6 +14,9 @@ package struct ChatTemplate: Sendable {
     static let longestSource = 1 << 19
 
     private let body: [Statement]
+    /// What the template names and cannot have here, with the lines: "the filter sort (line 3)". Many templates have such things where
+    /// tools are described, so they are refused where a rendering reaches them and not before.
+    package let unsupported: [String]
 
     /// Parses a template. Throws ``ChatTemplateError``.
     package init(_ source: String) throws {
@@ -22,20 +25,13 @@ package struct ChatTemplate: Sendable {
         }
         var parser = try ChatTemplateParser(source)
         body = try parser.template()
+        unsupported = parser.unsupported
     }
 
-    /// The conversation's text, with the beginning of the assistant's next turn unless that is not wanted. `bos` and `eos` are the texts of
-    /// those tokens. Throws ``ChatTemplateError``.
-    package func render(_ messages: [ChatMessage], bos: String?, eos: String?, addGenerationPrompt: Bool = true) throws -> TracedText {
-        func text(_ token: String?, _ name: String) -> Value { token.map { .string(TracedText($0)) } ?? .undefined(name) }
-        let globals = Scope([
-            "messages": .list(messages.map(\.value)), "add_generation_prompt": .bool(addGenerationPrompt), "tools": .none,
-            "documents": .none,
-            "bos_token": text(bos, "bos_token"), "eos_token": text(eos, "eos_token"),
-            // Without strftime_now: the same request gives the same tokens on any day. Templates have a date of their own for that.
-            "namespace": .function(.builtIn("namespace")), "dict": .function(.builtIn("dict")), "range": .function(.builtIn("range")),
-            "raise_exception": .function(.builtIn("raise_exception")),
-        ])
+    /// The text that the template makes of the values behind those names. Throws ``ChatTemplateError``.
+    package func render(_ values: [String: Value]) throws -> TracedText {
+        let functions = BuiltIn.allCases.map { ($0.rawValue, Value.function(.builtIn($0))) }
+        let globals = Scope(values.merging(functions) { given, _ in given })
         let interpreter = ChatTemplateInterpreter()
         defer { interpreter.tearDown() }
         _ = try interpreter.run(body, interpreter.kept(Scope(parent: globals)))
@@ -61,8 +57,10 @@ package struct ChatTemplate: Sendable {
         /// `a[from:to:by]`
         case slice(Expression, Expression?, Expression?, Expression?)
         case call(Expression, Arguments)
-        case filter(Expression, String, Arguments)
-        case test(Expression, String, Arguments)
+        case filter(Expression, Filter, Arguments)
+        case test(Expression, Test, Arguments)
+        /// A filter or a test that does not exist here.
+        case unsupported(String)
         case not(Expression)
         case negative(Expression)
         case arithmetic(String, Expression, Expression)
@@ -92,8 +90,8 @@ package struct ChatTemplate: Sendable {
         case choice([(condition: Expression, body: [Statement])], else: [Statement], line: Int)
         case loop(Target, in: Expression, if: Expression?, body: [Statement], else: [Statement], line: Int)
         case set(Target, Expression, line: Int)
-        /// `{% set x %}…{% endset %}` and the filters behind the name, or `{% filter trim %}…{% endfilter %}`.
-        case capture(Target?, [Statement], filters: [(name: String, Arguments)], line: Int)
+        /// `{% set x %}…{% endset %}`, or `{% filter trim %}…{% endfilter %}`: what becomes of the text, which is ``captured`` there.
+        case capture(Target?, [Statement], as: Expression, line: Int)
         case macro(Macro)
         /// A part with no meaning of its own: `{% generation %}`.
         case block([Statement])
@@ -101,7 +99,10 @@ package struct ChatTemplate: Sendable {
         case next
     }
 
-    final class Macro: Sendable {
+    /// The name of a captured text for its filters. No template can write it.
+    static let captured = ""
+
+    package final class Macro: Sendable {
         let name: String
         let parameters: [(name: String, value: Expression?)]
         let body: [Statement]
@@ -114,7 +115,7 @@ package struct ChatTemplate: Sendable {
     // MARK: - Values
 
     /// What an expression is worth.
-    enum Value {
+    package enum Value {
         /// With what was looked for.
         case undefined(String)
         case none
@@ -134,31 +135,35 @@ package struct ChatTemplate: Sendable {
     }
 
     /// What filters like `map` give: values that can be gone through once. A reference, as in Python.
-    final class Iterator {
+    package final class Iterator {
         var rest: ArraySlice<Value>
         init(_ values: [Value]) { rest = values[...] }
     }
 
     /// The one thing that can be changed: `{% set ns.found = true %}`.
-    final class Namespace {
+    package final class Namespace {
         var values: [String: Value] = [:]
     }
 
     /// What `loop` is in a loop.
-    final class Loop {
+    package final class Loop {
         let items: [Value]
         var index = 0
         init(_ items: [Value]) { self.items = items }
     }
 
-    enum Function {
-        case builtIn(String)
-        indirect case method(Value, String)
+    package indirect enum Function {
+        case builtIn(BuiltIn)
+        case stringMethod(TracedText, StringMethod)
+        case dictionaryMethod([(key: Value, value: Value)], DictionaryMethod)
+        case cycle(Loop)
         case macro(Macro, Scope)
+        /// One of Python's methods that does not exist here, to be refused when it is called.
+        case unsupported(String)
     }
 
     /// Names and what they stand for. Loops and macros have scopes of their own, as in Jinja; conditions have not.
-    final class Scope {
+    package final class Scope {
         var values: [String: Value]
         private let parent: Scope?
 
@@ -187,25 +192,4 @@ package struct ChatTemplateError: Error, Equatable, CustomStringConvertible {
     }
 
     package var description: String { (line.map { "line \($0): " } ?? "") + message }
-}
-
-/// A turn of a conversation.
-package struct ChatMessage: Sendable, Equatable {
-    package var role: String
-    package var content: String
-
-    package init(role: String, content: String) { (self.role, self.content) = (role, content) }
-
-    /// Roles that programs give, not people. Templates build control tokens of them: `<|user|>`.
-    private static let roles = ["system", "developer", "user", "assistant", "tool"]
-    /// Bytes.
-    package static let longestRole = 64
-
-    var value: ChatTemplate.Value {
-        func text(_ text: String, isFromOutside: Bool = false) -> ChatTemplate.Value {
-            .string(TracedText(text, isFromOutside: isFromOutside))
-        }
-        let isKnown = role.utf8.count <= ChatMessage.longestRole && ChatMessage.roles.contains(role)
-        return .dictionary([(text("role"), text(role, isFromOutside: !isKnown)), (text("content"), text(content, isFromOutside: true))])
-    }
 }

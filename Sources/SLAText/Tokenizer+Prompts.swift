@@ -22,6 +22,9 @@ extension Tokenizer {
         }
     }
 
+    /// What the model's chat template names and cannot have here: a conversation that makes it reach one of these is refused.
+    package var unsupportedInChat: [String] { (try? chatTemplate?.get())?.unsupported ?? [] }
+
     /// The answer that `message` is to the conversation before it, its end token included if the template writes one.
     package func answer(_ message: ChatMessage, to messages: [ChatMessage]) throws -> [Token] {
         let prompt = try rendered(messages)

@@ -8,15 +8,31 @@ import Testing
     struct Reference: Decodable {
         struct Scored: Decodable {
             let prompt: String
-            let prompt_tokens, answer_tokens: [Token]
+            let promptTokens, answerTokens: [Token]
             let logprobs, rewards: [Float]
+
+            enum CodingKeys: String, CodingKey {
+                case prompt, logprobs, rewards
+                case promptTokens = "prompt_tokens"
+                case answerTokens = "answer_tokens"
+            }
         }
         struct RowResult: Decodable {
             let prompt, text: String
-            let evaluated_tokens: Int
+            let evaluatedTokens: Int
+
+            enum CodingKeys: String, CodingKey {
+                case prompt, text
+                case evaluatedTokens = "evaluated_tokens"
+            }
         }
         let answers: [Scored]
-        let greedy, sla, sla_mean_2_3_1: [RowResult]
+        let greedy, sla, slaMean: [RowResult]
+
+        enum CodingKeys: String, CodingKey {
+            case answers, greedy, sla
+            case slaMean = "sla_mean_2_3_1"
+        }
     }
 
     static let reference = Result { try Fixtures.json("countdown.json", as: Reference.self) }
@@ -42,10 +58,10 @@ import Testing
     @Test(arguments: CacheType.allCases) func scoresEqualPyTorch(_ cacheType: CacheType) throws {
         let answers = try BuiltInModelTests.reference.get().answers
         let tokenizer = try Model.builtIn().tokenizer
-        let outputs = try run(answers.map { .score(prompt: $0.prompt_tokens, completion: $0.answer_tokens) }, cacheType: cacheType)
+        let outputs = try run(answers.map { .score(prompt: $0.promptTokens, completion: $0.answerTokens) }, cacheType: cacheType)
         let tolerance: Float = cacheType == .f32 ? 1e-4 : 2e-2
         for (answer, output) in zip(answers, outputs) {
-            #expect(tokenizer.encode(answer.prompt, addSpecial: true) == answer.prompt_tokens)
+            #expect(tokenizer.encode(answer.prompt, addSpecial: true) == answer.promptTokens)
             guard case .scored(let tokens, _) = output else {
                 Issue.record("\(output)")
                 continue
@@ -65,7 +81,7 @@ import Testing
         (mean.width, mean.chunk, mean.depth, mean.minP, mean.score) = (2, 3, 1, 0, .mean)
         // A near tie may fall the other way under the cache's half precision, so the prototype's arithmetic is matched with 32 bits.
         for (answers, method) in [
-            (reference.greedy, Generation.Method.greedy), (reference.sla, .sla(recommended)), (reference.sla_mean_2_3_1, .sla(mean)),
+            (reference.greedy, Generation.Method.greedy), (reference.sla, .sla(recommended)), (reference.slaMean, .sla(mean)),
         ] {
             let tokenizer = try Model.builtIn().tokenizer
             let work = answers.map { answer in
@@ -82,7 +98,7 @@ import Testing
                     Issue.record("\(output)")
                     continue
                 }
-                #expect(summary.evaluatedTokens == answer.evaluated_tokens)
+                #expect(summary.evaluatedTokens == answer.evaluatedTokens)
             }
         }
     }

@@ -90,6 +90,49 @@ import Testing
         #expect { try ChatTemplateTests.render(source, ChatTemplateTests.hello) } throws: { "\($0)" == message }
     }
 
+    @Test(arguments: [
+        (
+            "{% if messages | count > 9 %}\n{{ x | trim | sort }}\n{{ x | sort is escaped }}{% endif %}",
+            ["the filter sort (line 2)", "the test escaped (line 3)"]
+        ),
+        (
+            "{% macro never() %}{% set y | xmlattr %}{% endset %}{% filter wordwrap %}{% endfilter %}{% endmacro %}",
+            ["the filter xmlattr (line 1)", "the filter wordwrap (line 1)"]
+        ),
+        (
+            "{{ [] | map('urlize') | join }}{{ [] | map('trim') | join }}{{ [] | map(attribute='a') | join }}",
+            ["the filter urlize (line 1)"]
+        ),
+        (
+            "{{ [] | select('escaped') | join }}{{ [] | rejectattr('a', 'filter', 1) | join }}{{ [] | select | join }}",
+            ["the test escaped (line 1)", "the test filter (line 1)"]
+        ),
+        ("{{ strftime_now('%Y') if false }}", ["the function strftime_now (line 1)"]),
+        (
+            "{{ 'a'.format(1) if false }}{% for x in [] %}{{ x.append(1) }}{% endfor %}",
+            ["the method format (line 1)", "the method append (line 1)"]
+        ),
+        // What a template makes itself, or asks for before it takes it.
+        ("{% if strftime_now is defined %}{{ strftime_now('%Y') }}{% endif %}", []),
+        ("{% macro urlize(x, f) %}{{ f(a=x).a | join }}{% endmacro %}{{ urlize([2], dict) }}", []),
+        ("{% set ns = namespace(format=range) %}{{ ns.format(2) | join }}{% set ns.append = range %}{{ ns.append(2) | join }}", []),
+        ("{% for f in [range] %}{{ f(2) | join }}{% endfor %}{{ {'a': 1}.get('a') }}{{ messages[0].role.upper() }}", []),
+    ]) func whatIsNotSupportedIsKnownWhenATemplateIsRead(_ source: String, _ unsupported: [String]) throws {
+        let template = try ChatTemplate(source)
+        #expect(template.unsupported == unsupported)
+        _ = try template.render(ChatTemplateTests.hello, bos: nil, eos: nil)
+    }
+
+    @Test func whatIsNotSupportedIsRefusedWhereAConversationReachesIt() throws {
+        let template = try ChatTemplate("a{% if messages | count > 1 %}\n{{ messages | dictsort }}{% endif %}")
+        #expect(try template.render(ChatTemplateTests.hello, bos: nil, eos: nil).string == "a")
+        #expect { try template.render(ChatTemplateTests.hello + ChatTemplateTests.hello, bos: nil, eos: nil) } throws: {
+            "\($0)" == "line 2: the filter dictsort is not supported"
+        }
+        let tokenizer = try ChatTemplateTests.tokenizer("{{ x | urlize }}")
+        #expect(tokenizer.noChat == nil && tokenizer.unsupportedInChat == ["the filter urlize (line 1)"])
+    }
+
     // MARK: - Where text came from
 
     /// A tokenizer with control tokens that templates write, and a template.
@@ -244,6 +287,8 @@ import Testing
         "{{ 1" + String(repeating: " + 1", count: 50_000) + " }}", "{{ x" + String(repeating: ".x", count: 50_000) + " }}",
         "{{ x" + String(repeating: " | trim", count: 50_000) + " }}", "{{ 1" + String(repeating: " if 1 else 1", count: 50_000) + " }}",
         "{{ x" + String(repeating: "[0]", count: 50_000) + " }}", "{{ f" + String(repeating: "()", count: 50_000) + " }}",
+        "{% filter trim" + String(repeating: " | trim(' ')", count: 50_000) + " %}{% endfilter %}",
+        "{% set x" + String(repeating: " | sort(1)", count: 50_000) + " %}{% endset %}",
         "{% set " + String(repeating: "(", count: 50_000), "{{ " + String(repeating: "{1:", count: 50_000),
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}x{% endfor %}{% endfor %}{% endfor %}",
@@ -374,6 +419,31 @@ import Testing
 }
 
 private let data = ProcessInfo.processInfo.environment["SLA_TEST_DATA"]
+
+@Suite("Published templates", .enabled(if: data != nil, "SLA_TEST_DATA names no folder with templates/*.jinja"))
+struct PublishedTemplates {
+    @Test func areReadAndRenderedOrRefusedByName() throws {
+        let folder = "\(data ?? "")/templates"
+        let conversations = try ChatTemplateTests.reference.get().conversations
+        let names = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".jinja") }
+        var rendered = 0
+        for name in names {
+            let template = try ChatTemplate(String(contentsOfFile: "\(folder)/\(name)", encoding: .utf8))
+            for messages in conversations {
+                do {
+                    _ = try template.render(messages, bos: "<s>", eos: "</s>")
+                    rendered += 1
+                } catch let error as ChatTemplateError where !error.isRefusal && error.message.hasSuffix("supported") {
+                    let what = template.unsupported.compactMap { $0.split(separator: " ").dropFirst(2).first }
+                    #expect(what.contains { error.message.contains($0) }, "\(name): \(error)")
+                } catch is ChatTemplateError {
+                }
+            }
+        }
+        // Of 1050; the others are refused by their templates, want tools, or use what is not supported.
+        #expect(names.count == 70 && rendered >= 830, "\(rendered) of \(names.count) templates")
+    }
+}
 
 @Suite("A real vocabulary", .enabled(if: data != nil, "SLA_TEST_DATA names no folder with vocab/ggml-vocab-*.gguf"))
 struct RealChatVocabulary {
