@@ -487,7 +487,7 @@ package final class ChannelTrainer {
             }
         }
         func read(_ name: String, _ count: Int, into target: Floats) throws {
-            let values = try Model.vector(file, name, count)
+            let values = try file.vector(name, count)
             target.update(from: values, count: count)
         }
         for parameter in network.parameters {

@@ -262,6 +262,23 @@ import Testing
 
     // MARK: - Models
 
+    /// A tensor that is left out makes results that are wrong without a word: llama.cpp adds `output.bias`.
+    @Test(arguments: ["llama", "qwen2", "qwen3"]) func tensorsThatNothingReadsAreRefusedWhereverTheyAre(_ architecture: String) throws {
+        var recipe = RandomModel(seed: 3)
+        recipe.architecture = architecture
+        #expect(try GGUFTests.modelRefusal(recipe.writer) == nil)
+        for name in ["output.bias", "output_norm.bias", "token_types.weight", "blk.0.attn_sinks.weight", "blk.9.attn_q.weight", "x"] {
+            var file = recipe.writer
+            file.tensors.append(.init(name, [4], [Float](repeating: 1, count: 4)))
+            #expect(try GGUFTests.modelRefusal(file)?.contains(name) == true, "\(name) beside \(architecture)")
+        }
+        for name in ["reward.blk.1.weight", "reward.head.bias", "reward.head.0.weight"] {
+            var file = recipe.writer
+            file.tensors.append(.init(name, [4], [Float](repeating: 1, count: 4)))
+            #expect(try GGUFTests.modelRefusal(file)?.contains(name) == true, "\(name) in the channel")
+        }
+    }
+
     static func modelRefusal(_ writer: GGUFWriter, reward: GGUFWriter? = nil) throws -> String? {
         do {
             _ = try Model(writer.file(), reward: reward?.file())

@@ -403,6 +403,27 @@ import Testing
         #expect(needed > budget)
     }
 
+    /// The stream grows so large that its squares overflow: the norm over them became 0, and the model passed for a sound one.
+    @Test func squaresThatOverflowAreAModelError() throws {
+        for tensor in ["blk.0.attn_output.weight", "blk.1.ffn_down.weight"] {
+            var recipe = RandomModel(seed: 58)
+            recipe.layers = 2
+            var file = recipe.writer
+            var matrix = try #require(file[tensor: tensor])
+            let values = [Float](repeating: 1e24, count: matrix.data.count / 4)
+            matrix.data = values.littleEndianBytes
+            file[tensor: tensor] = matrix
+            let engine = Engine(try Model(file.file()))
+            for work in [Work.generate(Generation(prompt: [1, 2, 3])), .score(prompt: [4], completion: [5, 6])] {
+                guard case .modelError? = try engine.outcome(work).failure else {
+                    Issue.record("\(tensor): \(try engine.outcome(work))")
+                    continue
+                }
+            }
+            #expect(engine.leakedPages == 0)
+        }
+    }
+
     // MARK: - Scoring
 
     @Test func scoringGivesWhatGeneratingGave() throws {

@@ -85,54 +85,43 @@ package final class Model: Sendable {
         name = try file.stringIfPresent("general.name") ?? architecture
         tokenizer = try Tokenizer(file)
 
-        embedding = try Matrix(file.tensor("token_embd.weight"), of: file)
-        let shape = try Model.shape(of: file, architecture: architecture, vocabulary: embedding.rows)
+        let tensors = TensorReader(file)
+        embedding = try tensors.source("token_embd.weight")
+        let shape = try Model.shape(of: tensors, architecture: architecture, vocabulary: embedding.rows)
         self.shape = shape
-        func matrix(_ name: String, _ rows: Int, _ columns: Int) throws -> PackedMatrix {
-            let tensor = try file.tensor(name)
-            guard tensor.columns == columns, tensor.rows == rows else {
-                throw ModelError("tensor \(name) is \(tensor.rows) × \(tensor.columns), but the metadata asks for \(rows) × \(columns)")
-            }
-            return PackedMatrix(try Matrix(tensor, of: file))
-        }
-        func vector(_ name: String, _ count: Int) throws -> [Float] { try Model.vector(file, name, count) }
-        func vectorIfPresent(_ name: String, _ count: Int) throws -> [Float]? {
-            file.tensorIfPresent(name) == nil ? nil : try vector(name, count)
-        }
         guard tokenizer.count == shape.vocabularySize else {
             throw ModelError("the vocabulary has \(tokenizer.count) tokens, but token_embd.weight has \(shape.vocabularySize) rows")
         }
         guard embedding.columns == shape.hiddenSize else {
             throw ModelError("token_embd.weight has \(embedding.columns) columns, but the metadata says \(shape.hiddenSize)")
         }
-        outputNorm = try vector("output_norm.weight", shape.hiddenSize)
+        outputNorm = try tensors.vector("output_norm.weight", shape.hiddenSize)
         output =
-            file.tensorIfPresent("output.weight") == nil
-            ? PackedMatrix(embedding) : try matrix("output.weight", shape.vocabularySize, shape.hiddenSize)
+            !tensors.has("output.weight")
+            ? PackedMatrix(embedding) : try tensors.matrix("output.weight", shape.vocabularySize, shape.hiddenSize)
 
         let querySize = shape.heads * shape.headDim
         let kvSize = shape.kvHeads * shape.headDim
         layers = try (0..<shape.layers).map { i in
             let b = "blk.\(i)."
             return Layer(
-                attentionNorm: try vector(b + "attn_norm.weight", shape.hiddenSize),
-                query: try matrix(b + "attn_q.weight", querySize, shape.hiddenSize),
-                key: try matrix(b + "attn_k.weight", kvSize, shape.hiddenSize),
-                value: try matrix(b + "attn_v.weight", kvSize, shape.hiddenSize),
-                attentionOutput: try matrix(b + "attn_output.weight", shape.hiddenSize, querySize),
-                queryBias: try vectorIfPresent(b + "attn_q.bias", querySize),
-                keyBias: try vectorIfPresent(b + "attn_k.bias", kvSize),
-                valueBias: try vectorIfPresent(b + "attn_v.bias", kvSize),
-                queryNorm: architecture == "qwen3" ? try vector(b + "attn_q_norm.weight", shape.headDim) : nil,
-                keyNorm: architecture == "qwen3" ? try vector(b + "attn_k_norm.weight", shape.headDim) : nil,
-                feedForwardNorm: try vector(b + "ffn_norm.weight", shape.hiddenSize),
-                gate: try matrix(b + "ffn_gate.weight", shape.intermediateSize, shape.hiddenSize),
-                up: try matrix(b + "ffn_up.weight", shape.intermediateSize, shape.hiddenSize),
-                down: try matrix(b + "ffn_down.weight", shape.hiddenSize, shape.intermediateSize))
+                attentionNorm: try tensors.vector(b + "attn_norm.weight", shape.hiddenSize),
+                query: try tensors.matrix(b + "attn_q.weight", querySize, shape.hiddenSize),
+                key: try tensors.matrix(b + "attn_k.weight", kvSize, shape.hiddenSize),
+                value: try tensors.matrix(b + "attn_v.weight", kvSize, shape.hiddenSize),
+                attentionOutput: try tensors.matrix(b + "attn_output.weight", shape.hiddenSize, querySize),
+                queryBias: try tensors.vectorIfPresent(b + "attn_q.bias", querySize),
+                keyBias: try tensors.vectorIfPresent(b + "attn_k.bias", kvSize),
+                valueBias: try tensors.vectorIfPresent(b + "attn_v.bias", kvSize),
+                queryNorm: architecture == "qwen3" ? try tensors.vector(b + "attn_q_norm.weight", shape.headDim) : nil,
+                keyNorm: architecture == "qwen3" ? try tensors.vector(b + "attn_k_norm.weight", shape.headDim) : nil,
+                feedForwardNorm: try tensors.vector(b + "ffn_norm.weight", shape.hiddenSize),
+                gate: try tensors.matrix(b + "ffn_gate.weight", shape.intermediateSize, shape.hiddenSize),
+                up: try tensors.matrix(b + "ffn_up.weight", shape.intermediateSize, shape.hiddenSize),
+                down: try tensors.matrix(b + "ffn_down.weight", shape.hiddenSize, shape.intermediateSize))
         }
-        for tensor in file.tensors where Model.isForeign(tensor.name) {
-            throw ModelError("tensor \(tensor.name) belongs to a variant of \(architecture) that is not supported")
-        }
+        // Rotations are computed from the metadata; old files carry them too.
+        try tensors.checkAllUsed(by: architecture) { $0.hasPrefix("reward.") || $0.contains("attn_rot_embd") }
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
         rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture) }
@@ -153,35 +142,8 @@ package final class Model: Sendable {
         layerMatrices + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + [output]
     }
 
-    /// A tensor that changes the forward pass in a way this engine does not compute.
-    private static func isForeign(_ name: String) -> Bool {
-        guard name.hasPrefix("blk.") else { return false }
-        let part = name.drop { $0 != "." }.dropFirst().drop { $0 != "." }.dropFirst()
-        let known = [
-            "attn_norm.weight", "attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "attn_q.bias", "attn_k.bias",
-            "attn_v.bias", "attn_q_norm.weight", "attn_k_norm.weight", "ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight",
-            "ffn_down.weight", "attn_rot_embd", "attn_rot_embd.weight",
-        ]
-        return !known.contains(String(part))
-    }
-
-    /// A small tensor as 32-bit floats.
-    package static func vector(_ file: GGUF, _ name: String, _ count: Int) throws -> [Float] {
-        let tensor = try file.tensor(name)
-        guard tensor.count == count, tensor.shape.count == 1 else {
-            throw ModelError("tensor \(name) has the shape \(tensor.shape), but \(count) values are needed")
-        }
-        guard [.f32, .f16, .bf16].contains(tensor.type) else {
-            throw ModelError("tensor \(name) has the type \(tensor.type.name); F32, F16 or BF16 are possible")
-        }
-        let matrix = try Matrix(tensor, of: file)
-        return [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
-            if let base = buffer.baseAddress { matrix.dequantize(row: 0, into: base) }
-            initialized = count
-        }
-    }
-
-    private static func shape(of file: GGUF, architecture: String, vocabulary: Int) throws -> Shape {
+    private static func shape(of tensors: TensorReader, architecture: String, vocabulary: Int) throws -> Shape {
+        let file = tensors.file
         func size(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil) throws -> Int {
             let name = "\(architecture).\(key)"
             guard let value = try file.integerIfPresent(name) ?? fallback else { throw ModelError("metadata key \(name) is missing") }
@@ -215,15 +177,16 @@ package final class Model: Sendable {
             intermediateSize: try size("feed_forward_length", in: 1...1 << 24), vocabularySize: vocabulary,
             context: context, normEpsilon: Float(epsilon), ropeDim: ropeDim,
             ropeNeighbours: architecture == "llama",
-            ropeFrequencies: try frequencies(file, architecture: architecture, width: ropeDim, context: context))
+            ropeFrequencies: try frequencies(tensors, architecture: architecture, width: ropeDim, context: context))
     }
 
     /// base^(−2i / width), divided by the file's own factors or its linear scaling.
-    private static func frequencies(_ file: GGUF, architecture: String, width: Int, context: Int) throws -> [Float] {
+    private static func frequencies(_ tensors: TensorReader, architecture: String, width: Int, context: Int) throws -> [Float] {
+        let file = tensors.file
         let base = try file.floatIfPresent("\(architecture).rope.freq_base") ?? 10_000
         guard base >= 1, base < 1e30 else { throw ModelError("metadata key \(architecture).rope.freq_base is \(base)") }
         var factors = [Float](repeating: 1, count: width / 2)
-        if file.tensorIfPresent("rope_freqs.weight") != nil { factors = try vector(file, "rope_freqs.weight", width / 2) }
+        if let given = try tensors.vectorIfPresent("rope_freqs.weight", width / 2) { factors = given }
         switch try file.stringIfPresent("\(architecture).rope.scaling.type") {
         case nil, "none": break
         case "linear":

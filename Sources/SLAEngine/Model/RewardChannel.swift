@@ -41,27 +41,22 @@ package struct RewardChannel: Sendable {
         self.size = size
         self.outputs = outputs
         let both = policy.hiddenSize + size
+        let tensors = TensorReader(file)
         func matrix(_ name: String, rows: Int?, columns: Int) throws -> PackedMatrix {
-            let tensor = try file.tensor(name)
-            guard tensor.columns == columns, rows == nil || tensor.rows == rows else {
-                throw ModelError(
-                    "tensor \(name) is \(tensor.rows) × \(tensor.columns), but \(rows.map(String.init) ?? "any") × \(columns) fits the policy"
-                )
-            }
-            return PackedMatrix(try Matrix(tensor, of: file))
+            try tensors.matrix(name, rows, columns, whose: "the policy")
         }
         layers = try (0..<policy.layers).map { i in
             let columns = i == 0 ? policy.hiddenSize : both
             return (
-                try Model.vector(file, "reward.blk.\(i).norm.weight", columns),
+                try tensors.vector("reward.blk.\(i).norm.weight", columns),
                 try matrix("reward.blk.\(i).weight", rows: size, columns: columns)
             )
         }
-        if file.tensorIfPresent("reward.head.weight") != nil {
+        if tensors.has("reward.head.weight") {
             head = [try matrix("reward.head.weight", rows: outputs, columns: both)]
         } else {
             var head: [PackedMatrix] = []
-            while file.tensorIfPresent("reward.head.\(2 * head.count).weight") != nil {
+            while tensors.has("reward.head.\(2 * head.count).weight") {
                 let name = "reward.head.\(2 * head.count).weight"
                 head.append(try matrix(name, rows: nil, columns: head.last?.rows ?? both))
             }
@@ -71,6 +66,8 @@ package struct RewardChannel: Sendable {
             }
             self.head = head
         }
+        // A policy's own tensors may stand beside the channel's, and a checkpoint has what training goes on from.
+        try tensors.checkAllUsed(by: "reward channels") { !$0.hasPrefix("reward.") }
         let search = try Search(recommendedBy: file)
         guard search.score != .progress || outputs > 1 else {
             throw ModelError(
