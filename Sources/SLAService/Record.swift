@@ -172,7 +172,7 @@ package struct RecordedSession {
                     }
                     entry = .request(line: number, bytes: bytes)
                 } else if head.too_long == true {
-                    entry = .request(line: number, bytes: Array(repeating: UInt8(ascii: "x"), count: LineSource.maximumLine + 1))
+                    entry = .request(line: number, bytes: Array(repeating: UInt8(ascii: "x"), count: longestLine + 1))
                 }
             } else if let start = line.firstRange(of: "\"out\":"), let event = try? Event(String(line[start.upperBound...].dropLast())) {
                 if event.type == "ready" { sessions.append(([], [])) }

@@ -63,8 +63,7 @@ enum Run {
         let job = try engine.submit(.generate(generation))
 
         let interrupted = Interrupted()
-        let sources = onSignals { interrupted.flag.store(true, ordering: .relaxed) }
-        defer { for source in sources { source.cancel() } }
+        onSignals { interrupted.flag.store(true, ordering: .relaxed) }
         var first: ContinuousClock.Instant?
         while !engine.isIdle {
             if interrupted.flag.load(ordering: .relaxed) { _ = engine.cancel(job) }
