@@ -171,4 +171,146 @@ import Testing
         #expect(closed.status == 1)
         #expect(closed.errors == "sla: cannot read requests: Bad file descriptor\n")
     }
+
+    /// A folder that is there for as long as `body` runs.
+    func withFolder(_ body: (URL) throws -> Void) throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try body(folder)
+    }
+
+    func mode(_ path: String) throws -> Int? { try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int }
+
+    @Test func aRecordThatOthersCouldReadIsMadeItsOwners() throws {
+        try withFolder { folder in
+            let path = folder.appendingPathComponent("record").path
+            try "".write(toFile: path, atomically: false, encoding: .utf8)
+            try FileManager.default.setAttributes([.posixPermissions: 0o644], ofItemAtPath: path)
+            #expect(try CommandTests.run(["--record", path], input: "{\"type\":\"stats\"}\n").status == 0)
+            #expect(try mode(path) == 0o600)
+        }
+    }
+
+    @Test func updatingWritesWhatALinkLeadsToAndNoFileBesideIt() throws {
+        try withFolder { folder in
+            let record = folder.appendingPathComponent("record").path
+            let link = folder.appendingPathComponent("link").path
+            #expect(try CommandTests.run(["--no-timing", "--record", record], input: "{\"type\":\"clear_cache\"}\n").status == 0)
+            let text = try String(contentsOfFile: record, encoding: .utf8)
+            try text.replacingOccurrences(of: "cleared", with: "clear").write(toFile: record, atomically: false, encoding: .utf8)
+            try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: "record")
+            for name in ["record.new", "link.new"] {
+                try "mine".write(to: folder.appendingPathComponent(name), atomically: false, encoding: .utf8)
+            }
+            let result = try CommandTests.run(["replay", "--update", link])
+            #expect(result.status == 0 && result.output == "1 session, written anew\n")
+            #expect(try FileManager.default.destinationOfSymbolicLink(atPath: link) == "record")
+            #expect(try String(contentsOfFile: record, encoding: .utf8) == text)
+            #expect(try mode(record) == 0o600)
+            for name in ["record.new", "link.new"] {
+                #expect(try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8) == "mine")
+            }
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).count == 4)
+        }
+    }
+
+    /// Replays a record with the program.
+    func replay(_ lines: [String], _ flags: [String] = []) throws -> (status: Int32?, output: String, errors: String) {
+        var result: (Int32?, String, String) = (nil, "", "")
+        try withFolder { folder in
+            let path = folder.appendingPathComponent("record").path
+            try lines.map { $0 + "\n" }.joined().write(toFile: path, atomically: false, encoding: .utf8)
+            let program = try Program(["replay", "--model", Fixtures.path("parity-llama.gguf")] + flags + [path], seconds: 30)
+            let output = try program.rest()
+            let errors = String(decoding: try program.errors.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+            result = (program.status, output, errors.replacingOccurrences(of: path, with: "FILE"))
+        }
+        return result
+    }
+
+    /// The record of a session of these requests, each of them sent once the one before has ended.
+    func record(_ requests: [String]) throws -> [[String]] {
+        let program = try Program(["--no-timing", "--model", Fixtures.path("parity-llama.gguf")])
+        let output = program.output.fileHandleForReading
+        var text = ""
+        func lines(until end: String) -> [String] {
+            while !text.contains(end) || !text.hasSuffix("\n") {
+                let piece = output.availableData
+                guard !piece.isEmpty else { break }
+                text += String(decoding: piece, as: UTF8.self)
+            }
+            defer { text = "" }
+            return text.split(separator: "\n").map { "{\"out\":\($0)}" }
+        }
+        var entries = [lines(until: "ready")]
+        for (i, request) in requests.enumerated() {
+            try program.input.fileHandleForWriting.write(contentsOf: Data((request + "\n").utf8))
+            entries.append(
+                [
+                    JSONObject {
+                        $0.add("line", i + 1)
+                        $0.add("in", request)
+                    }.text + "}"
+                ] + lines(until: "\"done\""))
+        }
+        try program.input.fileHandleForWriting.close()
+        let status = program.status
+        #expect(status == 0)
+        return entries
+    }
+
+    @Test func aReplayGoesOnBehindARequestThatEndsEarlierThanRecorded() throws {
+        let requests = [5, 6, 7].map { "{\"prompt\":[\($0)],\"decoder\":\"greedy\",\"ignore_eos\":true,\"max_tokens\":40}" }
+        let record = try record(requests).flatMap { $0 }
+        #expect(try replay(record).output == "1 session, the same\n")
+        let short = try replay(record, ["--context", "20"])
+        #expect(short.status == 1)
+        #expect(short.output.contains("\"context_length\":20"), "\(short)")
+    }
+
+    @Test func anIdThatIsUsedAgainIsAnotherRequest() throws {
+        let first = #"{"id":"x","prompt":[5],"decoder":"greedy","ignore_eos":true,"max_tokens":40,"deadline_ms":3600000}"#
+        let second = #"{"id":"x","prompt":[6],"decoder":"greedy","ignore_eos":true,"max_tokens":4}"#
+        var entries = try record([first, second])
+        // As if its deadline had come after three tokens.
+        let end = #"{"out":{"type":"done","id":"x","finish_reason":"deadline","text":"","reward":null}}"#
+        entries[1] = entries[1].prefix(4) + [end]
+        #expect(try replay(entries.flatMap { $0 }).output == "1 session, the same\n")
+        entries[2][3] = entries[2][3].replacingOccurrences(of: "\"index\":2", with: "\"index\":7")
+        let different = try replay(entries.flatMap { $0 })
+        #expect(different.status == 1)
+        #expect(different.output.contains("\"index\":7"))
+    }
+
+    @Test func anIdThatWasRefusedBesideARunningRequestIsAnotherRequest() throws {
+        let request = #"{"id":"x","prompt":[5],"decoder":"greedy","ignore_eos":true,"max_tokens":6}"#
+        var entries = try record([request])
+        let refused = [
+            #"{"line":2,"in":"{\"id\":\"x\",\"type\":\"clear_cache\"}"}"#,
+            #"{"out":{"type":"error","id":"x","code":"duplicate_id","message":"still running","line":2,"field":"id"}}"#,
+        ]
+        entries[1].insert(contentsOf: refused, at: 3)
+        #expect(try replay(entries.flatMap { $0 }).output == "1 session, the same\n")
+        // What was refused does not excuse what was running.
+        entries[1][6] = entries[1][6].replacingOccurrences(of: "\"index\":3", with: "\"index\":7")
+        #expect(try replay(entries.flatMap { $0 }).status == 1)
+    }
+
+    @Test(arguments: [("9223372036854775807", true), ("1000000000", true), ("-9223372036854775808", true), ("0", true), ("1000000", false)])
+    func aRequestWhoseNumberNoSessionHasIsToldAndLeftOut(_ number: String, _ isWrong: Bool) throws {
+        let entries = try record([])
+        let result = try replay(entries[0] + ["{\"line\":\(number),\"in\":\"{\\\"type\\\":\\\"clear_cache\\\"}\"}"])
+        #expect(result.status == 0)
+        #expect(result.output == "1 session, the same\n")
+        #expect(result.errors.contains("line 2") == isWrong, "\(result.errors)")
+    }
+
+    @Test func whatARecordHasBehindAShutdownDoesNotHoldUpAReplay() throws {
+        let entries = try record([])
+        let request = String(repeating: " ", count: 1 << 20)
+        let behind = (2...20).map { "{\"line\":\($0),\"in\":\"x\(request)\"}" }
+        let result = try replay(entries[0] + [#"{"line":1,"in":"{\"type\":\"shutdown\"}"}"#] + behind)
+        #expect(result.status == 0, "\(result)")
+    }
 }
