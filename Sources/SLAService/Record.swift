@@ -36,15 +36,15 @@ package final class Recorder {
 
     /// Opens or creates the file at `path`, and takes it from others who may read it.
     package convenience init(path: String, withTiming: Bool) throws {
-        func failed(_ what: String) -> ModelError { ModelError("cannot \(what): \(String(cString: strerror(errno)))") }
         let descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw failed("record to \(path)") }
+        guard descriptor >= 0 else { throw ModelError("cannot record to \(path): \(String(cString: strerror(errno)))") }
         self.init(descriptor: descriptor, withTiming: withTiming)
-        var status = stat()
-        guard fstat(descriptor, &status) == 0 else { throw failed("record to \(path)") }
         // A device is not ours to close to others.
-        if status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0, fchmod(descriptor, 0o600) != 0 {
-            throw failed("record to \(path), since others may read it and that cannot be changed; name another file")
+        var status = stat()
+        if fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0, fchmod(descriptor, 0o600) != 0
+        {
+            throw ModelError(
+                "others may read \(path), and that cannot be changed (\(String(cString: strerror(errno)))); record to another file")
         }
         // A line that a crash has cut off must not swallow the next one.
         var last: UInt8 = 0x0a
