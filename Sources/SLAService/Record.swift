@@ -20,29 +20,45 @@ import SLAText
 //
 // `ms` is the time since the session's start; --no-timing leaves it out. Every session begins with `ready`.
 
-/// Appends a session to a file that only its owner may read: it may hold private text.
+/// Appends a session to a file that only its owner may read, since it may hold private text; or keeps it.
 package final class Recorder {
     /// Why recording ended early, such as a full disk; the session goes on without it.
     package private(set) var failure: Int32?
-    private let descriptor: Int32
+    /// What has been recorded and not written.
+    package private(set) var text = ""
+    private let descriptor: Int32?
     private let withTiming: Bool
     private let clock = ContinuousClock()
     private let started: ContinuousClock.Instant
-    private var text = ""
 
-    /// Opens or creates the file at `path`.
-    package init(path: String, withTiming: Bool) throws {
-        descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    /// Keeps what is recorded in ``text``.
+    package convenience init(withTiming: Bool) { self.init(descriptor: nil, withTiming: withTiming) }
+
+    /// Opens or creates the file at `path`, and takes it from others who may read it.
+    package convenience init(path: String, withTiming: Bool) throws {
+        let descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw ModelError("cannot record to \(path): \(String(cString: strerror(errno)))") }
-        self.withTiming = withTiming
-        started = clock.now
+        self.init(descriptor: descriptor, withTiming: withTiming)
+        // A device is not ours to close to others.
+        var status = stat()
+        if fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o077 != 0, fchmod(descriptor, 0o600) != 0
+        {
+            throw ModelError(
+                "others may read \(path), and that cannot be changed (\(String(cString: strerror(errno)))); record to another file")
+        }
         // A line that a crash has cut off must not swallow the next one.
         var last: UInt8 = 0x0a
         let end = lseek(descriptor, 0, SEEK_END)
         if end > 0, pread(descriptor, &last, 1, end - 1) == 1, last != 0x0a { text = "\n" }
     }
 
-    deinit { close(descriptor) }
+    private init(descriptor: Int32?, withTiming: Bool) {
+        self.descriptor = descriptor
+        self.withTiming = withTiming
+        started = clock.now
+    }
+
+    deinit { if let descriptor { close(descriptor) } }
 
     package func request(_ line: [UInt8], number: Int) {
         add {
@@ -77,7 +93,7 @@ package final class Recorder {
 
     /// Writes what has been added.
     func flush() {
-        guard failure == nil, !text.isEmpty else { return }
+        guard let descriptor, failure == nil, !text.isEmpty else { return }
         failure = text.withUTF8 { writeAll($0, to: descriptor) }
         text = ""
     }
@@ -86,7 +102,8 @@ package final class Recorder {
 /// A session read back from a record.
 package struct RecordedSession {
     enum Entry {
-        case request(line: Int, bytes: [UInt8])
+        /// A request line and its number; nil stands for one that was skipped because it was too long.
+        case request(line: Int, bytes: [UInt8]?)
         case event(Event)
     }
 
@@ -96,6 +113,8 @@ package struct RecordedSession {
         package let type: String
         let id: RequestID?
         package let code: String?
+        /// Of an `error`: the number of its request's line.
+        let line: Int?
         let finishReason: String?
         /// Of a `ready`: what the model is, in words.
         package let model: String?
@@ -108,11 +127,12 @@ package struct RecordedSession {
                 let type: String
                 let id: JSONIdentifier?
                 let code: String?
+                let line: Int?
                 let finishReason: String?
                 let model: Model?
 
                 enum CodingKeys: String, CodingKey {
-                    case type, id, code, model
+                    case type, id, code, line, model
                     case finishReason = "finish_reason"
                 }
             }
@@ -132,6 +152,7 @@ package struct RecordedSession {
             type = head.type
             id = head.id?.value
             code = head.code
+            line = head.line
             finishReason = head.finishReason
             model = head.model.map { "\($0)" }
         }
@@ -153,6 +174,9 @@ package struct RecordedSession {
     /// Milliseconds of each entry since the session's start, where they were recorded.
     package let times: [Double?]
 
+    /// Blank lines that a session may have; a replay sends them again, so that all lines have their numbers.
+    static let mostBlankLines = 1 << 24
+
     private struct Line: Decodable {
         let ms: Double?
         let line: Int?
@@ -165,12 +189,25 @@ package struct RecordedSession {
             case inHex = "in_hex"
             case tooLong = "too_long"
         }
+
+        /// The request that it holds, if any, as ``Entry/request(line:bytes:)`` has it.
+        var request: [UInt8]?? {
+            if let text = self.in { return Array(text.utf8) }
+            if tooLong == true { return .some(nil) }
+            guard let digits = inHex.map({ Array($0.utf8) }), digits.count % 2 == 0 else { return nil }
+            let bytes = stride(from: 0, to: digits.count, by: 2).compactMap {
+                UInt8(String(decoding: digits[$0..<$0 + 2], as: UTF8.self), radix: 16)
+            }
+            return bytes.count == digits.count / 2 ? bytes : nil
+        }
     }
 
     /// The sessions in a record, and what was wrong with its lines.
     package static func read(_ text: some Collection<UInt8>) -> (sessions: [RecordedSession], complaints: [String]) {
         var sessions: [(entries: [Entry], times: [Double?])] = []
         var complaints: [String] = []
+        // Of the session's last request line, and blank ones that may still come.
+        var (last, blank) = (0, 0)
         for (i, line) in text.split(separator: 0x0a).enumerated() {
             // A crash may have cut a line off in the middle of a character.
             guard let line = String(validating: line, as: UTF8.self),
@@ -180,19 +217,22 @@ package struct RecordedSession {
                 continue
             }
             var entry: Entry?
-            if let number = head.line {
-                if let request = head.in {
-                    entry = .request(line: number, bytes: Array(request.utf8))
-                } else if let hex = head.inHex.map({ Array($0.utf8) }), hex.count % 2 == 0 {
-                    let bytes = stride(from: 0, to: hex.count, by: 2).compactMap {
-                        UInt8(String(decoding: hex[$0..<$0 + 2], as: UTF8.self), radix: 16)
-                    }
-                    entry = .request(line: number, bytes: bytes)
-                } else if head.tooLong == true {
-                    entry = .request(line: number, bytes: Array(repeating: UInt8(ascii: "x"), count: LineSource.maximumLine + 1))
+            if let number = head.line, let request = head.request {
+                guard number > last, number - last - 1 <= blank || sessions.isEmpty else {
+                    complaints.append(
+                        """
+                        line \(i + 1) has a request line \(number), which cannot follow line \(last) with \(blank) blank lines or fewer \
+                        between them; it is left out
+                        """)
+                    continue
                 }
+                entry = .request(line: number, bytes: request)
+                if !sessions.isEmpty { (last, blank) = (number, blank - (number - last - 1)) }
             } else if let start = line.firstRange(of: "\"out\":"), let event = try? Event(String(line[start.upperBound...].dropLast())) {
-                if event.type == "ready" { sessions.append(([], [])) }
+                if event.type == "ready" {
+                    sessions.append(([], []))
+                    (last, blank) = (0, mostBlankLines)
+                }
                 entry = .event(event)
             }
             guard let entry, !sessions.isEmpty else {

@@ -46,130 +46,214 @@ package final class Replay {
 
     /// Plays the session. With `pauses` requests come no sooner after the start than they did. What is played is recorded again by `recorder`.
     package func run(pauses: Bool = false, recorder: Recorder? = nil) throws -> Difference? {
-        var requests: [Int32] = [0, 0]
-        var events: [Int32] = [0, 0]
-        guard pipe(&requests) == 0, pipe(&events) == 0 else { throw ModelError("cannot make a pipe: \(String(cString: strerror(errno)))") }
-        nonisolated(unsafe) let service = Service(engine, input: requests[0], output: events[1], withTiming: false, recorder: recorder)
-        let output = events[1]
-        let served = DispatchSemaphore(value: 0)
-        DispatchQueue(label: "sla.replay").async {
-            _ = service.run()
-            close(output)
-            served.signal()
-        }
-        defer {
-            served.wait()
-            close(requests[0])
-            close(events[0])
-        }
-        var input: Int32? = requests[1]
-        defer { if let input { close(input) } }
-
-        var reader = EventReader(events[0])
-        var replayed: [Event] = []
-        var recordedBefore: [Event] = []
+        let client = try Client(engine, recorder: recorder)
+        defer { client.end() }
+        var comparison = Comparison()
         var line = 1
         let clock = ContinuousClock()
         let started = clock.now
         for (entry, time) in zip(session.entries, session.times) {
             switch entry {
-            case .event(let event): recordedBefore.append(event)
-            case .request(let number, var bytes):
-                while !Replay.covers(replayed, recordedBefore), let event = try reader.next() { replayed.append(event) }
+            case .event(let event): comparison.add(recorded: event)
+            case .request(let number, let bytes):
+                while !comparison.hasCaughtUp, let event = try client.next() { comparison.add(replayed: event) }
                 if pauses, let time {
-                    let wait = Duration.milliseconds(time) - (clock.now - started)
-                    if wait > .zero { usleep(UInt32(min(wait / .microseconds(1), 1e9))) }
+                    let wait = time - (clock.now - started) / .milliseconds(1)
+                    if wait > 0 { usleep(UInt32(min(wait * 1000, 1e9))) }
                 }
-                bytes = Array(repeating: 0x0a, count: max(0, number - line)) + bytes + [0x0a]
-                line = max(line, number) + 1
-                // Written on another thread: the pipe may be full while the service waits for its events to be read.
-                let sent = DispatchSemaphore(value: 0)
-                let (line, target) = (bytes, requests[1])
-                DispatchQueue(label: "sla.replay.input").async {
-                    _ = line.withUnsafeBufferPointer { writeAll($0, to: target) }
-                    sent.signal()
-                }
-                while sent.wait(timeout: .now() + .milliseconds(bytes.count > 4096 ? 1 : 1000)) != .success {
-                    if let event = try reader.next(waiting: false) { replayed.append(event) }
-                }
+                let bytes = bytes ?? Array(repeating: UInt8(ascii: "x"), count: longestLine + 1)
+                comparison.begin(bytes, line: number)
+                try client.send(Array(repeating: 0x0a, count: number - line) + bytes + [0x0a]) { comparison.add(replayed: $0) }
+                line = number + 1
             }
         }
-        close(requests[1])
-        input = nil
-        while let event = try reader.next() { replayed.append(event) }
-        return Replay.difference(recordedBefore, replayed)
+        client.closeInput()
+        while let event = try client.next() { comparison.add(replayed: event) }
+        return comparison.difference
     }
 
-    /// Whether `replayed` has every end in `recorded`, and as many events of each request that goes on.
-    private static func covers(_ replayed: [Event], _ recorded: [Event]) -> Bool {
-        let done = Dictionary(grouping: replayed, by: \.id)
-        for (id, events) in Dictionary(grouping: recorded, by: \.id) {
-            let own = done[id] ?? []
-            let ends = own.filter(\.isTerminal).count
-            let wanted = events.filter(\.isTerminal).count
-            if ends < wanted || ends == wanted && own.count < events.count && !isCutOff(events) { return false }
+    /// What one request line led to.
+    private struct Exchange {
+        var recorded: [Event] = []
+        var replayed: [Event] = []
+
+        /// Whether all that is recorded so far has come again, or cannot come any more.
+        var hasCaughtUp: Bool {
+            replayed.last?.isTerminal == true || recorded.last?.isTerminal != true && replayed.count >= recorded.count
         }
-        return true
-    }
 
-    /// Whether circumstances ended a request, or kept it from beginning.
-    private static func isCutOff(_ events: [Event]) -> Bool {
-        events.contains { ["cancelled", "deadline"].contains($0.finishReason) || ["overloaded", "duplicate_id"].contains($0.code) }
-    }
+        /// Whether circumstances ended the request, or kept it from beginning.
+        private static func isCutOff(_ events: [Event]) -> Bool {
+            events.contains { ["cancelled", "deadline"].contains($0.finishReason) || ["overloaded", "duplicate_id"].contains($0.code) }
+        }
 
-    /// Whether a crash kept a request's end from the record.
-    private static func isUnfinished(_ recorded: [Event]) -> Bool {
-        recorded.last.map { !$0.isTerminal && $0.type != "ready" } ?? true
-    }
+        /// Whether a crash kept the request's end from the record.
+        private var isUnfinished: Bool { recorded.last.map { !$0.isTerminal && $0.type != "ready" } ?? true }
 
-    private static func difference(_ recorded: [Event], _ replayed: [Event]) -> Difference? {
-        let again = Dictionary(grouping: replayed, by: \.id)
-        let before = Dictionary(grouping: recorded, by: \.id)
-        var seen: Set<RequestID?> = []
-        for id in (recorded + replayed).map(\.id) where seen.insert(id).inserted {
-            let (old, new) = (before[id] ?? [], again[id] ?? [])
-            if isUnfinished(old) || isCutOff(old) || isCutOff(new) {
-                let (a, b) = (old.filter { !$0.isTerminal }, new.filter { !$0.isTerminal })
-                for (x, y) in zip(a, b) where x.comparable != y.comparable { return Difference(id: id, recorded: x.text, replayed: y.text) }
-                continue
+        var difference: Difference? {
+            if isUnfinished || Exchange.isCutOff(recorded) || Exchange.isCutOff(replayed) {
+                let (old, new) = (recorded.filter { !$0.isTerminal }, replayed.filter { !$0.isTerminal })
+                for (x, y) in zip(old, new) where x.comparable != y.comparable {
+                    return Difference(id: x.id, recorded: x.text, replayed: y.text)
+                }
+                return nil
             }
-            for i in 0..<max(old.count, new.count) {
-                let (x, y) = (i < old.count ? old[i] : nil, i < new.count ? new[i] : nil)
+            for i in 0..<max(recorded.count, replayed.count) {
+                let (x, y) = (i < recorded.count ? recorded[i] : nil, i < replayed.count ? replayed[i] : nil)
                 // A cancel that came a moment too late then may come in time now, and the other way round.
                 let cancels = [x, y].compactMap { $0 }.allSatisfy { $0.type == "cancelled" || $0.code == "unknown_id" }
-                if x?.comparable != y?.comparable, !cancels { return Difference(id: id, recorded: x?.text, replayed: y?.text) }
+                if x?.comparable != y?.comparable, !cancels {
+                    return Difference(id: (x ?? y)?.id, recorded: x?.text, replayed: y?.text)
+                }
             }
+            return nil
         }
-        return nil
     }
 
-    /// Events from a descriptor, one at a time.
-    private struct EventReader {
-        let descriptor: Int32
+    /// Tells which request an event belongs to. Ids may be used again, but not before the request that has it ends: an event belongs to the
+    /// first request of its id that has not ended. An `error` says its line.
+    private struct Requests {
+        private var ids: [Int: RequestID] = [:]
+        private var open: [RequestID: [Int]] = [:]
+
+        mutating func begin(_ id: RequestID, line: Int) {
+            ids[line] = id
+            open[id, default: []].append(line)
+        }
+
+        /// The line of the request that led to the event, 0 for `ready`, nil for an event that no request led to.
+        mutating func line(of event: Event) -> Int? {
+            if event.type == "ready" { return 0 }
+            let line = event.type == "error" ? event.line.flatMap { ids[$0] == nil ? nil : $0 } : event.id.flatMap { open[$0]?.first }
+            if event.isTerminal, let line, let id = ids[line] { open[id]?.removeAll { $0 == line } }
+            return line
+        }
+    }
+
+    /// The events of a session as they were recorded and as they come again.
+    private struct Comparison {
+        /// By the number of the request's line; that of `ready` is 0.
+        private var exchanges: [Int: Exchange] = [:]
+        private var (recorded, replayed) = (Requests(), Requests())
+        /// Lines whose recorded events have not all come again.
+        private var behind: Set<Int> = []
+        /// Recorded events that no request led to, such as those of one that was left out.
+        private var strays: [Event] = []
+
+        var hasCaughtUp: Bool { behind.isEmpty }
+
+        mutating func begin(_ bytes: [UInt8], line: Int) {
+            let id = Request.parse(bytes).id ?? .integer(line)
+            recorded.begin(id, line: line)
+            replayed.begin(id, line: line)
+        }
+
+        mutating func add(recorded event: Event) {
+            guard let line = recorded.line(of: event) else { return strays.append(event) }
+            exchanges[line, default: Exchange()].recorded.append(event)
+            if exchanges[line]?.hasCaughtUp == false { behind.insert(line) }
+        }
+
+        mutating func add(replayed event: Event) {
+            guard let line = replayed.line(of: event) else { return }
+            exchanges[line, default: Exchange()].replayed.append(event)
+            if exchanges[line]?.hasCaughtUp == true { behind.remove(line) }
+        }
+
+        /// The first one, in the order of the requests.
+        var difference: Difference? {
+            for line in exchanges.keys.sorted() { if let difference = exchanges[line]?.difference { return difference } }
+            return strays.first.map { Difference(id: $0.id, recorded: $0.text, replayed: nil) }
+        }
+    }
+
+    /// Talks to a service over pipes.
+    private final class Client {
+        private var input: Int32
+        private let events: Int32
+        /// The service's end of ``input``.
+        private let requests: Int32
+        private let served = DispatchSemaphore(value: 0)
         private var bytes: [UInt8] = []
         private var start = 0
+        private var isAtEnd = false
 
-        init(_ descriptor: Int32) { self.descriptor = descriptor }
+        init(_ engine: Engine, recorder: Recorder?) throws {
+            var ends: [Int32] = [-1, -1, -1, -1]
+            let failure = ends.withUnsafeMutableBufferPointer { ends -> Int32? in
+                guard let base = ends.baseAddress, pipe(base) == 0, pipe(base + 2) == 0 else { return errno }
+                return nil
+            }
+            if let failure {
+                for end in ends where end >= 0 { close(end) }
+                throw ModelError("cannot make a pipe: \(String(cString: strerror(failure)))")
+            }
+            (requests, input, events) = (ends[0], ends[1], ends[2])
+            _ = fcntl(input, F_SETFL, O_NONBLOCK)
+            let output = ends[3]
+            nonisolated(unsafe) let service = Service(engine, input: requests, output: output, withTiming: false, recorder: recorder)
+            DispatchQueue(label: "sla.replay").async { [served] in
+                _ = service.run()
+                close(output)
+                served.signal()
+            }
+        }
 
-        /// The next event, or nil at the end; or, when it shall not wait, nil when there is none yet.
-        mutating func next(waiting: Bool = true) throws -> Event? {
-            while true {
-                if let end = bytes[start...].firstIndex(of: 0x0a) {
-                    defer { start = end + 1 }
-                    return try Event(String(decoding: bytes[start..<end], as: UTF8.self))
+        /// Sends bytes; `take` gets the events that come meanwhile, since the service may wait for them to be read. Nothing is sent to a
+        /// service that has ended.
+        func send(_ bytes: [UInt8], _ take: (Event) -> Void) throws {
+            var sent = 0
+            while sent < bytes.count, !isAtEnd {
+                var watched = [
+                    pollfd(fd: input, events: Int16(POLLOUT), revents: 0), pollfd(fd: events, events: Int16(POLLIN), revents: 0),
+                ]
+                guard poll(&watched, 2, -1) > 0 else { continue }
+                if watched[0].revents & Int16(POLLOUT) != 0 {
+                    sent += max(0, bytes.withUnsafeBytes { write(input, $0.baseAddress.map { $0 + sent }, bytes.count - sent) })
                 }
+                if watched[1].revents != 0 {
+                    read()
+                    while let event = try received() { take(event) }
+                }
+            }
+        }
+
+        func closeInput() {
+            if input >= 0 { close(input) }
+            input = -1
+        }
+
+        /// The next event, or nil at the end.
+        func next() throws -> Event? {
+            while true {
+                if let event = try received() { return event }
+                if isAtEnd { return nil }
+                read()
+            }
+        }
+
+        /// Ends the service, also one that still has something to say.
+        func end() {
+            closeInput()
+            close(events)
+            served.wait()
+            close(requests)
+        }
+
+        private func received() throws -> Event? {
+            guard let end = bytes[start...].firstIndex(of: 0x0a) else {
                 bytes.removeFirst(start)
                 start = 0
-                if !waiting {
-                    var ready = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-                    guard poll(&ready, 1, 0) == 1 else { return nil }
-                }
-                var buffer = [UInt8](repeating: 0, count: 1 << 16)
-                let count = read(descriptor, &buffer, buffer.count)
-                if count < 0, errno == EINTR { continue }
-                guard count > 0 else { return nil }
-                bytes += buffer[..<count]
+                return nil
             }
+            defer { start = end + 1 }
+            return try Event(String(decoding: bytes[start..<end], as: UTF8.self))
+        }
+
+        private func read() {
+            var buffer = [UInt8](repeating: 0, count: 1 << 16)
+            let count = systemRead(events, &buffer, buffer.count)
+            if count > 0 { bytes += buffer[..<count] } else if count == 0 || errno != EINTR { isAtEnd = true }
         }
     }
 }

@@ -12,7 +12,7 @@ import SLAText
 /// The process's conversation: lines in, requests to the engine, events out. `Protocol.md` describes every message.
 package final class Service {
     private let engine: Engine
-    private let source: LineSource
+    private let source: LineSource<PreparedLine>
     private let sink: LineSink
     private let news: DispatchSemaphore
     private let withTiming: Bool
@@ -55,7 +55,6 @@ package final class Service {
 
     private var live: [Engine.JobID: Live] = [:]
     private var liveByID: [RequestID: Live] = [:]
-    private var pending: ArraySlice<LineSource.Item> = []
     private var output = ""
     private var shutdown: RequestID?
     private var requests = 0
@@ -90,7 +89,8 @@ package final class Service {
         let news = DispatchSemaphore(value: 0)
         self.news = news
         sink = LineSink(descriptor: output, news: news)
-        source = LineSource(descriptor: input, tokenizer: engine.model.tokenizer, news: news)
+        let tokenizer = engine.model.tokenizer
+        source = LineSource(descriptor: input, news: news) { PreparedLine($0, by: tokenizer) }
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
@@ -105,23 +105,22 @@ package final class Service {
     /// Bytes of events that the reader has not taken yet.
     var waitingOutput: Int { sink.waitingBytes }
 
+    /// The errno of a read that failed, which ended the input.
+    package var inputFailure: Int32? { source.failure }
+
     /// Serves until the input ends, a `shutdown` request is done, the reader goes away or it is interrupted. Returns the errno of a failed
     /// write, or nil.
     package func run() -> Int32? {
         say(ready)
         log(.info, "ready: \(engine.model.name), \(engine.context) tokens of context")
-        defer { log(.info, "\(requests) requests, \(generated) tokens generated") }
-        var inputIsAtEnd = false
+        defer {
+            source.stop()
+            log(.info, "\(requests) requests, \(generated) tokens generated")
+        }
         while sink.failure == nil {
-            // While the reader is slow nothing is computed, but requests are read, so that a `cancel` gets through.
+            // While the reader is slow nothing is computed, but requests are taken, so that a `cancel` gets through.
             let isCongested = sink.waitingBytes > LineSink.congestion
-            let isFull = sink.waitingBytes > 8 * LineSink.congestion
-            if shutdown == nil, !isFull {
-                let taken = source.take()
-                pending += taken.items
-                inputIsAtEnd = taken.isAtEnd
-                handlePending()
-            }
+            handlePending()
             if interrupt.isSet {
                 cancelAll()
                 flush()
@@ -130,8 +129,7 @@ package final class Service {
                 return sink.failure
             }
             cancelOverdue()
-            let isIdle = engine.isIdle && pending.isEmpty
-            if isIdle, inputIsAtEnd || shutdown != nil {
+            if engine.isIdle, source.isExhausted || shutdown != nil {
                 if let shutdown { say(event("shutdown", shutdown)) }
                 break
             }
@@ -142,7 +140,7 @@ package final class Service {
             if clock.now - lastTrim > Service.trimInterval { trimMemory() }
             if isCongested {
                 _ = news.wait(timeout: .now() + .milliseconds(20))
-            } else if isIdle, !engine.prepare(), news.wait(timeout: .now() + .seconds(10)) == .timedOut {
+            } else if engine.isIdle, source.count == 0, !engine.prepare(), news.wait(timeout: .now() + .seconds(10)) == .timedOut {
                 trimMemory()
                 news.wait()
             }
@@ -186,14 +184,19 @@ package final class Service {
 
     // MARK: - Requests
 
+    /// Handles the lines that have come, but for those that there is no room for. What comes meanwhile is for the next time: steps and
+    /// writing go on between.
     private func handlePending() {
-        while shutdown == nil, maximumQueued != nil || engine.waitingJobs < Service.maximumWaiting, let item = pending.popFirst() {
+        for _ in 0..<source.count {
+            let mayWait = maximumQueued != nil || engine.waitingJobs < Service.maximumWaiting
+            let hasRoom = sink.waitingBytes + output.utf8.count <= LineSink.fullness
+            guard shutdown == nil, mayWait, hasRoom, let item = source.next() else { return }
             switch item {
             case .tooLong(let number):
                 recorder?.tooLongRequest(number: number)
                 refuse(
                     nil, number,
-                    RequestError(.invalidRequest, "the line is longer than \(LineSource.maximumLine >> 20) MiB; send less in one request"))
+                    RequestError(.invalidRequest, "the line is longer than \(longestLine >> 20) MiB; send less in one request"))
             case .line(let line, let number, let arrived, let prepared):
                 recorder?.request(line, number: number)
                 requests += 1
@@ -244,7 +247,7 @@ package final class Service {
             say(event("cleared", id))
         case .shutdown:
             shutdown = id
-            pending = []
+            source.stop()
         }
     }
 

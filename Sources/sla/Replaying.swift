@@ -38,20 +38,24 @@ enum Replaying {
         for complaint in complaints { complain("\(path): \(complaint)") }
         guard !sessions.isEmpty else { throw ModelError("\(path) holds no session; `sla serve --record FILE` writes one") }
 
-        let isUpdating = arguments.has("--update")
-        let fresh = path + ".new"
-        if isUpdating { remove(fresh) }
+        let (isUpdating, pauses) = (arguments.has("--update"), arguments.has("--pauses"))
+        if isUpdating { try checkWritable(path) }
+        var text = ""
         for (i, session) in sessions.enumerated() {
-            let pauses = arguments.has("--pauses")
-            let recorder = isUpdating ? try Recorder(path: fresh, withTiming: pauses) : nil
+            let recorder = isUpdating ? Recorder(withTiming: pauses) : nil
             let difference = try Replay(session, engine: makeEngine(arguments)).run(pauses: pauses, recorder: recorder)
-            if let failure = recorder?.failure { throw ModelError("cannot write \(fresh): \(String(cString: strerror(failure)))") }
             if let difference, !isUpdating {
                 try say("session \(i + 1) of \(sessions.count), \(difference)\n")
                 return 1
             }
+            text += recorder?.text ?? ""
         }
-        if isUpdating, rename(fresh, path) != 0 { throw ModelError("cannot replace \(path): \(String(cString: strerror(errno)))") }
+        if isUpdating {
+            // What is written anew is as private as what was recorded.
+            try writeWhole(path) { descriptor in
+                fchmod(descriptor, 0o600) == 0 ? text.withUTF8 { writeAll($0, to: descriptor) } : errno
+            }
+        }
         try say("\(sessions.count) session\(sessions.count == 1 ? "" : "s"), \(isUpdating ? "written anew" : "the same")\n")
         return 0
     }

@@ -62,8 +62,7 @@ enum Run {
         let job = try engine.submit(.generate(generation))
 
         let interrupt = Interrupt()
-        let sources = onSignals { interrupt.set() }
-        defer { for source in sources { source.cancel() } }
+        onSignals { interrupt.set() }
         var first: ContinuousClock.Instant?
         while !engine.isIdle {
             if interrupt.isSet { engine.cancel(job) }

@@ -39,10 +39,12 @@ enum Serve {
         """
         Protocol.md describes every message. End of input: running requests finish, then sla exits with 0. SIGINT and SIGTERM cancel
         them, each with its `done`, and sla exits with 0; so it does when its reader goes away. Exit code 1: the model could not be loaded,
-        or events or the record could not be written; 2: a mistake on the command line.
+        requests could not be read, or events or the record could not be written; 2: a mistake on the command line.
         """)
 
     static func run(_ arguments: Arguments) throws -> Int32 {
+        // There is nothing to cancel yet, however long a model takes to load.
+        onSignals { _exit(0) }
         guard arguments.operands.isEmpty else { throw UsageError("serve takes no operands, only flags") }
         // A core file would hold whatever text was being worked on.
         var none = rlimit(rlim_cur: 0, rlim_max: 0)
@@ -62,11 +64,14 @@ enum Serve {
         let service = Service(
             engine, withTiming: withTiming, maximumQueued: try arguments.integer("--max-queued", in: 0...1 << 30), recorder: recorder,
             log: { if $0 <= level { complain($1) } })
-        let sources = onSignals(service.interrupter)
-        defer { for source in sources { source.cancel() } }
+        onSignals(service.interrupter)
         let failure = service.run()
         if let failure, failure != EPIPE {
             complain("cannot write events: \(String(cString: strerror(failure)))")
+            return 1
+        }
+        if let failure = service.inputFailure {
+            complain("cannot read requests: \(String(cString: strerror(failure)))")
             return 1
         }
         return recorder?.failure == nil ? 0 : 1

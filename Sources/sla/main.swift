@@ -57,11 +57,12 @@ func say(_ text: String) throws {
 }
 
 /// Opens whatever of standard input, output and error is closed: else the next file, such as a record, would get its number and its bytes.
+/// Nothing can be read from or written to it, which is an error of the one who tries.
 func occupyStandardDescriptors() {
-    var descriptor: Int32
-    // Nothing can be written to it, which is an error of the write.
-    repeat { descriptor = open("/dev/null", O_RDONLY) } while (0...2).contains(descriptor)
-    if descriptor > 2 { close(descriptor) }
+    for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) < 0 {
+        // The lowest number that is free, which is this one.
+        _ = open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY)
+    }
 }
 
 func start() -> Int32 {
