@@ -74,7 +74,10 @@ struct RandomModel {
             recipe.channel = SyntheticChannel(
                 size: channelSize, outputs: outputs, headHiddenSize: deepHead ? 40 : nil, headGain: 1, isIndifferent: isIndifferent)
         }
-        return recipe.writer()
+        var file = recipe.writer()
+        // What follows from other keys is left out.
+        for key in ["attention.value_length", "rope.dimension_count"] { file["\(architecture).\(key)"] = nil }
+        return file
     }
 
     func make() throws -> Model { try Model(writer.file()) }
