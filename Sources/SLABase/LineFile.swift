@@ -34,6 +34,9 @@ package final class LineFile {
         throw FileError(cannot: "write \(path)", failure)
     }
 
+    /// Takes the file away. What is added now goes nowhere.
+    package func remove() { unlink(path) }
+
     /// Waits until all of it is on the disk. Throws ``FileError``.
     package func flush() throws {
         if fsync(descriptor) != 0 { throw FileError(cannot: "write \(path)", errno) }

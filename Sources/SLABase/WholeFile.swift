@@ -57,10 +57,11 @@ private struct WholeFile {
         let resolved = realpath(name, nil)
         defer { free(resolved) }
         path = resolved.map { String(cString: $0) } ?? name
-        var status = stat()
-        let kind = stat(path, &status) == 0 ? status.st_mode & S_IFMT : S_IFREG
-        isInPlace = kind != S_IFREG
-        if kind == S_IFDIR { throw FileError("cannot write \(name): it is a folder") }
+        switch PathKind(path) {
+        case .nothing, .file: isInPlace = false
+        case .other: isInPlace = true
+        case .folder: throw FileError("cannot write \(name): it is a folder")
+        }
     }
 
     /// What is opened.
@@ -68,6 +69,28 @@ private struct WholeFile {
     var folder: String { folderPart(path) }
 
     func failed(_ number: Int32) -> FileError { FileError(cannot: "write \(name)", number) }
+}
+
+/// What a path leads to, through links.
+package enum PathKind: Equatable {
+    case nothing
+    case file(bytes: Int)
+    case folder
+    /// A device or a pipe.
+    case other
+
+    package init(_ path: String) {
+        var status = stat()
+        guard stat(path, &status) == 0 else {
+            self = .nothing
+            return
+        }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: self = .file(bytes: Int(status.st_size))
+        case S_IFDIR: self = .folder
+        default: self = .other
+        }
+    }
 }
 
 /// The folder that a path says its file is in, with the slash at its end.

@@ -15,7 +15,7 @@ package struct Signature: CustomStringConvertible {
         for (i, recipe) in Signature.recipes.enumerated() {
             let file = try recipe.writer().file()
             let policy = try Model(file)
-            var channel = SyntheticChannel(size: 32 + 16 * (i % 3), hasDeepHead: i % 2 == 1)
+            var channel = SyntheticChannel(size: 32 + 16 * (i % 3), headHiddenSize: i % 2 == 1 ? 64 : nil)
             channel.type = channel.size % recipe.weights.type.block.values == 0 ? recipe.weights.type : .f16
             let reward = try channel.writer(for: policy.shape, architecture: policy.architecture).file()
             let model = try Model(file, reward: reward)

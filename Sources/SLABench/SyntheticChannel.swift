@@ -3,42 +3,49 @@ import SLAEngine
 import SLAText
 
 /// A reward channel of random weights for a policy.
-struct SyntheticChannel {
+struct SyntheticChannel: Sendable {
     /// r; the default is the paper's.
     var size = 256
-    /// Whether the head has a layer more.
-    var hasDeepHead = false
+    var outputs = 2
+    /// Values in the head's hidden layer; nil: it has none.
+    var headHiddenSize: Int?
+    var headGain: Float = 2
     var type = TensorType.f16
     var seed: UInt64 = 1
+    /// Whether every reward is the same.
+    var isIndifferent = false
 
-    /// The channel's file.
+    /// The channel's own file.
     func writer(for policy: Model.Shape, architecture: String) -> GGUFWriter {
-        var random = SeededGenerator(seed: seed)
-        var file = GGUFWriter()
-        func set(_ key: String, _ value: GGUFWriter.Value) { file.metadata.append((key, value)) }
-        func matrix(_ name: String, _ rows: Int, _ columns: Int) {
-            let data = random.tensorData(type, count: rows * columns, size: 2 / Float(columns).squareRoot())
-            file.tensors.append(.init("reward.\(name).weight", [columns, rows], type, data))
+        var tensors = RandomTensors(seed: seed)
+        tensors.set("general.architecture", .string(architecture))
+        tensors.set("general.type", .string("adapter"))
+        tensors.set("adapter.type", .string("reward"))
+        write(to: &tensors, layers: policy.layers, hiddenSize: policy.hiddenSize)
+        return tensors.file
+    }
+
+    /// Puts the channel into a file.
+    func write(to tensors: inout RandomTensors, layers: Int, hiddenSize: Int) {
+        tensors.set("reward.width", size)
+        tensors.set("reward.outputs", outputs)
+        tensors.set("reward.block_count", layers)
+        tensors.set("reward.embedding_length", hiddenSize)
+        for i in 0..<layers {
+            let columns = hiddenSize + (i == 0 ? 0 : size)
+            tensors.vector("reward.blk.\(i).norm.weight", columns, mean: 1)
+            tensors.matrix("reward.blk.\(i).weight", type, size, columns, gain: 2)
         }
-        set("general.architecture", .string(architecture))
-        set("general.type", .string("adapter"))
-        set("adapter.type", .string("reward"))
-        set("reward.width", .uint32(UInt32(size)))
-        set("reward.outputs", .uint32(2))
-        set("reward.block_count", .uint32(UInt32(policy.layers)))
-        set("reward.embedding_length", .uint32(UInt32(policy.hiddenSize)))
-        for i in 0..<policy.layers {
-            let columns = policy.hiddenSize + (i == 0 ? 0 : size)
-            file.tensors.append(.init("reward.blk.\(i).norm.weight", [columns], (0..<columns).map { _ in 1 + random.normal() * 0.1 }))
-            matrix("blk.\(i)", size, columns)
-        }
-        let both = policy.hiddenSize + size
-        if hasDeepHead {
-            matrix("head.0", 64, both)
-            matrix("head.2", 2, 64)
+        let both = hiddenSize + size
+        if let hidden = headHiddenSize {
+            tensors.matrix("reward.head.0.weight", type, hidden, both, gain: headGain)
+            tensors.matrix("reward.head.2.weight", type, outputs, hidden, gain: headGain)
         } else {
-            matrix("head", 2, both)
+            tensors.matrix("reward.head.weight", type, outputs, both, gain: headGain)
         }
-        return file
+        if isIndifferent, let last = tensors.file.tensors.last {
+            let zeros = [Float](repeating: 0, count: outputs * (headHiddenSize ?? both))
+            tensors.file[tensor: last.name] = .init(last.name, [headHiddenSize ?? both, outputs], zeros)
+        }
     }
 }

@@ -58,7 +58,7 @@ package struct SyntheticModel: Sendable {
     /// The types that matrices can have.
     package static let types = TensorType.computed
 
-    package internal(set) var name = "synthetic"
+    package var name = "synthetic"
     package var architecture = "llama"
     package var layers = 2
     package var hiddenSize = 256
@@ -79,6 +79,56 @@ package struct SyntheticModel: Sendable {
     var isTied = true
     package var weights = Weights(pure: .f16)
     package var seed: UInt64 = 0
+
+    // What only tests have otherwise.
+
+    /// Each matrix has one of these types, drawn anew, instead of what `weights` say; empty: it has not.
+    var drawnTypes: [TensorType] = []
+    var gains = Gains()
+    var normEpsilon: Float = 1e-6
+    /// Another vocabulary than the byte-level one.
+    var pieces: Pieces?
+    /// A channel in the same file.
+    var channel: SyntheticChannel?
+    /// Whether tokens come in pairs with the same logit.
+    var hasTwins = false
+
+    /// How much longer than what they are given vectors come out of the matrices, and how large biases are.
+    struct Gains: Sendable {
+        var output: Float = 2
+        var queryAndKey: Float = 1
+        var attentionOutput: Float = 1
+        var gate: Float = 1
+        var down: Float = 1
+        var bias: Float = 0.3
+    }
+
+    /// A vocabulary of control tokens that end an answer, and behind them of some pieces of text again and again.
+    struct Pieces: Sendable {
+        /// `gpt2` or `llama`.
+        var tokenizer: String
+        var ends: Int
+        var alphabet: [String]
+
+        /// What a token adds to a text.
+        func text(_ token: Int) -> String { token < ends ? "" : alphabet[token % alphabet.count] }
+
+        fileprivate func describe(_ count: Int, in tensors: inout RandomTensors) {
+            let names = (0..<count).map { token in
+                token < ends ? ["</s>", "<|im_end|>", "<|eot_id|>", "<|end|>", "<eos>"][token] : text(token)
+            }
+            tensors.set("tokenizer.ggml.model", .string(tokenizer))
+            tensors.set("tokenizer.ggml.tokens", .array(of: .string, names.map { .string($0) }))
+            tensors.set("tokenizer.ggml.token_type", .array(of: .int32, names.indices.map { .int32($0 < ends ? 3 : 1) }))
+            tensors.set("tokenizer.ggml.eos_token_id", 0)
+            if tokenizer == "gpt2" {
+                tensors.set("tokenizer.ggml.pre", .string("gpt-2"))
+                tensors.set("tokenizer.ggml.merges", .array(of: .string, []))
+            } else {
+                tensors.set("tokenizer.ggml.scores", .array(of: .float32, names.indices.map { .float32(-Float($0)) }))
+            }
+        }
+    }
 
     /// The shapes that have a name. Sources: the `config.json` of the models.
     package static let shapes: [SyntheticModel] = [
@@ -134,71 +184,78 @@ package struct SyntheticModel: Sendable {
 
     /// The model's file.
     func writer() -> GGUFWriter {
-        var random = SeededGenerator(seed: seed)
-        var file = GGUFWriter()
-        func set(_ key: String, _ value: GGUFWriter.Value) { file.metadata.append((key, value)) }
-        func size(_ key: String, _ value: Int) { set("\(architecture).\(key)", .uint32(UInt32(value))) }
-        set("general.architecture", .string(architecture))
-        set("general.name", .string("\(name), random weights"))
-        size("block_count", layers)
-        size("embedding_length", hiddenSize)
-        size("feed_forward_length", intermediateSize)
-        size("context_length", context)
-        size("attention.head_count", heads)
-        size("attention.head_count_kv", kvHeads)
-        size("attention.key_length", headDim)
-        size("attention.value_length", headDim)
-        size("rope.dimension_count", ropeDim ?? headDim)
-        set("\(architecture).attention.layer_norm_rms_epsilon", .float32(1e-6))
-        set("\(architecture).rope.freq_base", .float32(ropeBase))
-        if ropeScale != 1 {
-            set("\(architecture).rope.scaling.type", .string("linear"))
-            set("\(architecture).rope.scaling.factor", .float32(ropeScale))
+        var tensors = RandomTensors(seed: seed, drawnTypes: drawnTypes)
+        tensors.set("general.architecture", .string(architecture))
+        tensors.set("general.name", .string("\(name), random weights"))
+        for (key, size) in [
+            ("block_count", layers), ("embedding_length", hiddenSize), ("feed_forward_length", intermediateSize),
+            ("context_length", context),
+            ("attention.head_count", heads), ("attention.head_count_kv", kvHeads), ("attention.key_length", headDim),
+            ("attention.value_length", headDim), ("rope.dimension_count", ropeDim ?? headDim),
+        ] {
+            tensors.set("\(architecture).\(key)", size)
         }
-        describeVocabulary(set)
+        tensors.set("\(architecture).attention.layer_norm_rms_epsilon", .float32(normEpsilon))
+        tensors.set("\(architecture).rope.freq_base", .float32(ropeBase))
+        if ropeScale != 1 {
+            tensors.set("\(architecture).rope.scaling.type", .string("linear"))
+            tensors.set("\(architecture).rope.scaling.factor", .float32(ropeScale))
+        }
+        if let pieces { pieces.describe(vocabulary, in: &tensors) } else { describeBytes(in: &tensors) }
 
         func matrix(_ tensor: String, _ role: String, _ rows: Int, _ columns: Int, gain: Float = 1, layer: Int = 0) {
             let type = weights.type(of: role, columns: columns, layer: layer, of: layers)
-            let data = random.tensorData(type, count: rows * columns, size: gain / Float(columns).squareRoot())
-            file.tensors.append(.init("\(tensor).weight", [columns, rows], type, data))
-        }
-        func vector(_ tensor: String, _ count: Int, mean: Float, deviation: Float = 0.1) {
-            file.tensors.append(.init(tensor, [count], (0..<count).map { _ in mean + random.normal() * deviation }))
+            tensors.matrix("\(tensor).weight", type, rows, columns, gain: gain)
         }
         // A tied embedding is what logits come from; alone it has the size that trained ones begin with.
-        matrix("token_embd", isTied ? "output" : "token_embd", vocabulary, hiddenSize, gain: isTied ? 2 : Float(hiddenSize).squareRoot())
-        vector("output_norm.weight", hiddenSize, mean: 1)
-        if !isTied { matrix("output", "output", vocabulary, hiddenSize, gain: 2) }
+        let embedding = isTied ? ("output", gains.output) : ("token_embd", Float(hiddenSize).squareRoot())
+        matrix("token_embd", embedding.0, vocabulary, hiddenSize, gain: embedding.1)
+        tensors.vector("output_norm.weight", hiddenSize, mean: 1)
+        if !isTied { matrix("output", "output", vocabulary, hiddenSize, gain: gains.output) }
+        if hasTwins { giveTwins(&tensors.file) }
         if hasRopeFactors {
-            file.tensors.append(.init("rope_freqs.weight", [headDim / 2], (0..<headDim / 2).map { 1 + Float($0) / 8 }))
+            tensors.file.tensors.append(.init("rope_freqs.weight", [headDim / 2], (0..<headDim / 2).map { 1 + Float($0) / 8 }))
         }
         for i in 0..<layers {
             let b = "blk.\(i)."
-            func weight(_ role: String, _ rows: Int, _ columns: Int) { matrix(b + role, role, rows, columns, layer: i) }
-            vector(b + "attn_norm.weight", hiddenSize, mean: 1)
-            weight("attn_q", heads * headDim, hiddenSize)
-            weight("attn_k", kvHeads * headDim, hiddenSize)
+            func weight(_ role: String, _ rows: Int, _ columns: Int, gain: Float = 1) {
+                matrix(b + role, role, rows, columns, gain: gain, layer: i)
+            }
+            tensors.vector(b + "attn_norm.weight", hiddenSize, mean: 1)
+            weight("attn_q", heads * headDim, hiddenSize, gain: gains.queryAndKey)
+            weight("attn_k", kvHeads * headDim, hiddenSize, gain: gains.queryAndKey)
             weight("attn_v", kvHeads * headDim, hiddenSize)
-            weight("attn_output", hiddenSize, heads * headDim)
+            weight("attn_output", hiddenSize, heads * headDim, gain: gains.attentionOutput)
             if architecture == "qwen2" {
                 for (role, count) in [("q", heads), ("k", kvHeads), ("v", kvHeads)] {
-                    vector(b + "attn_\(role).bias", count * headDim, mean: 0, deviation: 0.3)
+                    tensors.vector(b + "attn_\(role).bias", count * headDim, mean: 0, deviation: gains.bias)
                 }
             }
             if architecture == "qwen3" {
-                for role in ["q", "k"] { vector(b + "attn_\(role)_norm.weight", headDim, mean: 1) }
+                for role in ["q", "k"] { tensors.vector(b + "attn_\(role)_norm.weight", headDim, mean: 1) }
             }
-            vector(b + "ffn_norm.weight", hiddenSize, mean: 1)
-            weight("ffn_gate", intermediateSize, hiddenSize)
+            tensors.vector(b + "ffn_norm.weight", hiddenSize, mean: 1)
+            weight("ffn_gate", intermediateSize, hiddenSize, gain: gains.gate)
             weight("ffn_up", intermediateSize, hiddenSize)
-            weight("ffn_down", hiddenSize, intermediateSize)
+            weight("ffn_down", hiddenSize, intermediateSize, gain: gains.down)
         }
-        return file
+        channel?.write(to: &tensors, layers: layers, hiddenSize: hiddenSize)
+        return tensors.file
+    }
+
+    /// Makes tokens 2, 4, … of the output like the ones before them.
+    private func giveTwins(_ file: inout GGUFWriter) {
+        guard var output = file[tensor: "output.weight"] else { return }
+        let row = output.data.count / vocabulary
+        for token in stride(from: 2, to: vocabulary, by: 2) {
+            output.data.replaceSubrange(token * row..<(token + 1) * row, with: output.data[(token - 1) * row..<token * row])
+        }
+        file[tensor: "output.weight"] = output
     }
 
     /// A byte-level vocabulary: the bytes, then every string of 2, 3, … small letters, each merged from the one before it and a letter, and
     /// last a token that ends answers.
-    private func describeVocabulary(_ set: (String, GGUFWriter.Value) -> Void) {
+    private func describeBytes(in tensors: inout RandomTensors) {
         let letters = (UInt8(ascii: "a")...UInt8(ascii: "z")).map { String(UnicodeScalar($0)) }
         var strings = ByteAlphabet.characters.map { String(Character($0)) }
         var merges: [String] = []
@@ -211,13 +268,13 @@ package struct SyntheticModel: Sendable {
             }
         }
         strings.append("<|endoftext|>")
-        set("tokenizer.ggml.model", .string("gpt2"))
-        set("tokenizer.ggml.pre", .string(architecture == "llama" ? "llama-bpe" : "qwen2"))
-        set("tokenizer.ggml.tokens", .array(of: .string, strings.map { .string($0) }))
-        set("tokenizer.ggml.token_type", .array(of: .int32, strings.indices.map { .int32($0 == strings.count - 1 ? 3 : 1) }))
-        set("tokenizer.ggml.merges", .array(of: .string, merges.map { .string($0) }))
-        set("tokenizer.ggml.eos_token_id", .uint32(UInt32(strings.count - 1)))
-        set("tokenizer.ggml.add_bos_token", .bool(false))
+        tensors.set("tokenizer.ggml.model", .string("gpt2"))
+        tensors.set("tokenizer.ggml.pre", .string(architecture == "llama" ? "llama-bpe" : "qwen2"))
+        tensors.set("tokenizer.ggml.tokens", .array(of: .string, strings.map { .string($0) }))
+        tensors.set("tokenizer.ggml.token_type", .array(of: .int32, strings.indices.map { .int32($0 == strings.count - 1 ? 3 : 1) }))
+        tensors.set("tokenizer.ggml.merges", .array(of: .string, merges.map { .string($0) }))
+        tensors.set("tokenizer.ggml.eos_token_id", strings.count - 1)
+        tensors.set("tokenizer.ggml.add_bos_token", .bool(false))
     }
 }
 

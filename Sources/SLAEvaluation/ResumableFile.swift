@@ -8,11 +8,6 @@ import SLATraining
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
 
 /// A JSON Lines file that an interrupted run leaves to be gone on with: a file beside it tells how far it is, until it is complete.
 ///
@@ -24,34 +19,34 @@ import SLATraining
 package final class ResumableFile {
     private let file: LineFile
     private let journal: LineFile?
-    private let journalPath: String
     /// Prompts whose lines are there.
     package private(set) var done = 0
 
     /// Opens a file that can be gone on with by whoever has the same settings. What is there is never overwritten: throws ``DataError`` for
     /// what is not this run's, and ``FileError``.
     package init(path: String, settings: String) throws {
-        journalPath = path + ResumableFile.journalSuffix
-        var status = stat()
-        let exists = stat(path, &status) == 0
-        guard !exists || status.st_mode & S_IFMT == S_IFREG else {
+        let size: Int
+        switch PathKind(path) {
+        case .nothing: size = 0
+        case .file(let bytes): size = bytes
+        case .folder, .other:
             (file, journal) = (try LineFile(path: path, keeping: nil), nil)
             return
         }
+        let journalPath = path + ResumableFile.journalSuffix
         let header = JSONObject { $0.add("settings", settings) }.line
         var entries: [Entry] = []
-        if access(journalPath, F_OK) == 0 {
+        if PathKind(journalPath) != .nothing {
             let text = try Data(contentsOf: URL(fileURLWithPath: journalPath))
             // A kill or a crash at the very beginning may have kept a part of the header only.
-            guard text.starts(with: header.utf8) || header.utf8.starts(with: text) && status.st_size == 0 else {
+            guard text.starts(with: header.utf8) || header.utf8.starts(with: text) && size == 0 else {
                 throw DataError("\(path) was begun with other settings, see \(journalPath): give the same to go on, or remove both files")
             }
             entries = ResumableFile.entries(text, from: header.utf8.count)
-        } else if exists, status.st_size > 0 {
+        } else if size > 0 {
             throw DataError("\(path) is there already: remove it, or write to another file")
         }
         // A crash may have kept less of the file than of the progress.
-        let size = exists ? Int(status.st_size) : 0
         let last = entries.last { $0.bytes <= size }
         file = try LineFile(path: path, keeping: last?.bytes ?? 0)
         let journal = try LineFile(path: journalPath, keeping: last?.end ?? 0)
@@ -75,9 +70,9 @@ package final class ResumableFile {
 
     /// Says that nothing more will come.
     func complete() throws {
-        guard journal != nil else { return }
+        guard let journal else { return }
         try file.flush()
-        unlink(journalPath)
+        journal.remove()
     }
 
     /// So many prompts end at that byte of the file; the entry itself ends at `end`.

@@ -7,11 +7,6 @@ import SLAText
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
 
 /// What training says, as JSON Lines at the end of a file:
 ///
@@ -43,8 +38,7 @@ package final class TrainingMetrics {
             let type: Kind
             let step: Int
         }
-        var status = stat()
-        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_size > 0 else { return nil }
+        guard case .file(let size) = PathKind(path), size > 0 else { return nil }
         let bytes = try MappedBytes(path: path)
         var (start, number, length) = (0, 1, 0)
         while start < bytes.count {

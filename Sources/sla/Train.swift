@@ -84,7 +84,7 @@ enum Train {
             """)
         var resumed: Int?
         if arguments.has("--resume") {
-            if access(checkpoint, F_OK) == 0 {
+            if PathKind(checkpoint) != .nothing {
                 let step = try trainer.restore(from: checkpoint)
                 complain("going on from step \(step) of \(checkpoint)")
                 resumed = step

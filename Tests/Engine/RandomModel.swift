@@ -57,102 +57,26 @@ struct RandomModel {
         return model
     }
 
-    /// What token `token` adds to a text.
-    func text(_ token: Int) -> String { token < ends ? "" : alphabet[token % alphabet.count] }
+    private var pieces: SyntheticModel.Pieces { .init(tokenizer: tokenizer, ends: ends, alphabet: alphabet) }
 
-    private func name(_ token: Int) -> String {
-        token < ends ? ["</s>", "<|im_end|>", "<|eot_id|>", "<|end|>", "<eos>"][token] : text(token)
-    }
+    /// What token `token` adds to a text.
+    func text(_ token: Int) -> String { pieces.text(token) }
 
     var writer: GGUFWriter {
-        var random = SeededGenerator(seed: seed ^ 0xfeed)
-        var file = GGUFWriter()
-        func set(_ key: String, _ value: GGUFWriter.Value) { file.metadata.append((key, value)) }
-        func size(_ key: String, _ value: Int) { set("\(architecture).\(key)", .uint32(UInt32(value))) }
-        set("general.architecture", .string(architecture))
-        set("general.name", .string("random \(seed)"))
-        size("block_count", layers)
-        size("embedding_length", hiddenSize)
-        size("feed_forward_length", intermediateSize)
-        size("context_length", context)
-        size("attention.head_count", heads)
-        size("attention.head_count_kv", kvHeads)
-        size("attention.key_length", 16)
-        set("\(architecture).attention.layer_norm_rms_epsilon", .float32(1e-5))
-        set("\(architecture).rope.freq_base", .float32(10_000))
-        set("tokenizer.ggml.model", .string(tokenizer))
-        set("tokenizer.ggml.tokens", .array(of: .string, (0..<vocabulary).map { .string(name($0)) }))
-        set("tokenizer.ggml.token_type", .array(of: .int32, (0..<vocabulary).map { .int32($0 < ends ? 3 : 1) }))
-        set("tokenizer.ggml.eos_token_id", .uint32(0))
-        if tokenizer == "gpt2" {
-            set("tokenizer.ggml.pre", .string("gpt-2"))
-            set("tokenizer.ggml.merges", .array(of: .string, []))
-        } else {
-            set("tokenizer.ggml.scores", .array(of: .float32, (0..<vocabulary).map { .float32(-Float($0)) }))
+        var recipe = SyntheticModel()
+        (recipe.name, recipe.seed, recipe.architecture) = ("random \(seed)", seed ^ 0xfeed, architecture)
+        (recipe.layers, recipe.hiddenSize, recipe.intermediateSize) = (layers, hiddenSize, intermediateSize)
+        (recipe.heads, recipe.kvHeads, recipe.headDim) = (heads, kvHeads, 16)
+        (recipe.vocabulary, recipe.context, recipe.pieces) = (vocabulary, context, pieces)
+        (recipe.normEpsilon, recipe.isTied, recipe.hasTwins, recipe.drawnTypes) = (1e-5, false, hasTwins, types)
+        recipe.gains = .init(output: spread, queryAndKey: 1.5, attentionOutput: 2, gate: 2, down: 2, bias: 0.1)
+        if hasChannel {
+            recipe.channel = SyntheticChannel(
+                size: channelSize, outputs: outputs, headHiddenSize: deepHead ? 40 : nil, headGain: 1, isIndifferent: isIndifferent)
         }
-
-        func matrix(_ name: String, _ rows: Int, _ columns: Int, gain: Float = 1) {
-            let possible = types.filter { columns % $0.block.values == 0 }
-            let type = possible.randomElement(using: &random) ?? .f32
-            let data = random.tensorData(type, count: rows * columns, size: gain / Float(columns).squareRoot())
-            file.tensors.append(.init(name, [columns, rows], type, data))
-        }
-        func vector(_ name: String, _ count: Int, mean: Float) {
-            file.tensors.append(.init(name, [count], (0..<count).map { _ in mean + random.normal() * 0.1 }))
-        }
-        matrix("token_embd.weight", vocabulary, hiddenSize, gain: Float(hiddenSize).squareRoot())
-        vector("output_norm.weight", hiddenSize, mean: 1)
-        matrix("output.weight", vocabulary, hiddenSize, gain: spread)
-        for i in 0..<layers {
-            let b = "blk.\(i)."
-            vector(b + "attn_norm.weight", hiddenSize, mean: 1)
-            matrix(b + "attn_q.weight", heads * 16, hiddenSize, gain: 1.5)
-            matrix(b + "attn_k.weight", kvHeads * 16, hiddenSize, gain: 1.5)
-            matrix(b + "attn_v.weight", kvHeads * 16, hiddenSize)
-            matrix(b + "attn_output.weight", hiddenSize, heads * 16, gain: 2)
-            if architecture == "qwen2" {
-                vector(b + "attn_q.bias", heads * 16, mean: 0)
-                vector(b + "attn_k.bias", kvHeads * 16, mean: 0)
-                vector(b + "attn_v.bias", kvHeads * 16, mean: 0)
-            }
-            if architecture == "qwen3" {
-                vector(b + "attn_q_norm.weight", 16, mean: 1)
-                vector(b + "attn_k_norm.weight", 16, mean: 1)
-            }
-            vector(b + "ffn_norm.weight", hiddenSize, mean: 1)
-            matrix(b + "ffn_gate.weight", intermediateSize, hiddenSize, gain: 2)
-            matrix(b + "ffn_up.weight", intermediateSize, hiddenSize)
-            matrix(b + "ffn_down.weight", hiddenSize, intermediateSize, gain: 2)
-        }
-        if hasTwins, var output = file[tensor: "output.weight"] {
-            let row = output.data.count / vocabulary
-            for token in stride(from: 2, to: vocabulary, by: 2) {
-                output.data.replaceSubrange(token * row..<(token + 1) * row, with: output.data[(token - 1) * row..<token * row])
-            }
-            file[tensor: "output.weight"] = output
-        }
-        guard hasChannel else { return file }
-        set("reward.width", .uint32(UInt32(channelSize)))
-        set("reward.outputs", .uint32(UInt32(outputs)))
-        set("reward.block_count", .uint32(UInt32(layers)))
-        set("reward.embedding_length", .uint32(UInt32(hiddenSize)))
-        for i in 0..<layers {
-            let columns = i == 0 ? hiddenSize : hiddenSize + channelSize
-            vector("reward.blk.\(i).norm.weight", columns, mean: 1)
-            matrix("reward.blk.\(i).weight", channelSize, columns, gain: 2)
-        }
-        let both = hiddenSize + channelSize
-        if deepHead {
-            matrix("reward.head.0.weight", 40, both)
-            matrix("reward.head.2.weight", outputs, 40)
-        } else {
-            matrix("reward.head.weight", outputs, both)
-        }
-        if isIndifferent {
-            let name = deepHead ? "reward.head.2.weight" : "reward.head.weight"
-            let columns = deepHead ? 40 : both
-            file[tensor: name] = .init(name, [columns, 2], [Float](repeating: 0, count: 2 * columns))
-        }
+        var file = recipe.writer()
+        // What follows from other keys is left out.
+        for key in ["attention.value_length", "rope.dimension_count"] { file["\(architecture).\(key)"] = nil }
         return file
     }
 

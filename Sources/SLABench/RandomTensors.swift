@@ -1,0 +1,31 @@
+import SLABase
+import SLAEngine
+import SLAText
+
+/// A file in the making, and where the numbers of its tensors come from.
+struct RandomTensors {
+    var file = GGUFWriter()
+    private var random: SeededGenerator
+    /// A matrix's type is drawn from those of these that its rows divide into; empty: it is the one that is asked for.
+    private let drawnTypes: [TensorType]
+
+    init(seed: UInt64, drawnTypes: [TensorType] = []) {
+        random = SeededGenerator(seed: seed)
+        self.drawnTypes = drawnTypes
+    }
+
+    mutating func set(_ key: String, _ value: GGUFWriter.Value) { file.metadata.append((key, value)) }
+    mutating func set(_ key: String, _ size: Int) { set(key, .uint32(UInt32(size))) }
+
+    /// A matrix `[rows, columns]` that makes of a vector one about as long as `gain` says.
+    mutating func matrix(_ name: String, _ type: TensorType, _ rows: Int, _ columns: Int, gain: Float = 1) {
+        var type = type
+        if !drawnTypes.isEmpty { type = drawnTypes.filter { columns % $0.block.values == 0 }.randomElement(using: &random) ?? .f32 }
+        let data = random.tensorData(type, count: rows * columns, size: gain / Float(columns).squareRoot())
+        file.tensors.append(.init(name, [columns, rows], type, data))
+    }
+
+    mutating func vector(_ name: String, _ count: Int, mean: Float, deviation: Float = 0.1) {
+        file.tensors.append(.init(name, [count], (0..<count).map { _ in mean + random.normal() * deviation }))
+    }
+}
