@@ -206,7 +206,7 @@ package final class Judge {
     private func take(_ line: [UInt8]) throws {
         struct Verdict: Decodable { let score: Double }
         guard pending > 0 else { throw ModelError("the judge says more than it was asked: \(Judge.shown(line))") }
-        guard hasShortNames(line), let score = try? JSONDecoder().decode(Verdict.self, from: Data(line)).score, score.isFinite else {
+        guard let score = try? JSON.decode(Verdict.self, from: line).score, score.isFinite else {
             throw ModelError("the judge's line \(answered + 1) is not {\"score\": number} but \(Judge.shown(line)); \(expected)")
         }
         let (_, then) = waiting[first]

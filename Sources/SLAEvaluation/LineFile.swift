@@ -121,7 +121,7 @@ package final class LineFile {
         var entries: [(done: Int, bytes: Int, end: Int)] = []
         var start = start
         while start < text.count, let end = text[start...].firstIndex(of: 0x0a) {
-            guard let entry = try? JSONDecoder().decode(Entry.self, from: text[start..<end]), entry.done == entries.count + 1,
+            guard let entry = try? JSON.decode(Entry.self, from: text[start..<end]), entry.done == entries.count + 1,
                 entry.bytes >= entries.last?.bytes ?? 0
             else { break }
             entries.append((entry.done, entry.bytes, end + 1))
