@@ -28,5 +28,14 @@ package enum RequestFailure: Error, Sendable, Equatable {
         }
     }
 
+    /// The request's field that is wrong, where it is one.
+    package var field: String? {
+        switch self {
+        case .invalid(_, let field), .contextOverflow(_, let field), .cacheTooSmall(_, _, let field): field
+        case .noRewardChannel: "decoder"
+        case .overloaded, .modelError, .cacheFull: nil
+        }
+    }
+
     package var message: String { problem.words() }
 }

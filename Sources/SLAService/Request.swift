@@ -64,15 +64,14 @@ package struct RequestError: Error, Equatable, Sendable {
     }
 
     package init(_ failure: RequestFailure) {
-        let (code, field): (Code, String?) =
+        let code: Code =
             switch failure {
-            case .invalid(_, let field): (.invalidRequest, field)
-            case .noRewardChannel: (.invalidRequest, Fields.decoder.name)
-            case .contextOverflow(_, let field), .cacheTooSmall(_, _, let field): (.contextOverflow, field)
-            case .overloaded, .cacheFull: (.overloaded, nil)
-            case .modelError: (.modelError, nil)
+            case .invalid, .noRewardChannel: .invalidRequest
+            case .contextOverflow, .cacheTooSmall: .contextOverflow
+            case .overloaded, .cacheFull: .overloaded
+            case .modelError: .modelError
             }
-        self.init(code, failure.problem.wordsWithFlags, field: field)
+        self.init(code, failure.problem.wordsWithFlags, field: failure.field)
     }
 }
 
