@@ -75,8 +75,8 @@ def main() -> None:
         text = (r.choice(["", " "]) + value(r)).encode()
         cases.append(text if r.random() < 0.35 else damaged(r, text))
     with open("json.json", "w") as file:
-        json.dump([[case.hex(), verdict(case)] for case in cases], file, indent=0)
-        file.write("\n")
+        lines = [json.dumps([case.hex(), verdict(case)]) for case in cases]
+        file.write("[\n" + ",\n".join(lines) + "\n]\n")
 
 
 main()
