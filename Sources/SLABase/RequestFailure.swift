@@ -19,10 +19,21 @@ package enum RequestFailure: ExplainedError, Sendable, Equatable {
         case .noRewardChannel(let decoder, let alternative):
             return Problem("\(decoder) needs a reward channel", remedy: .rewardChannel, alternative: "use \(alternative)")
         case .cacheTooSmall(let needed, let budget, _):
+            // In the largest unit of which there is a whole one.
+            let (unit, shift) = [("MiB", 20), ("KiB", 10)].first { budget >> $0.1 > 0 } ?? ("bytes", 0)
             return Problem(
-                "this request may need \(needed >> 20 + 1) MiB of cache, and there are \(budget >> 20)", remedy: .largerCache,
-                alternative: "lower max_tokens, width, depth, n or simulations")
+                "this request may need \((needed >> shift) + (shift > 0 ? 1 : 0)) \(unit) of cache, and there are \(budget >> shift)",
+                remedy: .largerCache, alternative: "lower max_tokens, width, depth, n or simulations")
         case .cacheFull: return Problem("the cache is full of running requests", remedy: .largerCache)
+        }
+    }
+
+    /// The request's field that is wrong, where it is one.
+    package var field: String? {
+        switch self {
+        case .invalid(_, let field), .contextOverflow(_, let field), .cacheTooSmall(_, _, let field): field
+        case .noRewardChannel: "decoder"
+        case .overloaded, .modelError, .cacheFull: nil
         }
     }
 

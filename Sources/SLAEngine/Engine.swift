@@ -381,7 +381,11 @@ struct Branch {
             text = stream.append(candidate.token)
             if stream.isStopped { finish = .stop } else if count >= rules.maxTokens { finish = .length }
         }
-        if finish != nil { text += stream.finish() }
+        if finish != nil {
+            text += stream.finish()
+            // What takes the place of a character that was cut off may complete a stop string.
+            if stream.isStopped { finish = .stop }
+        }
         return GeneratedToken(token: candidate.token, text: text, logprob: candidate.logprob, reward: nil)
     }
 

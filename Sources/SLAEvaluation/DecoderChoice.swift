@@ -58,11 +58,11 @@ package struct DecoderChoice: Sendable {
             guard field.utf8.count <= 64 else { throw RequestFailure.invalid("a setting's name is too long", field: "decoder") }
             var value = given
             if given.hasPrefix("\"") {
-                guard let text = try? JSONDecoder().decode(String.self, from: Data(given.utf8)) else {
+                guard let text = try? JSON.decode(String.self, from: given.utf8) else {
                     throw RequestFailure.invalid("\(field) is \(given), which is no JSON string", field: field)
                 }
                 value = text
-            } else if given.hasPrefix("["), (try? JSONDecoder().decode([String].self, from: Data(given.utf8))) == nil {
+            } else if given.hasPrefix("["), (try? JSON.decode([String].self, from: given.utf8)) == nil {
                 throw RequestFailure.invalid("\(field) is \(given), which is no JSON array of strings", field: field)
             }
             switch field {
@@ -73,7 +73,7 @@ package struct DecoderChoice: Sendable {
                 }
                 self.maxTokens = number
             case "stop":
-                self.stop = given.hasPrefix("[") ? try JSONDecoder().decode([String].self, from: Data(given.utf8)) : [value]
+                self.stop = given.hasPrefix("[") ? try JSON.decode([String].self, from: given.utf8) : [value]
             case "ignore_eos":
                 guard let flag = Bool(value) else { throw RequestFailure.invalid("ignore_eos must be true or false", field: field) }
                 ignoreEOS = flag

@@ -108,7 +108,7 @@ package final class JudgeProgram: Judge {
     private func score(_ line: [UInt8]) throws -> Double {
         struct Verdict: Decodable { let score: Double }
         guard !waiting.isEmpty else { throw DataError("the judge says more than it was asked: \(JudgeProgram.shown(line))") }
-        guard hasShortNames(line), let score = try? JSONDecoder().decode(Verdict.self, from: Data(line)).score, score.isFinite else {
+        guard let score = try? JSON.decode(Verdict.self, from: line).score, score.isFinite else {
             throw DataError("the judge's line \(answered + 1) is not {\"score\": number} but \(JudgeProgram.shown(line)); \(expected)")
         }
         waiting.removeFirst()

@@ -88,10 +88,14 @@ package struct PromptSet: Sendable {
     }
 
     private static func read(_ bytes: [UInt8]) throws -> Line {
-        guard String(validating: bytes, as: UTF8.self) != nil else { throw DataError("this is not UTF-8") }
-        guard hasShortNames(bytes) else { throw DataError("a field's name is too long") }
         do {
-            return try JSONDecoder().decode(Line.self, from: Data(bytes))
+            return try JSON.decode(Line.self, from: bytes)
+        } catch JSON.Failure.notUTF8 {
+            throw DataError("this is not UTF-8")
+        } catch JSON.Failure.longName {
+            throw DataError("a field's name is too long")
+        } catch JSON.Failure.repeatedName(let name) {
+            throw DataError("the field \(name) is given twice")
         } catch let error as DataError {
             throw error
         } catch let failure as RequestFailure {

@@ -86,7 +86,7 @@ package final class ResumableFile {
         var entries: [Entry] = []
         var start = start
         while start < text.count, let end = text[start...].firstIndex(of: 0x0a) {
-            guard let line = try? JSONDecoder().decode(Line.self, from: text[start..<end]), line.done == entries.count + 1,
+            guard let line = try? JSON.decode(Line.self, from: text[start..<end]), line.done == entries.count + 1,
                 line.bytes >= entries.last?.bytes ?? 0
             else { break }
             entries.append(Entry(done: line.done, bytes: line.bytes, end: end + 1))

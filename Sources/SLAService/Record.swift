@@ -147,7 +147,7 @@ package struct RecordedSession {
                     case vocabSize = "vocab_size"
                 }
             }
-            let head = try JSONDecoder().decode(Head.self, from: Data(text.utf8))
+            let head = try JSON.decode(Head.self, from: text.utf8)
             self.text = text
             type = head.type
             id = head.id?.value
@@ -211,7 +211,7 @@ package struct RecordedSession {
         for (i, line) in text.split(separator: 0x0a).enumerated() {
             // A crash may have cut a line off in the middle of a character.
             guard let line = String(validating: line, as: UTF8.self),
-                let head = try? JSONDecoder().decode(Line.self, from: Data(line.utf8))
+                let head = try? JSON.decode(Line.self, from: line.utf8)
             else {
                 complaints.append("line \(i + 1) is cut off or damaged; it is left out")
                 continue

@@ -3,12 +3,6 @@ import SLAEngine
 import SLATemplate
 import SLAText
 
-#if canImport(FoundationEssentials)
-    import FoundationEssentials
-#else
-    import Foundation
-#endif
-
 /// What a client calls a request by: bytes, which are not the same when they only look the same, as é does in one code point and in two.
 package enum RequestID: Hashable, Sendable, JSONWritable {
     case integer(Int)
@@ -70,15 +64,14 @@ package struct RequestError: Error, Equatable, Sendable {
     }
 
     package init(_ failure: RequestFailure) {
-        let (code, field): (Code, String?) =
+        let code: Code =
             switch failure {
-            case .invalid(_, let field): (.invalidRequest, field)
-            case .noRewardChannel: (.invalidRequest, Fields.decoder.name)
-            case .contextOverflow(_, let field), .cacheTooSmall(_, _, let field): (.contextOverflow, field)
-            case .overloaded, .cacheFull: (.overloaded, nil)
-            case .modelError: (.modelError, nil)
+            case .invalid, .noRewardChannel: .invalidRequest
+            case .contextOverflow, .cacheTooSmall: .contextOverflow
+            case .overloaded, .cacheFull: .overloaded
+            case .modelError: .modelError
             }
-        self.init(code, failure.problem.wordsWithFlags, field: field)
+        self.init(code, failure.problem.wordsWithFlags, field: failure.field)
     }
 }
 
@@ -107,21 +100,23 @@ enum Request: Sendable {
 
     /// Reads a line. The id is found, if it can be, even when the rest is refused.
     static func parse(_ line: [UInt8]) -> (id: RequestID?, request: Result<Request, RequestError>) {
-        guard String(validating: line, as: UTF8.self) != nil else {
-            return (nil, .failure(RequestError(.invalidJSON, "the line is not UTF-8")))
-        }
-        guard hasShortNames(line) else {
-            return (nil, .failure(RequestError(.invalidRequest, "a field name is longer than \(longestJSONName) bytes")))
-        }
+        let error: RequestError
         do {
-            let parsed = try JSONDecoder().decode(ParsedLine.self, from: Data(line))
+            let parsed = try JSON.decode(ParsedLine.self, from: line)
             return (parsed.id, parsed.request)
-        } catch let error as RequestError {
-            return (nil, .failure(error))
+        } catch JSON.Failure.notUTF8 {
+            error = RequestError(.invalidJSON, "the line is not UTF-8")
+        } catch JSON.Failure.longName {
+            error = RequestError(.invalidRequest, "a field name is longer than \(longestJSONName) bytes")
+        } catch JSON.Failure.repeatedName(let name) {
+            error = RequestError(.invalidRequest, "the field \(name) is given twice", field: name)
+        } catch let refusal as RequestError {
+            error = refusal
         } catch {
             // Foundation's own words change from release to release, and a recorded conversation must not.
             return (nil, .failure(RequestError(.invalidJSON, "the line is not a JSON object")))
         }
+        return (nil, .failure(error))
     }
 }
 

@@ -55,6 +55,8 @@ package final class Service {
 
     private var live: [Engine.JobID: Live] = [:]
     private var liveByID: [RequestID: Live] = [:]
+    /// Those of several jobs.
+    private var scores: [RequestID: Live] = [:]
     private var output = ""
     private var shutdown: RequestID?
     private var requests = 0
@@ -271,21 +273,29 @@ package final class Service {
             """)
     }
 
-    /// The requests, and one more with those jobs, of which nothing can begin yet. Complexity: linear in what runs and waits.
-    private func waitingRequests(beside jobs: [Engine.JobID]? = nil) -> Int {
-        let queued = Set(engine.queuedJobs)
-        let all = liveByID.values.map(\.jobs) + [jobs].compactMap(\.self)
-        return all.count { $0.allSatisfy(queued.contains) }
+    /// The requests, and one more with those jobs, of which nothing can begin yet. Complexity: linear in what runs, and in what waits when
+    /// there are requests of several jobs.
+    private func waitingRequests(beside jobs: [Engine.JobID] = []) -> Int {
+        let queued = engine.queuedJobs
+        let several = scores.values.map(\.jobs) + (jobs.count > 1 ? [jobs] : [])
+        guard !several.isEmpty else { return queued.count }
+        let waiting = Set(queued)
+        return several.reduce(queued.count) { count, jobs in
+            let own = jobs.count(where: waiting.contains)
+            return count - own + (own == jobs.count ? 1 : 0)
+        }
     }
 
     private func add(_ request: Live) {
         liveByID[request.id] = request
+        if request.jobs.count > 1 { scores[request.id] = request }
         for job in request.jobs { live[job] = request }
     }
 
     /// Forgets a request, and stops what is left of it: a `score` ends as a whole when one of its completions is cancelled or fails.
     private func remove(_ request: Live) {
         liveByID[request.id] = nil
+        scores[request.id] = nil
         for job in request.jobs where live.removeValue(forKey: job) != nil { engine.cancel(job) }
     }
 

@@ -129,10 +129,13 @@ private struct LineReader {
     }
 
     func read(_ bytes: [UInt8], _ number: Int) throws -> TrainingExample {
-        guard hasShortNames(bytes) else { throw DataError("a field's name is too long") }
         let line: Line
         do {
-            line = try JSONDecoder().decode(Line.self, from: Data(bytes))
+            line = try JSON.decode(Line.self, from: bytes)
+        } catch JSON.Failure.longName {
+            throw DataError("a field's name is too long")
+        } catch JSON.Failure.repeatedName(let name) {
+            throw DataError("the field \(name) is given twice")
         } catch let failure as RequestFailure {
             throw DataError(failure.problem)
         } catch DecodingError.typeMismatch(_, let context) where !context.codingPath.isEmpty {

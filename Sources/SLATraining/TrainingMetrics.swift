@@ -44,12 +44,11 @@ package final class TrainingMetrics {
         while start < bytes.count {
             let end = bytes[start...].firstIndex(of: 0x0a)
             let text = Array(bytes[start..<(end ?? bytes.count)])
-            let isLine = hasShortNames(text)
-            if let end, isLine, let line = try? JSONDecoder().decode(Line.self, from: Data(text)) {
+            if let end, let line = try? JSON.decode(Line.self, from: text) {
                 // A checkpoint is written before its step's measures, which come again.
                 if line.step < checkpoint || line.step == checkpoint && line.type == .step { length = end + 1 }
                 start = end + 1
-            } else if end == nil, isLine, zip(text, "{\"type\":\"".utf8).allSatisfy({ $0 == $1 }) {
+            } else if end == nil, zip(text, "{\"type\":\"".utf8).allSatisfy({ $0 == $1 }) {
                 // A kill has kept a part of the last line only.
                 break
             } else {

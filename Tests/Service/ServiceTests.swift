@@ -42,6 +42,13 @@ import Testing
             ("[1,2]", "invalid_json", nil),
             ("{\"prompt\":\"a\"", "invalid_json", nil),
             ("{\"prompt\":\"a\",\"min_p\":NaN}", "invalid_json", nil),
+            ("{\"id\":1,\"type\":\"stats\",}", "invalid_json", nil),
+            ("{\"prompt\":[1,2,]}", "invalid_json", nil),
+            ("{\"prompt\":[5],\"widht\":01}", "invalid_json", nil),
+            ("{\"prompt\":\"\t\"}", "invalid_json", nil),
+            ("{\"prompt\":\"\\ud800\"}", "invalid_json", nil),
+            ("\u{feff}{\"prompt\":[5]}", "invalid_json", nil),
+            ("{\"prompt\":[5],\"prompt\":[6]}", "invalid_request", "prompt"),
             (String(repeating: "[", count: 100_000), "invalid_json", nil),
             ("{}", "invalid_request", "prompt"),
             ("{\"prompt\":7}", "invalid_request", "prompt"),
@@ -141,6 +148,7 @@ import Testing
         let small = try Engine(ServiceTests.model.get(), cacheBytes: 1 << 16)
         let lines = Conversation.events(#"{"prompt":[5],"max_tokens":500}"#, engine: small)
         #expect(lines.last?.contains(#""code":"context_overflow""#) == true)
+        #expect(lines.last?.contains(" KiB of cache, and there are ") == true, "less than a MiB is not 0 MiB")
         #expect(lines.last?.contains("; raise --cache-mib, or lower max_tokens, width, depth, n or simulations") == true)
     }
 
@@ -251,6 +259,18 @@ import Testing
         #expect(byID["s"]?.last?.contains(#""finish_reason":"cancelled""#) == true)
         #expect(byID["b"]?.last?.contains(#""finish_reason":"length""#) == true)
         #expect(byID["4"] == [#"{"type":"cancelled","id":4,"target":"a"}"#])
+    }
+
+    @Test(arguments: DecoderKind.allCases) func aStopStringMayMatchWhatTakesTheEndsPlace(_ decoder: DecoderKind) throws {
+        // Every token is the first byte of a character, which the end of the answer cuts off.
+        var recipe = RandomModel(seed: 65)
+        recipe.alphabet = ["Ã"]
+        let request = "{\"prompt\":[5],\"decoder\":\"\(decoder.rawValue)\",\"ignore_eos\":true,\"max_tokens\":1"
+        let engine = Engine(try recipe.make(), cacheBytes: 8 << 20)
+        let whole = Conversation.events("\(request)}", engine: engine).last ?? ""
+        #expect(whole.contains("\"finish_reason\":\"length\",\"text\":\"\u{fffd}\""))
+        let stopped = Conversation.events("\(request),\"stop\":\"\u{fffd}\"}", engine: engine).last ?? ""
+        #expect(stopped.contains("\"finish_reason\":\"stop\",\"text\":\"\""))
     }
 
     @Test func aDeadlineEndsTheAnswerAsItIs() throws {

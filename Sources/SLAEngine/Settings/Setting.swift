@@ -1,11 +1,5 @@
 import SLABase
 
-#if canImport(FoundationEssentials)
-    import FoundationEssentials
-#else
-    import Foundation
-#endif
-
 /// A decoder's setting: all that is said of it anywhere, in requests, flags, channel files, `ready` and Protocol.md, comes from here.
 ///
 /// The default is what its place in ``SettingValues`` begins with.
@@ -138,7 +132,7 @@ package struct Setting: Sendable, Equatable {
         case .integer: Int(text).map { .integer($0) }
         case .number: Double(text).map { .number($0) }
         case .strings:
-            text.hasPrefix("[") ? (try? JSONDecoder().decode([String].self, from: Data(text.utf8))).map { .strings($0) } : .strings([text])
+            text.hasPrefix("[") ? (try? JSON.decode([String].self, from: text.utf8)).map { .strings($0) } : .strings([text])
         case .word: .word(text)
         }
     }
