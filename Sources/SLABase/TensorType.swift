@@ -1,4 +1,6 @@
 /// The storage types of GGUF tensors. Raw values are the file format's own numbers (ggml's `ggml_type`).
+// The names are ggml's own.
+// swift-format-ignore: AlwaysUseLowerCamelCase
 package enum TensorType: UInt32, Sendable, CaseIterable {
     case f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8, q8_1 = 9
     case q2_K = 10, q3_K = 11, q4_K = 12, q5_K = 13, q6_K = 14, q8_K = 15
