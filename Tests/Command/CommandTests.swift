@@ -177,9 +177,9 @@ import Testing
         #expect(result.status == 1)
         #expect(result.errors.contains("cannot write the record: No space left on device"))
         #expect(result.output.contains(#"{"type":"done","id":1"#))
-        let unwritable = try CommandTests.run(["--record", "/nonexistent/session.jsonl"])
+        let unwritable = try CommandTests.run(["--record", "/dev/null/session.jsonl"])
         #expect(unwritable.status == 1)
-        #expect(unwritable.errors.contains("cannot record to /nonexistent/session.jsonl"))
+        #expect(unwritable.errors.contains("cannot record to /dev/null/session.jsonl"))
     }
 
     /// Runs a shell script in which `$SLA` is the program.
