@@ -1,9 +1,3 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// Why a file, a pipe or a process cannot be opened, read or written, in words that name it.
 package struct FileError: Error, CustomStringConvertible, Equatable, Sendable {
     package let description: String

@@ -1,9 +1,3 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// What a command reads and what it is going to write: nothing that is read may be written, and no file may be written as two.
 ///
 /// ```swift

@@ -1,9 +1,3 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// A file that lines are added to while work goes on: of whole lines at any time, unless the machine fails in the middle of one.
 package final class LineFile {
     private let path: String

@@ -1,9 +1,3 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// A value that threads take turns with. The lock is pthread's because the thread sanitizer knows that one: it reports false races behind
 /// Synchronization's `Mutex`.
 package final class Locked<Value: Sendable>: @unchecked Sendable {

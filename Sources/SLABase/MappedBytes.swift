@@ -3,11 +3,6 @@
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
 
 /// Bytes that outlive everything that points into them: a file mapped read-only, or memory that lives as long as the process.
 ///

@@ -1,11 +1,5 @@
 internal import CSystem
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// A program that was started, with a pipe to its standard input and one from its standard output; its standard error is this process's.
 ///
 /// It is ended, with all that it started, when this object goes.

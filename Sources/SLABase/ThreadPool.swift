@@ -2,12 +2,6 @@ internal import CSystem
 import Dispatch
 import Synchronization
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// Threads that share the work of one caller. How it is split never changes a result: every output is computed by one thread in one order.
 ///
 /// Work is cut in pieces that whoever is free takes next, the caller too: a thread that the machine does not run at the moment delays nobody

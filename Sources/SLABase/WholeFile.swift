@@ -1,9 +1,3 @@
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// Writes a file so that whoever looks finds the old one or the whole new one, also after a power cut: a temporary file beside it, flushed
 /// to the disk, then renamed. What a link leads to is written, and a device or a pipe stays what it is. `body` writes to a descriptor and
 /// returns the errno of a failure. Throws ``FileError``, and leaves nothing behind, when the file cannot be written.

@@ -2,12 +2,6 @@ import SLABase
 import SLAEngine
 import SLAText
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// How fast an engine is on this machine, and how far from what the machine could do.
 ///
 /// Every figure is measured several times, one after another in each round, so that what else the machine does falls on all of them.

@@ -4,12 +4,6 @@ import SLABase
 import SLAEngine
 import SLAText
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// What this machine could do at best, measured.
 package enum Machine {
     /// Bytes a second that `threads` threads read together from a buffer of `bytes`, far larger than any cache: the best of several passes.

@@ -3,12 +3,6 @@ import SLABase
 import SLAEngine
 import SLAText
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// A file that is nowhere but in memory, and goes with this object: it is mapped and read as any other, by other processes too.
 package final class MemoryFile {
     private let descriptor: Int32

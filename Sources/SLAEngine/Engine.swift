@@ -29,12 +29,6 @@ internal import CSimd
 import SLABase
 import SLAText
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 // MARK: - 1. Streaming look-ahead
 
 /// Looks a few chunks ahead on several branches, commits the chunk that leads to the best one, and goes on behind it.

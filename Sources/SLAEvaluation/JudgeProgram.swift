@@ -7,11 +7,6 @@ import SLAText
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
 
 /// A program as judge: it reads JSON Lines.
 ///

@@ -1,12 +1,6 @@
 import Dispatch
 import SLABase
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// The longest line, in bytes.
 let longestLine = 4 << 20
 

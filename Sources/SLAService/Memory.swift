@@ -2,12 +2,6 @@ import SLABase
 import SLAEngine
 import SLAText
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// The process's memory, which must stay flat though the process lives for days.
 package enum Memory {
     /// Asks glibc to give large blocks back to the system when they are freed. By default it keeps ever larger ones once one was freed: a few

@@ -7,11 +7,6 @@ import SLAText
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
 
 // A record is a JSON Lines file: a session's requests and events in the order in which they were handled.
 //

@@ -8,11 +8,6 @@ import SLAText
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
 
 /// Feeds a recorded session's requests to a fresh engine and compares the events.
 ///

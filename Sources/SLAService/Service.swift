@@ -3,12 +3,6 @@ import SLABase
 import SLAEngine
 import SLAText
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// The process's conversation: lines in, requests to the engine, events out. `Protocol.md` describes every message.
 package final class Service {
     private let engine: Engine

@@ -1,11 +1,5 @@
 import SLABase
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// A mistake on the command line.
 struct UsageError: Error {
     let message: String

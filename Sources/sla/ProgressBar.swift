@@ -6,12 +6,6 @@ import SLAService
 import SLAText
 import SLATraining
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// How far work is, on standard error: a bar on a terminal, elsewhere a line every ten seconds.
 struct ProgressBar {
     private let unit: String

@@ -6,12 +6,6 @@ import SLAService
 import SLAText
 import SLATraining
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 enum Replaying {
     static let flags =
         engineFlags + [

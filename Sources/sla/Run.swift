@@ -8,12 +8,6 @@ import SLATemplate
 import SLAText
 import SLATraining
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 enum Run {
     static let flags =
         engineFlags + [

@@ -7,12 +7,6 @@ import SLAService
 import SLAText
 import SLATraining
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 enum Serve {
     static let flags =
         engineFlags + [

@@ -1,12 +1,6 @@
 import Dispatch
 import SLABase
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// Calls `action`, and no longer the one before, on SIGINT and SIGTERM.
 func onSignals(_ action: @escaping @Sendable () -> Void) {
     Signals.action.withLock { $0 = action }

@@ -11,11 +11,6 @@ import SLATraining
 #else
     import Foundation
 #endif
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
 
 enum Train {
     private static let checkpointSuffix = ".checkpoint"

@@ -2,12 +2,6 @@ internal import CSimd
 import SLABase
 import SLAText
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// A weight matrix where it lies in its file: `[rows, columns]`, row after row. ``PackedMatrix`` is what products are computed with.
 ///
 /// Made only by ``init(_:of:)``, which takes its bounds from a tensor that the reader has checked.

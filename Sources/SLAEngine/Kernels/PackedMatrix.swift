@@ -3,12 +3,6 @@ import SLABase
 import SLAText
 import Synchronization
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// A weight matrix as the kernels read it: tiles of 16 rows, a vector's lanes being the rows.
 ///
 /// A tile of plain numbers is `[columns, 16]`. A tile of a block format is its codes, then its scales, for all columns. The codes of 32 columns

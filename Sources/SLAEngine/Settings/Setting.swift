@@ -39,7 +39,7 @@ package struct Setting: Sendable, Equatable {
         (self.condition, self.hint, self.help) = (condition, hint, help)
     }
 
-    private static func choice<T: RawRepresentable<String> & CaseIterable>(
+    private static func choice<T: RawRepresentable<String> & CaseIterable & Sendable>(
         _ path: WritableKeyPath<SettingValues, T> & Sendable, _ type: T.Type
     ) -> Place {
         .word(T.allCases.map(\.rawValue), get: { $0[keyPath: path].rawValue }) { values, word in
