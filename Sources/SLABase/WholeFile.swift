@@ -2,9 +2,8 @@
 /// to the disk, then renamed. What a link leads to is written, and a device or a pipe stays what it is. `body` writes to a descriptor and
 /// returns the errno of a failure. Throws ``FileError``, and leaves nothing behind, when the file cannot be written.
 package func writeWhole(_ path: String, _ body: (_ descriptor: Int32) -> Int32?) throws {
-    let target = try WholeFile(path)
-    let descriptor = open(target.written, O_WRONLY | (target.isInPlace ? 0 : O_CREAT | O_TRUNC) | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else { throw target.failed(errno) }
+    var target = try WholeFile(path)
+    let descriptor = try target.open()
     var failure = body(descriptor)
     if failure == nil, !target.isInPlace, fsync(descriptor) != 0 { failure = errno }
     if close(descriptor) != 0, failure == nil { failure = errno }
@@ -29,13 +28,13 @@ package func writeWhole(_ text: String, to path: String) throws {
 
 /// Throws, before hours of work, what ``writeWhole(_:_:)`` would throw after them for a folder that is missing or not writable.
 package func checkWritable(_ path: String) throws {
-    let target = try WholeFile(path)
+    var target = try WholeFile(path)
     guard !target.isInPlace else { return }
-    let descriptor = open(target.written, O_WRONLY | O_CREAT | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else { throw target.failed(errno) }
-    close(descriptor)
+    close(try target.open())
     unlink(target.written)
 }
+
+private func openFile(_ path: String, _ flags: Int32) -> Int32 { open(path, flags, 0o666) }
 
 /// Where a file goes.
 private struct WholeFile {
@@ -51,6 +50,7 @@ private struct WholeFile {
         let resolved = realpath(name, nil)
         defer { free(resolved) }
         path = resolved.map { String(cString: $0) } ?? name
+        written = path
         switch PathKind(path) {
         case .nothing, .file: isInPlace = false
         case .other: isInPlace = true
@@ -59,7 +59,19 @@ private struct WholeFile {
     }
 
     /// What is opened.
-    var written: String { isInPlace ? path : "\(path).\(getpid()).tmp" }
+    private(set) var written: String
+
+    /// Opens what is there, or a new file beside it: never one that somebody else has, nor what a link of that name leads to.
+    mutating func open() throws -> Int32 {
+        for number in 0..<1000 {
+            if !isInPlace { written = "\(path).\(getpid())\(number == 0 ? "" : ".\(number)").tmp" }
+            let descriptor = openFile(written, O_WRONLY | (isInPlace ? 0 : O_CREAT | O_EXCL) | O_CLOEXEC)
+            if descriptor >= 0 { return descriptor }
+            guard errno == EEXIST, !isInPlace else { break }
+        }
+        throw failed(errno)
+    }
+
     var folder: String { folderPart(path) }
 
     func failed(_ number: Int32) -> FileError { FileError(cannot: "write \(name)", number) }

@@ -25,7 +25,6 @@
 // Results are the same to the last bit whatever else is in the batch, in the cache or on the other threads, and on every
 // processor: every number is reduced in one order that depends on its own row only, in IEEE operations only.
 
-internal import CSimd
 import SLABase
 import SLAText
 
@@ -637,7 +636,7 @@ package final class Engine {
     package func clearCache() { cache.clear() }
 
     /// Packs another of the model's matrices, so that the first requests need not; false when all are packed. For when there is nothing else to do.
-    package func prepare() -> Bool { model.matrices.contains { !$0.prepare(transformer.threadPool) } }
+    package func packNext() -> Bool { model.matrices.contains { !$0.prepare(transformer.threadPool) } }
 
     /// One forward pass for everything that is running, and what it led to.
     package func step() -> [(JobID, Output)] {
@@ -687,7 +686,7 @@ package final class Engine {
     /// Adds a job's rows to the batch once their pages can be written.
     private func add(_ job: Job, _ wanted: [Row], to rows: inout [Row]) {
         do {
-            for row in wanted { try row.table.prepareToWrite(row.position, cache) }
+            for row in wanted { try row.table.makeWritable(row.position, cache) }
             job.rows = rows.count..<rows.count + wanted.count
             rows += wanted
         } catch {
@@ -1169,7 +1168,7 @@ struct RowPlace {
 
 /// Which rows of a batch share which page: the same for all layers and heads, so it is found once a pass.
 ///
-/// Rows go through the cache in tiles of neighbours. A tile's visits are a flat list, page after page in the order of position; neighbours that
+/// Rows go through the cache in bands of neighbours. A band's visits are a flat list, page after page in the order of position; neighbours that
 /// see the same tokens of the same page are one visit, so a prefix is read once for all branches.
 struct AttentionPlan {
     /// Neighbouring rows, and how many of the page's tokens they see.
@@ -1179,9 +1178,9 @@ struct AttentionPlan {
         let visible: Int
     }
 
-    static let tileRows = 16
+    static let bandRows = 16
     let rows: [RowPlace]
-    let tiles: [(rows: Range<Int>, visits: [Visit])]
+    let bands: [(rows: Range<Int>, visits: [Visit])]
 
     init(_ rows: [Row], _ pool: PagePool) {
         var tables: [ObjectIdentifier: [UnsafeMutableRawPointer]] = [:]
@@ -1196,25 +1195,25 @@ struct AttentionPlan {
 
     init(_ rows: [RowPlace]) {
         self.rows = rows
-        tiles = stride(from: 0, to: rows.count, by: AttentionPlan.tileRows).map { first in
-            let tile = first..<min(first + AttentionPlan.tileRows, rows.count)
-            return (tile, AttentionPlan.visits(rows, tile))
+        bands = stride(from: 0, to: rows.count, by: AttentionPlan.bandRows).map { first in
+            let band = first..<min(first + AttentionPlan.bandRows, rows.count)
+            return (band, AttentionPlan.visits(rows, band))
         }
     }
 
-    private static func visits(_ rows: [RowPlace], _ tile: Range<Int>) -> [Visit] {
+    private static func visits(_ rows: [RowPlace], _ band: Range<Int>) -> [Visit] {
         var visits: [Visit] = []
-        let last = tile.map { rows[$0].position / PagePool.pageSize }.max() ?? -1
+        let last = band.map { rows[$0].position / PagePool.pageSize }.max() ?? -1
         for index in 0..<(last + 1) {
             func visible(_ row: Int) -> Int { min(PagePool.pageSize, rows[row].position + 1 - index * PagePool.pageSize) }
-            var row = tile.lowerBound
-            while row < tile.upperBound {
+            var row = band.lowerBound
+            while row < band.upperBound {
                 let (first, seen) = (row, visible(row))
                 row += 1
                 // A row whose past ends before this page drops out.
                 guard seen > 0 else { continue }
                 let page = rows[first].pages[index]
-                while row < tile.upperBound, visible(row) == seen, rows[row].pages[index] == page { row += 1 }
+                while row < band.upperBound, visible(row) == seen, rows[row].pages[index] == page { row += 1 }
                 visits.append(Visit(page: page, rows: first..<row, visible: seen))
             }
         }
@@ -1232,7 +1231,7 @@ struct AttentionKernel<Format: CacheFormat> {
     private var pageSize: Int { PagePool.pageSize }
     private var group: Int { shape.heads / shape.kvHeads }
     /// Bytes of the keys, or of the values, of one (layer, head) in a page.
-    private var blockBytes: Int { shape.headDim * pageSize * Format.bytes }
+    var blockBytes: Int { shape.headDim * pageSize * Format.bytes }
 
     private func keys(_ page: UnsafeMutableRawPointer, _ layer: Int, _ head: Int) -> UnsafeMutableRawPointer {
         page + (layer * shape.kvHeads + head) * 2 * blockBytes
@@ -1257,24 +1256,24 @@ struct AttentionKernel<Format: CacheFormat> {
     /// output = attention of `queries` (both `[rows, heads, headDim]`), scaled by 1/√headDim, over each row's past and itself.
     func attend(_ queries: Floats, _ plan: AttentionPlan, layer: Int, into output: Floats, _ threadPool: ThreadPool) {
         let cost = plan.rows.reduce(0) { $0 + $1.position + 1 } * shape.heads * shape.headDim * 2
-        threadPool.share(plan.tiles.count * shape.kvHeads, cost: cost) { range in
-            // Running maximum and sum for each query of a tile; the scores of a page for eight of them.
-            let state = FloatBuffer(AttentionPlan.tileRows * self.group * 2 + 8 * self.pageSize)
+        threadPool.share(plan.bands.count * shape.kvHeads, cost: cost) { range in
+            // Running maximum and sum for each query of a band; the scores of a page for eight of them.
+            let state = FloatBuffer(AttentionPlan.bandRows * self.group * 2 + 8 * self.pageSize)
             for item in range {
-                let (rows, visits) = plan.tiles[item / self.shape.kvHeads]
+                let (rows, visits) = plan.bands[item / self.shape.kvHeads]
                 self.attend(queries, rows, visits, layer: layer, head: item % self.shape.kvHeads, output, state.base)
             }
         }
     }
 
-    /// One key/value head for a tile of rows. Every (row, head of the group) is a query.
+    /// One key/value head for a band of rows. Every (row, head of the group) is a query.
     private func attend(
-        _ queries: Floats, _ tile: Range<Int>, _ visits: [AttentionPlan.Visit], layer: Int, head: Int, _ output: Floats, _ state: Floats
+        _ queries: Floats, _ band: Range<Int>, _ visits: [AttentionPlan.Visit], layer: Int, head: Int, _ output: Floats, _ state: Floats
     ) {
-        let (headDim, count) = (shape.headDim, tile.count * group)
+        let (headDim, count) = (shape.headDim, band.count * group)
         let (maxima, sums) = (state, state + count)
         var page = PageForQueries(
-            kernel: self, firstRow: tile.lowerBound, head: head, queries: queries, output: output, weights: state + 2 * count)
+            kernel: self, firstRow: band.lowerBound, head: head, queries: queries, output: output, weights: state + 2 * count)
         for query in 0..<count {
             maxima[query] = -.infinity
             sums[query] = 0
@@ -1283,8 +1282,8 @@ struct AttentionKernel<Format: CacheFormat> {
         for visit in visits {
             page.keys = UnsafeRawPointer(keys(visit.page, layer, head))
             page.visible = visit.visible
-            page.end = (visit.rows.upperBound - tile.lowerBound) * group
-            page.query = (visit.rows.lowerBound - tile.lowerBound) * group
+            page.end = (visit.rows.upperBound - band.lowerBound) * group
+            page.query = (visit.rows.lowerBound - band.lowerBound) * group
             while page.query < page.end {
                 (page.maxima, page.sums) = (maxima + page.query, sums + page.query)
                 page.run(inputs: page.end - page.query)
@@ -1332,73 +1331,6 @@ struct AttentionKernel<Format: CacheFormat> {
             for i in 0..<kept { kernel.weigh(visible, scale, maxima + i, sums + i, weights + i * PagePool.pageSize, output + places[i]) }
             kernel.gather(Size.Vectors.self, weights, visible, keys + kernel.blockBytes, output, places, kept)
         }
-    }
-
-    /// scores = the dot products of queries with a page's 32 keys: each adds up along the head's values in order.
-    @inline(__always) private func score<Sums: Tile<Vector>>(
-        _: Sums.Type, _ queries: Floats, _ places: some Tile<Int>, _ keys: UnsafeRawPointer, _ scores: Floats
-    ) {
-        var low = Sums()
-        var high = Sums()
-        for d in 0..<shape.headDim {
-            let key = keys + d * 32 * Format.bytes
-            low.add(Format.vector(key)) { Vector(repeating: queries[places[$0] + d]) }
-            high.add(Format.vector(key + 16 * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
-        }
-        for i in 0..<Sums.inputs {
-            scores.store(low[i], 32 * i)
-            scores.store(high[i], 32 * i + 16)
-        }
-    }
-
-    /// Turns a page's scores into weights, and rescales what the query has summed so far to the new maximum.
-    @inline(__always) private func weigh(
-        _ visible: Int, _ scale: Float, _ maximum: Floats, _ sum: Floats, _ scores: Floats, _ output: Floats
-    ) {
-        // Scores of tokens behind the row's own position count as −∞.
-        let hidden = Vector(repeating: -.infinity)
-        var low = simd_first(Int32(visible), scores.vector(0) * scale, hidden)
-        var high = simd_first(Int32(visible - 16), scores.vector(16) * scale, hidden)
-        let largest = simd_largest(simd_max(low, high))
-        let old = maximum.pointee
-        let new = largest > old ? largest : old
-        low = exp(low - new)
-        high = exp(high - new)
-        scores.store(low, 0)
-        scores.store(high, 16)
-        if new > old {
-            let shrink = exp(Vector(repeating: old - new))
-            sum.pointee *= shrink[0]
-            for d in stride(from: 0, to: shape.headDim, by: 16) { output.store(output.vector(d) * shrink, d) }
-            maximum.pointee = new
-        }
-        sum.pointee += simd_total(low + high)
-    }
-
-    /// output += Σ weight · value over the page's visible tokens, in order, for the first `kept` queries.
-    @inline(__always) private func gather<Sums: Tile<Vector>>(
-        _: Sums.Type, _ weights: Floats, _ visible: Int, _ values: UnsafeRawPointer, _ output: Floats, _ places: some Tile<Int>, _ kept: Int
-    ) {
-        let headDim = shape.headDim
-        for d in stride(from: 0, to: headDim - headDim % 32, by: 32) {
-            var low = Sums { output.vector(places[$0] + d) }
-            var high = Sums { output.vector(places[$0] + d + 16) }
-            for t in 0..<visible {
-                let value = values + (t * headDim + d) * Format.bytes
-                low.add(Format.vector(value)) { Vector(repeating: weights[32 * $0 + t]) }
-                high.add(Format.vector(value + 16 * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
-            }
-            for i in 0..<kept {
-                output.store(low[i], places[i] + d)
-                output.store(high[i], places[i] + d + 16)
-            }
-        }
-        guard headDim % 32 != 0 else { return }
-        var sum = Sums { output.vector(places[$0] + headDim - 16) }
-        for t in 0..<visible {
-            sum.add(Format.vector(values + (t * headDim + headDim - 16) * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
-        }
-        for i in 0..<kept { output.store(sum[i], places[i] + headDim - 16) }
     }
 }
 
@@ -1486,7 +1418,7 @@ package final class PageTable {
     }
 
     /// Makes sure that `position`, the next one or one that exists, can be written without another branch seeing it.
-    package func prepareToWrite(_ position: Int, _ cache: PrefixCache) throws {
+    package func makeWritable(_ position: Int, _ cache: PrefixCache) throws {
         let index = position / PagePool.pageSize
         assert(index <= pages.count)
         if index == pages.count {

@@ -136,7 +136,7 @@ package final class Service {
             if clock.now - lastTrim > Service.trimInterval { trimMemory() }
             if isCongested {
                 _ = news.wait(timeout: .now() + .milliseconds(20))
-            } else if engine.isIdle, source.count == 0, !engine.prepare(), news.wait(timeout: .now() + .seconds(10)) == .timedOut {
+            } else if engine.isIdle, source.count == 0, !engine.packNext(), news.wait(timeout: .now() + .seconds(10)) == .timedOut {
                 trimMemory()
                 news.wait()
             }

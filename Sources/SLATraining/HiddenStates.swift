@@ -109,7 +109,7 @@ final class HiddenStates {
     }
 
     private func rows(_ tokens: ArraySlice<Token>, _ table: PageTable) throws -> [Row] {
-        for position in tokens.indices { try table.prepareToWrite(position, cache) }
+        for position in tokens.indices { try table.makeWritable(position, cache) }
         return tokens.indices.map { Row(table: table, position: $0, token: tokens[$0], want: .nothing, wantsReward: false) }
     }
 

@@ -45,7 +45,7 @@ import Testing
         /// Computes the next token.
         func append(_ token: Token) throws {
             let position = tokens.count
-            try table.prepareToWrite(position, cache)
+            try table.makeWritable(position, cache)
             adopt([token])
             address(position).storeBytes(of: hashes[position], as: UInt64.self)
         }

@@ -469,7 +469,7 @@ import Testing
             // One pass over everything, in an engine of its own.
             let reader = Engine(model)
             let table = reader.cache.match([], limit: 0).table
-            for position in all.indices { try table.prepareToWrite(position, reader.cache) }
+            for position in all.indices { try table.makeWritable(position, reader.cache) }
             var logits: [Int: [Float]] = [:]
             reader.transformer.observeLogits = { row, values in logits[row.position] = Array(values) }
             let rows = all.indices.map { Row(table: table, position: $0, token: all[$0], want: .best(1, banned: []), wantsReward: true) }
@@ -499,7 +499,7 @@ import Testing
         let recipe = RandomModel(seed: 109)
         let prepared = try Engine(Model(recipe.writer.file()))
         var packed = 0
-        while prepared.prepare() { packed += 1 }
+        while prepared.packNext() { packed += 1 }
         #expect(packed == prepared.model.matrices.count && packed > 7)
         var generation = Generation(prompt: [0, 1, 2])
         generation.maxTokens = 5
@@ -508,7 +508,7 @@ import Testing
         let cold = try Engine(Model(recipe.writer.file()))
         #expect(try prepared.outcome(work) == cold.outcome(work))
         // The first pass has packed them where nothing was prepared.
-        #expect(!cold.prepare())
+        #expect(!cold.packNext())
     }
 
     // MARK: - Broken models

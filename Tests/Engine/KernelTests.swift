@@ -384,7 +384,7 @@ import Testing
                 let numbers = 2 * shape.kvHeads * shape.headDim
                 branches[branch].keys.append((0..<numbers).map { _ in number() })
                 branches[branch].values.append((0..<numbers).map { _ in number() })
-                try branches[branch].table.prepareToWrite(position, cache)
+                try branches[branch].table.makeWritable(position, cache)
                 let place = self.place(branch, position)
                 let (k, v) = (FloatBuffer(numbers), FloatBuffer(numbers))
                 for i in 0..<numbers {
