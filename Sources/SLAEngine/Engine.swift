@@ -69,7 +69,7 @@ final class StreamingLookAhead: DecodingMethod {
         return said
     }
 
-    /// Gives n children to every whole leaf but those of level d + 1 below the committed end.
+    /// Gives n children to every whole leaf but those of level d + 1 below the committed end. Complexity: O(chunks), at most n^(d+1).
     private func lookAhead() {
         for leaf in tree.root.leaves where leaf.isOpen && leaf.level - tree.root.level <= search.depth { tree.expand(leaf) }
     }
@@ -568,7 +568,8 @@ package final class Engine {
     }
     package var evictions: Int { cache.evictions }
 
-    /// Takes on a request; of those that wait, the ones of higher priority begin first. Throws ``RequestFailure`` when it can never be carried out.
+    /// Takes on a request; of those that wait, the ones of higher priority begin first. Complexity: O(tokens + waiting
+    /// requests). Throws ``RequestFailure`` when it can never be carried out.
     package func submit(_ work: Work, priority: Int = 0) throws -> JobID {
         let prompt: [Token]
         var completion: [Token] = []
@@ -613,7 +614,7 @@ package final class Engine {
         throw RequestFailure.invalid("token \(wrong) is not in the vocabulary of \(model.shape.vocabularySize)", field: field)
     }
 
-    /// Ends a request early; it says `done` with the tokens it has decided on. False when there is no such request.
+    /// Ends a request early; it says `done` with the tokens it has decided on. False when there is no such request. Complexity: O(requests).
     @discardableResult package func cancel(_ id: JobID, reason: FinishReason = .cancelled) -> Bool {
         guard let job = jobs.first(where: { $0.id == id }) ?? waiting.first(where: { $0.id == id }) else { return false }
         retire(job)
@@ -1362,7 +1363,7 @@ package final class PagePool {
 
     /// Pages that something refers to.
     package var used: Int { memory.count - free.count }
-    /// Pages that several things refer to.
+    /// Pages that several things refer to. Complexity: O(pages).
     package var shared: Int { references.reduce(0) { $0 + ($1 > 1 ? 1 : 0) } }
 
     func address(_ page: Page) -> UnsafeMutableRawPointer { memory[Int(page)] }
@@ -1411,7 +1412,7 @@ package final class PageTable {
 
     deinit { for page in pages { pool.release(page) } }
 
-    /// A second branch with the same past.
+    /// A second branch with the same past. Complexity: O(pages); nothing is copied but their numbers.
     package func fork() -> PageTable {
         for page in pages { pool.retain(page) }
         return PageTable(pages, pool)
@@ -1497,7 +1498,7 @@ package final class PrefixCache {
 
     deinit { clear() }
 
-    /// The longest cached beginning of `tokens`, at most `limit` tokens of it: a table that holds it, its length, its marks.
+    /// The longest cached beginning of `tokens`, at most `limit` tokens of it: a table that holds it, its length, its marks. Complexity: O(limit).
     package func match(_ tokens: [Token], limit: Int) -> (table: PageTable, count: Int, marks: [Mark]) {
         var pages: [PagePool.Page] = []
         var marks: [Mark] = []
@@ -1517,7 +1518,7 @@ package final class PrefixCache {
         return (PageTable(pages, pool), count, marks)
     }
 
-    /// Remembers that `table` holds `tokens`, and their marks.
+    /// Remembers that `table` holds `tokens`, and their marks. Complexity: O(tokens).
     package func insert(_ tokens: [Token], _ table: PageTable, marks: [Mark]) {
         var node = root
         var count = 0
@@ -1571,7 +1572,7 @@ package final class PrefixCache {
         }
     }
 
-    /// Forgets the least recently used leaf; false when there is none.
+    /// Forgets the least recently used leaf; false when there is none. Complexity: O(its pages), however many leaves there are.
     func evictLeaf() -> Bool {
         guard let oldest = root.newer, let parent = oldest.parent else { return false }
         for page in oldest.pages { pool.release(page) }
@@ -1581,7 +1582,7 @@ package final class PrefixCache {
         return true
     }
 
-    /// Forgets everything and gives its memory back; running requests keep what they use.
+    /// Forgets everything and gives its memory back; running requests keep what they use. Complexity: O(nodes + pages).
     func clear() {
         var stack = Array(root.children.values)
         root.children = [:]

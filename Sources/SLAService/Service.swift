@@ -108,7 +108,7 @@ package final class Service {
     /// write, or nil.
     package func run() -> Int32? {
         say(ready)
-        log(.info, "ready: \(engine.model.name), \(engine.context) tokens of context")
+        log(.info, "ready: \(engine.model.name), \(engine.context) tokens of context; \(engine.model.tokenizer.chatInWords)")
         defer {
             source.stop()
             log(.info, "\(requests) requests, \(generated) tokens generated")

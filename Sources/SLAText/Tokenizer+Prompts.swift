@@ -25,6 +25,14 @@ extension Tokenizer {
     /// What the model's chat template names and cannot have here: a conversation that makes it reach one of these is refused.
     package var unsupportedInChat: [String] { (try? chatTemplate?.get())?.unsupported ?? [] }
 
+    /// What becomes of messages, for people.
+    package var chatInWords: String {
+        if let reason = noChat { return "no messages: \(reason)" }
+        let missing = unsupportedInChat
+        return "messages are written out by its chat template"
+            + (missing.isEmpty ? "" : ", which is refused where it reaches what is not supported: \(missing.joined(separator: ", "))")
+    }
+
     /// The answer that `message` is to the conversation before it, its end token included if the template writes one.
     package func answer(_ message: ChatMessage, to messages: [ChatMessage]) throws -> [Token] {
         let prompt = try rendered(messages)

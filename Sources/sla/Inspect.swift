@@ -42,17 +42,10 @@ enum Inspect {
         do {
             let model = try Model(file)
             return "a model that sla can run, \(model.rewardChannel == nil ? "without" : "with") a reward channel\n"
-                + messages(model.tokenizer)
+                + model.tokenizer.chatInWords
         } catch {
             return "not a model that sla can run: \(error)"
         }
-    }
-
-    private static func messages(_ tokenizer: Tokenizer) -> String {
-        if let reason = tokenizer.noChat { return "no messages: \(reason)" }
-        let missing = tokenizer.unsupportedInChat
-        return "messages are written out by its chat template"
-            + (missing.isEmpty ? "" : ", which is refused where it reaches what is not supported: \(missing.joined(separator: ", "))")
     }
 
     private static func describe(_ value: GGUF.Value) -> String {
