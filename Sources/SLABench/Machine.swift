@@ -1,8 +1,6 @@
 internal import CSimd
 import Dispatch
 import SLABase
-import SLAEngine
-import SLAText
 
 /// What this machine could do at best, measured.
 package enum Machine {

@@ -1,7 +1,5 @@
 internal import CSystem
 import SLABase
-import SLAEngine
-import SLAText
 
 /// A file that is nowhere but in memory, and goes with this object: it is mapped and read as any other, by other processes too.
 package final class MemoryFile {

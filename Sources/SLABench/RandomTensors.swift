@@ -1,6 +1,4 @@
 import SLABase
-import SLAEngine
-import SLAText
 
 /// A file in the making, and where the numbers of its tensors come from.
 struct RandomTensors {

@@ -1,6 +1,5 @@
 import SLABase
 import SLAEngine
-import SLAText
 
 extension SeededGenerator {
     /// Random values of a storage type, of mean 0 and about the given deviation, as a file has them. Quantized blocks have random codes, and

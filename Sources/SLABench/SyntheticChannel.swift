@@ -1,6 +1,5 @@
 import SLABase
 import SLAEngine
-import SLAText
 
 /// A reward channel of random weights for a policy.
 struct SyntheticChannel: Sendable {

@@ -1,5 +1,4 @@
 import SLABase
-import SLAEngine
 import SLAText
 
 /// A model of random weights in a real one's shape: what is fast and what is reproducible does not depend on training.

@@ -1,7 +1,5 @@
 import SLABase
 import SLAEngine
-import SLAText
-import SLATraining
 
 /// An answer that is there, and what it took.
 package struct FinishedAnswer {

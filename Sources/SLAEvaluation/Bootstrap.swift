@@ -1,7 +1,4 @@
 import SLABase
-import SLAEngine
-import SLAText
-import SLATraining
 
 /// A ratio of sums over cases, such as a mean, and where it would be with other cases.
 package struct Estimate: Sendable, Equatable {

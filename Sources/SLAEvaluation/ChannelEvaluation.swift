@@ -1,6 +1,5 @@
 import SLABase
 import SLAEngine
-import SLAText
 import SLATraining
 
 /// What a model's channel is worth on preference pairs: pairwise accuracy and the token-reward curve, each with its interval.

@@ -1,6 +1,5 @@
 import SLABase
 import SLAEngine
-import SLAText
 import SLATraining
 
 /// A chart as SVG: points, each labelled where it is, or lines with a legend, all with their intervals, readable on light and dark pages.

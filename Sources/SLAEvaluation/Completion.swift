@@ -1,7 +1,5 @@
-import SLABase
 import SLAEngine
 import SLAText
-import SLATraining
 
 /// An answer put together of tokens that were generated at different times.
 struct Completion {

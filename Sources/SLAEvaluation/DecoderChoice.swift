@@ -1,7 +1,6 @@
 import SLABase
 import SLAEngine
 import SLAText
-import SLATraining
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials

@@ -1,7 +1,5 @@
 import SLABase
 import SLAEngine
-import SLAText
-import SLATraining
 
 /// Several decoders side by side on the same prompts, judged by the same judge.
 ///

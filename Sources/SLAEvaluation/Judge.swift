@@ -1,6 +1,5 @@
 import SLABase
 import SLAEngine
-import SLAText
 import SLATraining
 
 /// An answer to be judged.

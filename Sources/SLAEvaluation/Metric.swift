@@ -1,8 +1,3 @@
-import SLABase
-import SLAEngine
-import SLAText
-import SLATraining
-
 /// One figure of a decoder in an ``Evaluation``. ``all`` is the table of them, of which estimates, JSON and the printed tables are made.
 package struct Metric: Sendable {
     /// The names in JSON.

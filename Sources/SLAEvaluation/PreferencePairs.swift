@@ -1,7 +1,6 @@
 import SLABase
 import SLAEngine
 import SLAText
-import SLATraining
 
 /// Preference pairs out of searches, for ``TrainingSet`` and for TRL: a prompt's answers are judged, and a better one stands beside a worse
 /// one.

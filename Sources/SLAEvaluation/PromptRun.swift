@@ -1,7 +1,5 @@
 import SLABase
 import SLAEngine
-import SLAText
-import SLATraining
 
 /// Work on prompts: what each of them is asked, what of its answers is judged, and the lines that come of it.
 ///

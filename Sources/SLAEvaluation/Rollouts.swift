@@ -1,7 +1,6 @@
 import SLABase
 import SLAEngine
 import SLAText
-import SLATraining
 
 /// Data for process rewards (arXiv 2410.08146): how likely answers are to end well, seen from each of their steps.
 ///

@@ -1,6 +1,4 @@
 import SLABase
-import SLAEngine
-import SLAText
 
 /// The process's memory, which must stay flat though the process lives for days.
 package enum Memory {

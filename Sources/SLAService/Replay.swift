@@ -1,7 +1,6 @@
 import Dispatch
 import SLABase
 import SLAEngine
-import SLAText
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials

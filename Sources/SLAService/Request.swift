@@ -1,6 +1,5 @@
 import SLABase
 import SLAEngine
-import SLATemplate
 import SLAText
 
 /// What a client calls a request by: bytes, which are not the same when they only look the same, as é does in one code point and in two.

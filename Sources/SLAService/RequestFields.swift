@@ -1,6 +1,5 @@
 import SLABase
 import SLAEngine
-import SLATemplate
 import SLAText
 
 /// What a line can ask for.

@@ -1,7 +1,6 @@
 import Dispatch
 import SLABase
 import SLAEngine
-import SLAText
 
 /// The process's conversation: lines in, requests to the engine, events out. `Protocol.md` describes every message.
 package final class Service {

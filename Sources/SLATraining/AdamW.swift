@@ -1,7 +1,6 @@
 internal import CSimd
 import SLABase
 import SLAEngine
-import SLAText
 
 /// Adam with weight decay beside the gradient (Loshchilov and Hutter, arXiv 1711.05101), β = (0.9, 0.999), ε = 1e-8.
 package final class AdamW {

@@ -1,7 +1,6 @@
 internal import CSimd
 import SLABase
 import SLAEngine
-import SLAText
 
 /// What form a reward channel has.
 struct ChannelForm: Sendable, Equatable {

@@ -1,6 +1,5 @@
 import SLABase
 import SLAEngine
-import SLAText
 
 /// The rewards of every token of two answers to one prompt, of which the first is the better one.
 package struct RewardPair: Sendable, Equatable {

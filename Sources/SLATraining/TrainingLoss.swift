@@ -1,6 +1,4 @@
 import SLABase
-import SLAEngine
-import SLAText
 
 /// What training makes small. With s the first output of each answer token, σ the logistic function:
 package enum TrainingLoss: String, Sendable, CaseIterable {

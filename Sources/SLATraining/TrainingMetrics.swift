@@ -1,6 +1,5 @@
 import SLABase
 import SLAEngine
-import SLAText
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials

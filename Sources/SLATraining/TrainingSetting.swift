@@ -1,6 +1,5 @@
 import SLABase
 import SLAEngine
-import SLAText
 
 /// A setting of training: its name, what it may be, what it is for and where it is told. ``all`` is where each of them is described; flags and
 /// their help, checks, defaults in the help, and what files say of a training are made of that.

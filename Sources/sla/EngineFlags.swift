@@ -1,11 +1,6 @@
 import Dispatch
 import SLABase
-import SLABench
 import SLAEngine
-import SLAEvaluation
-import SLAService
-import SLAText
-import SLATraining
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials

@@ -1,9 +1,6 @@
 import SLABase
-import SLABench
 import SLAEngine
 import SLAEvaluation
-import SLAService
-import SLAText
 import SLATraining
 
 enum Eval {

@@ -1,10 +1,5 @@
 import SLABase
-import SLABench
 import SLAEngine
-import SLAEvaluation
-import SLAService
-import SLAText
-import SLATraining
 
 enum Inspect {
     static let flags = [Flag("--help", nil, "this text")]

@@ -1,10 +1,6 @@
 import SLABase
 import SLABench
-import SLAEngine
 import SLAEvaluation
-import SLAService
-import SLAText
-import SLATraining
 
 /// How far work is, on standard error: a bar on a terminal, elsewhere a line every ten seconds.
 struct ProgressBar {

@@ -2,8 +2,6 @@ import SLABase
 import SLABench
 import SLAEngine
 import SLAEvaluation
-import SLAService
-import SLAText
 import SLATraining
 
 // What eval, pairs and rollouts share.

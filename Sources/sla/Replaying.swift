@@ -1,10 +1,6 @@
 import SLABase
-import SLABench
 import SLAEngine
-import SLAEvaluation
 import SLAService
-import SLAText
-import SLATraining
 
 enum Replaying {
     static let flags =

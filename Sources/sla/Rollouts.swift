@@ -1,10 +1,4 @@
-import SLABase
-import SLABench
-import SLAEngine
 import SLAEvaluation
-import SLAService
-import SLAText
-import SLATraining
 
 enum RolloutsCommand {
     static let flags = promptFlags(

@@ -2,11 +2,7 @@ import Dispatch
 import SLABase
 import SLABench
 import SLAEngine
-import SLAEvaluation
-import SLAService
-import SLATemplate
 import SLAText
-import SLATraining
 
 enum Run {
     static let flags =

@@ -1,11 +1,7 @@
 import Dispatch
 import SLABase
-import SLABench
 import SLAEngine
-import SLAEvaluation
 import SLAService
-import SLAText
-import SLATraining
 
 enum Serve {
     static let flags =

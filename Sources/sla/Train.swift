@@ -1,9 +1,5 @@
 import SLABase
-import SLABench
 import SLAEngine
-import SLAEvaluation
-import SLAService
-import SLAText
 import SLATraining
 
 #if canImport(FoundationEssentials)

@@ -1,11 +1,6 @@
 import CSimd
 import SLABase
-import SLABench
 import SLAEngine
-import SLAEvaluation
-import SLAService
-import SLAText
-import SLATraining
 
 let usage = """
     Usage: sla [COMMAND] [flags]

@@ -4,7 +4,6 @@ import Testing
 @testable import SLABase
 @testable import SLABench
 @testable import SLAEngine
-@testable import SLATemplate
 @testable import SLAText
 
 /// Damaged model files and reward channels, made from sound ones by a seed: refused with a ``ModelError`` or run, but never a crash, never

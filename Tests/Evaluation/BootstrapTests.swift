@@ -1,7 +1,6 @@
 import Testing
 
 @testable import SLABase
-@testable import SLAEngine
 @testable import SLAEvaluation
 
 @Suite struct BootstrapTests {

@@ -4,7 +4,6 @@ import Testing
 @testable import SLABase
 @testable import SLAEngine
 @testable import SLAService
-@testable import SLATemplate
 @testable import SLAText
 
 /// The examples of Protocol.md, replayed. With SLA_UPDATE=1 in the environment the document is rewritten instead.

@@ -1,4 +1,3 @@
-import SLABase
 import SLAText
 
 /// Beam search: the answers of the highest log-probability, kept side by side.

@@ -1,6 +1,3 @@
-import SLABase
-import SLAText
-
 /// Answers drawn side by side, of which the best is said once all are there: re-ranking by an outcome reward.
 ///
 /// It is a tree of one level whose chunks are whole answers, so answers that begin alike are computed once as far as they do.

@@ -1,5 +1,4 @@
 import SLABase
-import SLAText
 
 extension Generation {
     /// The state machine for an answer, once the prompt is in `table`; `first` answers ``Method/firstWant(_:)``.

@@ -1,5 +1,4 @@
 import SLABase
-import SLAText
 
 /// Monte Carlo tree search over chunks, with UCT's choice of what to look at (Kocsis and Szepesvári 2006) and the reward as a position's value.
 ///

@@ -1,5 +1,4 @@
 import SLABase
-import SLAText
 
 extension Search {
     /// The settings that a channel's file can recommend, as people write them: `width=3 chunk=6 depth=2 score=last min_p=0.1`. `chunk_at` is a

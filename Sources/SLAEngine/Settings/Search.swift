@@ -1,5 +1,4 @@
 import SLABase
-import SLAText
 
 /// How tokens are drawn.
 ///
