@@ -35,7 +35,7 @@ extension SeededGenerator {
                 let scales = type.scales
                 for block in stride(from: 0, to: byteCount, by: bytes) {
                     let factor = size * (0.5 + uniform())
-                    for (offset, share) in scales { F16.store(factor * share, base + block + offset) }
+                    for (offset, share) in scales { type.store(scale: factor * share, base + block + offset) }
                 }
             }
             initialized = byteCount
@@ -44,7 +44,7 @@ extension SeededGenerator {
 }
 
 extension TensorType {
-    /// Where the F16 scales of a block are, and which random codes have deviation 1 with, and mean 0.
+    /// Where the scales of a block are, and which random codes have deviation 1 with, and mean 0.
     fileprivate var scales: [(offset: Int, share: Float)] {
         switch self {
         case .q8_0: [(0, 1 / 74)]
@@ -59,7 +59,17 @@ extension TensorType {
         case .q5_K: [(0, 1 / 525), (2, 15.5 / 525)]
         case .q6_K: [(208, 1 / 1366)]
         case .iq4_xs: [(0, 1 / 1245)]
+        // Rounded down to a power of two it is 0.78 of itself on average.
+        case .mxfp4: [(0, 1 / 4.6)]
         default: preconditionFailure("\(name) is not computed with")
+        }
+    }
+
+    /// Writes a scale as blocks of this type have it.
+    fileprivate func store(scale: Float, _ address: UnsafeMutableRawPointer) {
+        switch self {
+        case .mxfp4: address.storeBytes(of: UInt8(clamping: 128 + Int(scale.exponent)), as: UInt8.self)
+        default: F16.store(scale, address)
         }
     }
 }

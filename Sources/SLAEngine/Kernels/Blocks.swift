@@ -9,6 +9,8 @@ import SLAText
 
 /// How a quantized type stores consecutive values of a row: value[i] = scale · group scale · (code[i] − ``offset``) − minimum · group minimum.
 protocol BlockFormat {
+    /// How a block's own scale and minimum are stored.
+    associatedtype Scale: NumberFormat = F16
     /// What files call it; its ``TensorType/block`` says how many bytes a block has.
     static var type: TensorType { get }
     /// Values in a block, 32 or 256: as ``type`` says, but known to the compiler.
@@ -17,15 +19,15 @@ protocol BlockFormat {
     static var bits: Int { get }
     /// What is subtracted from every code: 0 or a power of two.
     static var offset: Int32 { get }
-    /// Whether codes are places in ``nonLinear``, whose entries then are the codes.
-    static var isLookedUp: Bool { get }
+    /// The codes that the stored ones are places of, when they are not codes themselves.
+    static var table: SIMD16<UInt8>? { get }
     static var hasMinimum: Bool { get }
     /// Values that share a whole-numbered scale (and minimum) within the block, 16 or 32; nil when the block's own is all there is.
     static var group: Int? { get }
 
     /// Codes 32 · `run` to 32 · `run` + 31 of a block.
     static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8>
-    /// The block's scale and minimum, in half precision.
+    /// The bits of the block's scale and minimum.
     static func scale(_ block: UnsafeRawPointer) -> UInt16
     static func minimum(_ block: UnsafeRawPointer) -> UInt16
     static func scale(_ block: UnsafeRawPointer, group: Int) -> Int
@@ -33,12 +35,17 @@ protocol BlockFormat {
 }
 
 extension BlockFormat {
-    static var isLookedUp: Bool { false }
+    static var table: SIMD16<UInt8>? { nil }
     static var hasMinimum: Bool { false }
     package static var group: Int? { nil }
     @inline(__always) static func minimum(_ block: UnsafeRawPointer) -> UInt16 { 0 }
     @inline(__always) package static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { 1 }
     @inline(__always) static func minimum(_ block: UnsafeRawPointer, group: Int) -> Int { 1 }
+
+    /// The scale or minimum that has the given bits.
+    @inline(__always) static func number(_ bits: UInt16) -> Float {
+        withUnsafeBytes(of: bits) { $0.baseAddress.map(Scale.number) ?? 0 }
+    }
 }
 
 extension UnsafeRawPointer {
@@ -123,10 +130,25 @@ enum IQ4_NL: BlockFormat {
     static var values: Int { 32 }
     static var bits: Int { 4 }
     static var offset: Int32 { 128 }
-    static var isLookedUp: Bool { true }
+    static var table: SIMD16<UInt8>? { nonLinear }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 2) }
     @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+}
+
+/// The byte of a power of two, 16 bytes of codes as in Q4_0 that are looked up: OCP's microscaling format, whose numbers have one bit of
+/// fraction, two of exponent and a sign.
+enum MXFP4: BlockFormat {
+    typealias Scale = E8M0
+    static var type: TensorType { .mxfp4 }
+    static var values: Int { 32 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 16 }
+    // Twice the numbers 0, ½, 1, 1½, 2, 3, 4, 6, then less these.
+    static var table: SIMD16<UInt8>? { SIMD16(16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4) }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 1) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { UInt16(block.load(as: UInt8.self)) }
 }
 
 // MARK: - Blocks of 256
@@ -242,7 +264,7 @@ enum IQ4_XS: BlockFormat {
     static var values: Int { 256 }
     static var bits: Int { 4 }
     static var offset: Int32 { 128 }
-    static var isLookedUp: Bool { true }
+    static var table: SIMD16<UInt8>? { nonLinear }
     static var group: Int? { 32 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 8 + 16 * run) }
@@ -281,6 +303,7 @@ extension TensorType {
         case .q6_K: visitor.visit(Q6_K.self)
         case .iq4_nl: visitor.visit(IQ4_NL.self)
         case .iq4_xs: visitor.visit(IQ4_XS.self)
+        case .mxfp4: visitor.visit(MXFP4.self)
         default: nil
         }
     }

@@ -142,11 +142,11 @@ extension BlockFormat {
     /// Bytes of the codes of 16 rows and 32 columns.
     static var runBytes: Int { 64 * bits }
 
-    /// Bytes of the scales of 16 rows and ``values`` columns: `[16]` halves, as many for the minima, then `[groups, 16]` signed bytes of the groups'
-    /// scales, as many of their minima.
-    static var scaleBytes: Int { (32 + (group.map { values / $0 * 16 } ?? 0)) * (hasMinimum ? 2 : 1) }
+    /// Bytes of the scales of 16 rows and ``values`` columns: `[16]` of ``Scale``, as many minima, then `[groups, 16]` signed bytes of the
+    /// groups' scales, as many of their minima.
+    static var scaleBytes: Int { 16 * (Scale.bytes + (group.map { values / $0 } ?? 0)) * (hasMinimum ? 2 : 1) }
 
-    private static var groupScales: Int { hasMinimum ? 64 : 32 }
+    private static var groupScales: Int { 16 * Scale.bytes * (hasMinimum ? 2 : 1) }
 
     /// Cuts eight quads of whole bytes into planes.
     @inline(__always) fileprivate static func packPlanes(_ quads: UnsafeRawPointer, into target: UnsafeMutableRawPointer) {
@@ -171,8 +171,15 @@ extension BlockFormat {
     }
 
     @inline(__always) fileprivate static func packScales(_ block: UnsafeRawPointer, _ lane: Int, into target: UnsafeMutableRawPointer) {
-        target.storeBytes(of: scale(block), toByteOffset: 2 * lane, as: UInt16.self)
-        if hasMinimum { target.storeBytes(of: minimum(block), toByteOffset: 32 + 2 * lane, as: UInt16.self) }
+        @inline(__always) func store(_ bits: UInt16, _ offset: Int) {
+            if Scale.bytes == 1 {
+                target.storeBytes(of: UInt8(truncatingIfNeeded: bits), toByteOffset: offset, as: UInt8.self)
+            } else {
+                target.storeBytes(of: bits, toByteOffset: offset, as: UInt16.self)
+            }
+        }
+        store(scale(block), Scale.bytes * lane)
+        if hasMinimum { store(minimum(block), Scale.bytes * (16 + lane)) }
         guard let group else { return }
         let groups = values / group
         for g in 0..<groups {
@@ -194,7 +201,7 @@ extension BlockFormat {
             codes = bits & 4 != 0 ? simd_over64(pair, 4, codes) : pair
         }
         if bits & 1 != 0 { codes = simd_over64(simd_bits64(load((bits - 1) * 64), Int32(j), 1), Int32(bits - 1), codes) }
-        return isLookedUp ? simd_lookup64(nonLinear, codes) : codes
+        return table.map { simd_lookup64($0, codes) } ?? codes
     }
 
     /// Scale and minimum of part `part` of the 32 columns of run `run`, for 16 rows.
@@ -202,8 +209,8 @@ extension BlockFormat {
         scale: SIMD16<Float>, minimum: SIMD16<Float>
     ) {
         let block = scales + run / (values / 32) * scaleBytes
-        let scale = simd_load_f16(block)
-        let minimum = hasMinimum ? simd_load_f16(block + 32) : SIMD16<Float>.zero
+        let scale = Scale.vector(block)
+        let minimum = hasMinimum ? Scale.vector(block + 16 * Scale.bytes) : Vector.zero
         guard let group else { return (scale, minimum) }
         let place = block + groupScales + 16 * (run % (values / 32) * (32 / group) + part)
         return (
