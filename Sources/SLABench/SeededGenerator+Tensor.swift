@@ -31,7 +31,12 @@ extension SeededGenerator {
                     }
                 }
             default:
-                for offset in stride(from: 0, to: byteCount, by: 8) { raw.storeBytes(of: next(), toByteOffset: offset, as: UInt64.self) }
+                for offset in stride(from: 0, to: byteCount, by: 8) {
+                    var codes = next()
+                    // No file has a 3: 1 takes its place.
+                    if type == .tq2_0 { codes &= ~((codes & codes >> 1 & 0x5555_5555_5555_5555) << 1) }
+                    raw.storeBytes(of: codes, toByteOffset: offset, as: UInt64.self)
+                }
                 let scales = type.scales
                 for block in stride(from: 0, to: byteCount, by: bytes) {
                     let factor = size * (0.5 + uniform())
@@ -61,6 +66,8 @@ extension TensorType {
         case .iq4_xs: [(0, 1 / 1245)]
         // Rounded down to a power of two it is 0.78 of itself on average.
         case .mxfp4: [(0, 1 / 4.6)]
+        case .tq2_0: [(64, 1 / 0.71)]
+        case .tq1_0: [(52, 1 / 0.82)]
         default: preconditionFailure("\(name) is not computed with")
         }
     }

@@ -47,6 +47,7 @@ package struct SyntheticModel: Sendable {
             guard columns % chosen.block.values != 0 else { return chosen }
             switch chosen {
             case .q2_K, .q3_K, .iq4_xs: chosen = .iq4_nl
+            case .tq1_0, .tq2_0: chosen = .q4_0
             case .q4_K: chosen = .q5_0
             case .q5_K: chosen = .q5_1
             default: chosen = .q8_0

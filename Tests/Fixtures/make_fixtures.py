@@ -140,7 +140,7 @@ SCALES = {  # bytes of a block, scales at: f16, but MXFP4's is the byte of a pow
     Type.Q8_0: (34, [0]), Type.Q4_0: (18, [0]), Type.Q4_1: (20, [0, 2]), Type.Q5_0: (22, [0]), Type.Q5_1: (24, [0, 2]),
     Type.IQ4_NL: (18, [0]), Type.Q2_K: (84, [80, 82]), Type.Q3_K: (110, [108]), Type.Q4_K: (144, [0, 2]),
     Type.Q5_K: (176, [0, 2]), Type.Q6_K: (210, [208]), Type.IQ4_XS: (136, [0]),
-    Type.MXFP4: (17, [0])}
+    Type.MXFP4: (17, [0]), Type.TQ2_0: (66, [64]), Type.TQ1_0: (54, [52])}
 # Of random codes times scales: their deviation, and their mean where the second scale is subtracted.
 SPREAD = {Type.Q2_K: (13.9, 1.5), Type.Q3_K: (43, 0), Type.Q4_K: (256, 7.5), Type.Q5_K: (519, 15.5), Type.Q6_K: (1366, 0),
           Type.IQ4_NL: (67, 0), Type.IQ4_XS: (1240, 0)}
@@ -168,7 +168,7 @@ def write_quant():
     w, values = GGUFWriter(OUT / "quant.gguf", "llama"), []
     edges = [0.0, -0.0, -0.5, 2.0**-24, -2.0**-24, 65504.0, -65504.0, 1.0]  # zero, least subnormal, greatest finite
     order = [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_K, Type.Q6_K, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q2_K,
-             Type.Q3_K, Type.Q5_K, Type.IQ4_NL, Type.IQ4_XS, Type.MXFP4]
+             Type.Q3_K, Type.Q5_K, Type.IQ4_NL, Type.IQ4_XS, Type.MXFP4, Type.TQ2_0, Type.TQ1_0]
     for type in order:
         if type in SCALES:
             def scales(n, field):

@@ -275,6 +275,49 @@ enum IQ4_XS: BlockFormat {
     }
 }
 
+/// 64 bytes of 2-bit codes, an F16 scale; 1 stands for zero, and 3 is not used.
+enum TQ2_0: BlockFormat {
+    static var type: TensorType { .tq2_0 }
+    static var values: Int { 256 }
+    static var bits: Int { 2 }
+    static var offset: Int32 { 1 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        simd_bits(block.bytes32(32 * (run / 4)), Int32(2 * (run % 4)), 2)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(64) }
+}
+
+/// 52 bytes of digits 0, 1 and 2, an F16 scale; 1 stands for zero. A byte is a fraction of 256, whose ternary digits are five codes, of the last
+/// four bytes four: 32 bytes' first digits, their second ones and so on, then those of 16 bytes, then those of the four.
+///
+/// Packed, a code takes 2 bits, where a file has 1.6.
+enum TQ1_0: BlockFormat {
+    static var type: TensorType { .tq1_0 }
+    static var values: Int { 256 }
+    static var bits: Int { 2 }
+    static var offset: Int32 { 1 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        // What digit d leaves of the fraction behind the point: its first digit is wanted.
+        let powers = SIMD8<UInt8>(1, 3, 9, 27, 81, 0, 0, 0)
+        var rest = SIMD32<UInt8>.zero
+        if run < 5 {
+            rest = block.bytes32(0) &* powers[run]
+        } else {
+            let bytes = block.loadUnaligned(fromByteOffset: 32, as: SIMD16<UInt8>.self)
+            rest.lowHalf = bytes &* powers[2 * run - 10]
+            if run < 7 {
+                rest.highHalf = bytes &* powers[2 * run - 9]
+            } else {
+                for i in 0..<16 { rest.highHalf[i] = UInt8(block.byte(48 + i % 4)) &* powers[i / 4] }
+            }
+        }
+        return SIMD32<UInt8>(truncatingIfNeeded: (SIMD32<UInt16>(truncatingIfNeeded: rest) &* 3) &>> 8)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(52) }
+}
+
 // MARK: - The formats that are computed with
 
 /// What is done with the Swift type that describes a storage format.
@@ -304,6 +347,8 @@ extension TensorType {
         case .iq4_nl: visitor.visit(IQ4_NL.self)
         case .iq4_xs: visitor.visit(IQ4_XS.self)
         case .mxfp4: visitor.visit(MXFP4.self)
+        case .tq2_0: visitor.visit(TQ2_0.self)
+        case .tq1_0: visitor.visit(TQ1_0.self)
         default: nil
         }
     }
