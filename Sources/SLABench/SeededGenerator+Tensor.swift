@@ -68,6 +68,11 @@ extension TensorType {
         case .mxfp4: [(0, 1 / 4.6)]
         case .tq2_0: [(64, 1 / 0.71)]
         case .tq1_0: [(52, 1 / 0.82)]
+        case .iq2_xxs: [(0, 1 / 53)]
+        case .iq2_xs, .iq2_s: [(0, 1 / 56)]
+        case .iq3_xxs, .iq3_s: [(0, 1 / 141)]
+        case .iq1_s: [(0, 1 / 7.2)]
+        case .iq1_m: [(48, 1 / 7.2)]
         default: preconditionFailure("\(name) is not computed with")
         }
     }
@@ -76,6 +81,15 @@ extension TensorType {
     fileprivate func store(scale: Float, _ address: UnsafeMutableRawPointer) {
         switch self {
         case .mxfp4: address.storeBytes(of: UInt8(clamping: 128 + Int(scale.exponent)), as: UInt8.self)
+        case .iq1_m:
+            // The high halves of four numbers of two bytes.
+            var bits: UInt16 = 0
+            withUnsafeMutableBytes(of: &bits) { if let target = $0.baseAddress { F16.store(scale, target) } }
+            for i in 0..<4 {
+                let number = address + 2 * i
+                let low = number.loadUnaligned(as: UInt16.self) & 0xfff
+                number.storeBytes(of: low | (bits >> UInt16(4 * i)) << 12, as: UInt16.self)
+            }
         default: F16.store(scale, address)
         }
     }

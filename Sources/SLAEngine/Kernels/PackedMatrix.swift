@@ -14,7 +14,8 @@ import Synchronization
 /// A tile of plain numbers is `[columns, 16]`. A tile of a block format is its codes, then its scales, for all columns. The codes of 32 columns
 /// lie in eight quads of four columns; a quad is `[16, 4]` bytes. Codes of fewer than 8 bits are cut into planes of 4, 2 and 1 bits, the low bits in the
 /// widest plane: quads j and j + 4 in the halves of the bytes of one 64-byte vector, or four quads in the quarters, or all eight in the bits. Rows
-/// behind the last are zero. So the packed matrix is as large as the file's, but for scales of fewer than 8 bits and for codes that a file packs closer (TQ1_0).
+/// behind the last are zero. So the packed matrix is as large as the file's, but for scales of fewer than 8 bits and for codes
+/// that a file packs closer (TQ1_0, IQ1, IQ2, IQ3).
 package final class PackedMatrix: Sendable {
     package let rows: Int
     package let columns: Int
@@ -209,8 +210,11 @@ extension BlockFormat {
         scale: SIMD16<Float>, minimum: SIMD16<Float>
     ) {
         let block = scales + run / (values / 32) * scaleBytes
-        let scale = Scale.vector(block)
-        let minimum = hasMinimum ? Scale.vector(block + 16 * Scale.bytes) : Vector.zero
+        @inline(__always) func load(_ place: UnsafeRawPointer) -> Vector {
+            unit == 1 ? Scale.vector(place) : Scale.vector(place) * unit
+        }
+        let scale = load(block)
+        let minimum = hasMinimum ? load(block + 16 * Scale.bytes) : Vector.zero
         guard let group else { return (scale, minimum) }
         let place = block + groupScales + 16 * (run % (values / 32) * (32 / group) + part)
         return (
