@@ -7,8 +7,8 @@ import SLAText
 
 // Constants are computed properties, which the kernels' loops are unrolled by: a `static let` may be read at run time.
 
-/// How a quantized type stores consecutive values of a row: value[i] = scale · group scale · (code[i] − ``offset``) − minimum · group minimum,
-/// with scale and minimum in units of ``unit``.
+/// How a quantized type stores consecutive values of a row: value[i] = scale · group scale · (code[i] − ``offset``) − minimum · group
+/// minimum, with scale and minimum in units of ``unit``.
 protocol BlockFormat {
     /// How a block's own scale and minimum are stored.
     associatedtype Scale: NumberFormat = F16
@@ -350,7 +350,7 @@ enum TQ1_0: BlockFormat {
     return part(0) | part(1) | part(2) | part(3)
 }
 
-/// What the formats of 2 bits have in common: a code is one of three magnitudes, and 4 more where the value is negative. Scales are odd numbers.
+/// What the formats of 2 bits have in common: a code is one of three magnitudes, and 4 more where the value is negative. Scales are odd.
 private protocol TwoBitGrid: BlockFormat {}
 
 extension TwoBitGrid {
@@ -386,8 +386,8 @@ enum IQ2_XS: TwoBitGrid {
     @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { 2 * block.nibble(66, group) + 1 }
 }
 
-/// An F16 scale; for every eight values the low 8 bits of a point and later its high 2; in between a sign for every value; 4-bit scales of 16
-/// values.
+/// An F16 scale; for every eight values the low 8 bits of a point and later its high 2; in between a sign for every value; 4-bit scales of
+/// 16 values.
 enum IQ2_S: TwoBitGrid {
     static var type: TensorType { .iq2_s }
     static var group: Int? { 16 }
@@ -400,8 +400,8 @@ enum IQ2_S: TwoBitGrid {
     @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { 2 * block.nibble(74, group) + 1 }
 }
 
-/// An F16 scale; for every four values a byte that is a point; for every 32 values four times seven signs and a 4-bit scale. A code is one of
-/// eight magnitudes, and 8 more where the value is negative.
+/// An F16 scale; for every four values a byte that is a point; for every 32 values four times seven signs and a 4-bit scale. A code is one
+/// of eight magnitudes, and 8 more where the value is negative.
 enum IQ3_XXS: BlockFormat {
     static var type: TensorType { .iq3_xxs }
     static var values: Int { 256 }
@@ -436,7 +436,7 @@ enum IQ3_S: BlockFormat {
     @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { 2 * block.nibble(106, group) + 1 }
 }
 
-/// What the formats of 1 bit have in common: a code is −1, 0 or 1 plus an eighth, and 4 more where it is less an eighth. Scales are odd numbers.
+/// What the formats of 1 bit have in common: a code is −1, 0 or 1 plus an eighth, and 4 more where it is less an eighth. Scales are odd.
 private protocol OneBitGrid: BlockFormat {}
 
 extension OneBitGrid {
@@ -464,8 +464,8 @@ enum IQ1_S: OneBitGrid {
     }
 }
 
-/// For every eight values the low 8 bits of a point, then 4 bits: its high 3, and whether an eighth is subtracted or added; for every 64 values
-/// four 3-bit scales of 16 values and 4 bits of the block's F16 scale.
+/// For every eight values the low 8 bits of a point, then 4 bits: its high 3, and whether an eighth is subtracted or added; for every 64
+/// values four 3-bit scales of 16 values and 4 bits of the block's F16 scale.
 enum IQ1_M: OneBitGrid {
     static var type: TensorType { .iq1_m }
     static var group: Int? { 16 }
