@@ -4,8 +4,10 @@
 package enum TensorType: UInt32, Sendable, CaseIterable {
     case f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8, q8_1 = 9
     case q2_K = 10, q3_K = 11, q4_K = 12, q5_K = 13, q6_K = 14, q8_K = 15
-    case iq2_xxs = 16, iq2_xs = 17, iq3_xxs = 18, iq1_s = 19, iq4_nl = 20, iq3_s = 21, iq2_s = 22, iq4_xs = 23
-    case i8 = 24, i16 = 25, i32 = 26, i64 = 27, f64 = 28, iq1_m = 29, bf16 = 30, tq1_0 = 34, tq2_0 = 35, mxfp4 = 39
+    case iq4_nl = 20, iq4_xs = 23
+    case i8 = 24, i16 = 25, i32 = 26, i64 = 27, f64 = 28, bf16 = 30
+    // Whatever goes through all types goes through these last, so that the signature's other models stay what they are.
+    case mxfp4 = 39, tq2_0 = 35, tq1_0 = 34, iq2_xxs = 16, iq2_xs = 17, iq2_s = 22, iq3_xxs = 18, iq3_s = 21, iq1_s = 19, iq1_m = 29
 
     /// Values in a block, and the bytes that hold them.
     package var block: (values: Int, bytes: Int) {

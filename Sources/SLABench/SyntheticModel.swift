@@ -45,7 +45,8 @@ package struct SyntheticModel: Sendable {
             if isMixture, matters, name == "attn_v" || name == "ffn_down" { chosen = .q6_K }
             guard columns % chosen.block.values != 0 else { return chosen }
             switch chosen {
-            case .q2_K, .q3_K, .iq4_xs: chosen = .iq4_nl
+            case .q2_K, .q3_K, .iq4_xs, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s, .iq1_s, .iq1_m: chosen = .iq4_nl
+            case .tq1_0, .tq2_0: chosen = .q4_0
             case .q4_K: chosen = .q5_0
             case .q5_K: chosen = .q5_1
             default: chosen = .q8_0

@@ -323,7 +323,7 @@ import Testing
         try GGUFTests.expectModelRefusal("bert", "gpt2", "llama") { $0["tokenizer.ggml.model"] = .string("bert") }
         try GGUFTests.expectModelRefusal("elvish", "llama-bpe", "qwen2") { $0["tokenizer.ggml.pre"] = .string("elvish") }
         try GGUFTests.expectModelRefusal("yarn", "linear") { $0["llama.rope.scaling.type"] = .string("yarn") }
-        try GGUFTests.expectModelRefusal("blk.0.attn_q.weight", "IQ3_S", "IQ4_XS", "Q2_K", "Q8_0", "F32") { file in
+        try GGUFTests.expectModelRefusal("blk.0.attn_q.weight", "Q8_K", "IQ4_XS", "Q2_K", "Q8_0", "F32") { file in
             file["llama.embedding_length"] = .uint32(256)
             for i in file.tensors.indices where file.tensors[i].shape[0] == 32 {
                 file.tensors[i].shape[0] = 256
@@ -336,7 +336,7 @@ import Testing
                 tensor.data = [UInt8](repeating: 0, count: Int(tensor.shape[0]) * 256 * 4)
                 file[tensor: name] = tensor
             }
-            file[tensor: "blk.0.attn_q.weight"] = .init("blk.0.attn_q.weight", [256, 32], .iq3_s, [UInt8](repeating: 0, count: 32 * 110))
+            file[tensor: "blk.0.attn_q.weight"] = .init("blk.0.attn_q.weight", [256, 32], .q8_K, [UInt8](repeating: 0, count: 32 * 292))
         }
         try GGUFTests.expectModelRefusal("blk.0.ffn_gate_exps.weight") { $0.tensors.append(.init("blk.0.ffn_gate_exps.weight", [1], [1])) }
         try GGUFTests.expectModelRefusal("expert_count") { $0["llama.expert_count"] = .uint32(8) }

@@ -35,6 +35,17 @@ import Testing
         #expect(error > (type.isQuantized ? 0.003 : 1e-9), "\(type.name): \(error)")
     }
 
+    /// Bits of a value in a packed matrix, scales included: little more than in a file, but for the types that pack codes closer than in bits.
+    @Test(
+        arguments: [
+            (.q8_0, 8.5), (.q4_0, 4.5), (.q4_K, 4.625), (.q6_K, 6.5625), (.iq4_nl, 4.5), (.mxfp4, 4.25), (.tq2_0, 2.0625), (.tq1_0, 2.0625),
+            (.iq2_xxs, 3.3125), (.iq2_s, 3.5625), (.iq3_xxs, 4.3125), (.iq3_s, 4.3125), (.iq1_s, 3.3125), (.iq1_m, 3.5625),
+        ] as [(TensorType, Double)]) func packedMatricesAreAsLargeAsStated(_ type: TensorType, _ bits: Double) throws
+    {
+        let matrix = try KernelTests.matrix(type, rows: 16, columns: 1024, seed: 4)
+        #expect(Double(8 * PackedMatrix(matrix).bytes) / (16 * 1024) == bits)
+    }
+
     /// Random codes under random scales have the size that was asked for: what synthetic models rely on.
     @Test(arguments: TensorType.computed) func randomTensorsHaveTheDeviationAskedFor(_ type: TensorType) throws {
         for size in [Float(0.02), 0.3] {

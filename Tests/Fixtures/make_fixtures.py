@@ -136,22 +136,32 @@ def write_tokenizer(name, file, vocabulary):
 
 # -------------------------------------------------------------------------------------------------------------- blocks
 
-SCALES = {  # bytes of a block, f16 at
+SCALES = {  # bytes of a block, scales at: f16, but MXFP4's is the byte of a power of two and IQ1_M's the high halves of four uint16
     Type.Q8_0: (34, [0]), Type.Q4_0: (18, [0]), Type.Q4_1: (20, [0, 2]), Type.Q5_0: (22, [0]), Type.Q5_1: (24, [0, 2]),
     Type.IQ4_NL: (18, [0]), Type.Q2_K: (84, [80, 82]), Type.Q3_K: (110, [108]), Type.Q4_K: (144, [0, 2]),
-    Type.Q5_K: (176, [0, 2]), Type.Q6_K: (210, [208]), Type.IQ4_XS: (136, [0])}
+    Type.Q5_K: (176, [0, 2]), Type.Q6_K: (210, [208]), Type.IQ4_XS: (136, [0]),
+    Type.MXFP4: (17, [0]), Type.TQ2_0: (66, [64]), Type.TQ1_0: (54, [52]),
+    Type.IQ2_XXS: (66, [0]), Type.IQ2_XS: (74, [0]), Type.IQ2_S: (82, [0]), Type.IQ3_XXS: (98, [0]), Type.IQ3_S: (110, [0]),
+    Type.IQ1_S: (50, [0]), Type.IQ1_M: (56, [48])}
 # Of random codes times scales: their deviation, and their mean where the second scale is subtracted.
 SPREAD = {Type.Q2_K: (13.9, 1.5), Type.Q3_K: (43, 0), Type.Q4_K: (256, 7.5), Type.Q5_K: (519, 15.5), Type.Q6_K: (1366, 0),
           Type.IQ4_NL: (67, 0), Type.IQ4_XS: (1240, 0)}
 
 
+def scale_bytes(type, at):
+    return [at] if type == Type.MXFP4 else [at + 1, at + 3, at + 5, at + 7] if type == Type.IQ1_M else [at, at + 1]
+
+
 def random_blocks(type, rows, columns, rng, scales):
-    """Any bytes make a valid block as long as its f16 scales are finite. `scales(n, field)` draws them."""
+    """Any bytes make a valid block as long as its scales are finite. `scales(n, field)` draws them."""
     size, offsets = SCALES[type]
     n = rows * columns // (256 if size > 34 else 32)
     blocks = rng.integers(0, 256, (n, size), np.uint8)
     for field, at in enumerate(offsets):
-        blocks[:, at:at + 2] = scales(n, field).astype("<f2").view(np.uint8).reshape(n, 2)
+        raw = scales(n, field).astype(np.uint8 if type == Type.MXFP4 else "<f2").view(np.uint8).reshape(n, -1)
+        if type == Type.IQ1_M:
+            raw = (raw.view("<u2") >> np.array([0, 4, 8, 12], "<u2") & 15).astype(np.uint8) << 4 | blocks[:, scale_bytes(type, at)] & 15
+        blocks[:, scale_bytes(type, at)] = raw
     return blocks.reshape(rows, -1)
 
 
@@ -162,17 +172,19 @@ def write_quant():
     w, values = GGUFWriter(OUT / "quant.gguf", "llama"), []
     edges = [0.0, -0.0, -0.5, 2.0**-24, -2.0**-24, 65504.0, -65504.0, 1.0]  # zero, least subnormal, greatest finite
     order = [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_K, Type.Q6_K, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q2_K,
-             Type.Q3_K, Type.Q5_K, Type.IQ4_NL, Type.IQ4_XS]
+             Type.Q3_K, Type.Q5_K, Type.IQ4_NL, Type.IQ4_XS, Type.MXFP4, Type.TQ2_0, Type.TQ1_0,
+             Type.IQ2_XXS, Type.IQ2_XS, Type.IQ2_S, Type.IQ3_XXS, Type.IQ3_S, Type.IQ1_S, Type.IQ1_M]
     for type in order:
         if type in SCALES:
             def scales(n, field):
+                if type == Type.MXFP4: return np.r_[0:4, 252, 127, rng.integers(0, 253, n - 6)]  # denormal, normal, the largest
                 d = 0.01 * rng.standard_normal(n)
                 d[:8] = edges if field == 0 else edges[::-1]
                 return d
             raw = random_blocks(type, rows, columns, rng, scales)
             size, offsets = SCALES[type]
             blocks = raw.reshape(-1, size)
-            body = np.setdiff1d(np.arange(size), [o + b for o in offsets for b in (0, 1)])
+            body = np.setdiff1d(np.arange(size), [b for at in offsets for b in scale_bytes(type, at)])
             for block, byte in ((-1, 0x00), (-2, 0xFF), (-3, 0x80), (-4, 0x7F), (0, 0xFF)):  # extreme codes
                 blocks[block][body] = byte
         else:

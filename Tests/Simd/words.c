@@ -99,6 +99,7 @@ static void store_i8(sla_f32x16 x) {
     WORD(load_f16, MIX_FLOAT(simd_load_f16(&in.codes))) \
     WORD(store_f16, store_f16(in.a)) \
     WORD(load_bf16, MIX_FLOAT(simd_load_bf16(&in.codes))) \
+    WORD(load_e8m0, MIX_FLOAT(simd_load_e8m0(&in.codes))) \
     WORD(add_dot4, MIX(simd_add_dot4(in.start, in.codes, in.activations))) \
     WORD(float, MIX_FLOAT(simd_float(in.whole))) \
     WORD(max, MIX_FLOAT(simd_max(in.a, in.b))) \
@@ -110,7 +111,6 @@ static void store_i8(sla_f32x16 x) {
     WORD(largest_magnitude, MIX_FLOAT(simd_largest_magnitude(in.a, in.b))) \
     WORD(store_i8, store_i8(in.small)) \
     WORD(prefetch, simd_prefetch(&in)) \
-    WORD(pause, simd_pause()) \
     WORD(flip_signs, MIX(simd_flip_signs(in.codes.lo))) \
     WORD(bits, MIX(simd_bits(in.codes.lo, in.shift, in.count))) \
     WORD(bits64, MIX(simd_bits64(in.codes, in.shift, in.count))) \

@@ -68,6 +68,17 @@ SLA_WORD sla_f32x16 simd_load_bf16(const void *from) {
     return (sla_f32x16)(__builtin_convertvector(bits, u32x16) << 16);
 }
 
+/// 16 bytes, each standing for 2 to the power of itself less 128.
+SLA_WORD sla_f32x16 simd_load_e8m0(const void *from) {
+    typedef uint32_t u32x16 __attribute__((ext_vector_type(16)));
+    sla_u8x16 bytes;
+    memcpy(&bytes, from, 16);
+    u32x16 power = __builtin_convertvector(bytes, u32x16);
+    // The two least powers are denormal.
+    u32x16 denormal = (power + 1) << 21;
+    return (sla_f32x16)(power < 2 ? denormal : (power - 1) << 23);
+}
+
 /// Lane i: sum[i] + the sum of w[4i…4i+3] · a[4i…4i+3], exactly; unsigned weight codes by signed activations.
 SLA_WORD sla_i32x16 simd_add_dot4(sla_i32x16 start, sla_u8x64 w, sla_i8x64 a) {
 #if defined(__AVX512VNNI__) && !defined(SLA_PLAIN)

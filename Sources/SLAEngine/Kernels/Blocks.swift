@@ -7,8 +7,11 @@ import SLAText
 
 // Constants are computed properties, which the kernels' loops are unrolled by: a `static let` may be read at run time.
 
-/// How a quantized type stores consecutive values of a row: value[i] = scale · group scale · (code[i] − ``offset``) − minimum · group minimum.
+/// How a quantized type stores consecutive values of a row: value[i] = scale · group scale · (code[i] − ``offset``) − minimum · group
+/// minimum, with scale and minimum in units of ``unit``.
 protocol BlockFormat {
+    /// How a block's own scale and minimum are stored.
+    associatedtype Scale: NumberFormat = F16
     /// What files call it; its ``TensorType/block`` says how many bytes a block has.
     static var type: TensorType { get }
     /// Values in a block, 32 or 256: as ``type`` says, but known to the compiler.
@@ -17,15 +20,17 @@ protocol BlockFormat {
     static var bits: Int { get }
     /// What is subtracted from every code: 0 or a power of two.
     static var offset: Int32 { get }
-    /// Whether codes are places in ``nonLinear``, whose entries then are the codes.
-    static var isLookedUp: Bool { get }
+    /// The codes that the stored ones are places of, when they are not codes themselves.
+    static var table: SIMD16<UInt8>? { get }
+    /// A power of two.
+    static var unit: Float { get }
     static var hasMinimum: Bool { get }
     /// Values that share a whole-numbered scale (and minimum) within the block, 16 or 32; nil when the block's own is all there is.
     static var group: Int? { get }
 
     /// Codes 32 · `run` to 32 · `run` + 31 of a block.
     static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8>
-    /// The block's scale and minimum, in half precision.
+    /// The bits of the block's scale and minimum.
     static func scale(_ block: UnsafeRawPointer) -> UInt16
     static func minimum(_ block: UnsafeRawPointer) -> UInt16
     static func scale(_ block: UnsafeRawPointer, group: Int) -> Int
@@ -33,17 +38,26 @@ protocol BlockFormat {
 }
 
 extension BlockFormat {
-    static var isLookedUp: Bool { false }
+    static var table: SIMD16<UInt8>? { nil }
+    static var unit: Float { 1 }
     static var hasMinimum: Bool { false }
     package static var group: Int? { nil }
     @inline(__always) static func minimum(_ block: UnsafeRawPointer) -> UInt16 { 0 }
     @inline(__always) package static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { 1 }
     @inline(__always) static func minimum(_ block: UnsafeRawPointer, group: Int) -> Int { 1 }
+
+    /// The scale or minimum that has the given bits.
+    @inline(__always) static func number(_ bits: UInt16) -> Float {
+        withUnsafeBytes(of: bits) { $0.baseAddress.map(Scale.number) ?? 0 } * unit
+    }
 }
 
 extension UnsafeRawPointer {
     @inline(__always) fileprivate func byte(_ offset: Int) -> Int { Int(load(fromByteOffset: offset, as: UInt8.self)) }
     @inline(__always) fileprivate func half(_ offset: Int) -> UInt16 { loadUnaligned(fromByteOffset: offset, as: UInt16.self) }
+    @inline(__always) fileprivate func word(_ offset: Int) -> UInt32 { loadUnaligned(fromByteOffset: offset, as: UInt32.self) }
+    /// Half `index` of the bytes from `offset` on.
+    @inline(__always) fileprivate func nibble(_ offset: Int, _ index: Int) -> Int { byte(offset + index / 2) >> (4 * (index % 2)) & 15 }
     @inline(__always) fileprivate func bytes32(_ offset: Int) -> SIMD32<UInt8> {
         loadUnaligned(fromByteOffset: offset, as: SIMD32<UInt8>.self)
     }
@@ -123,10 +137,25 @@ enum IQ4_NL: BlockFormat {
     static var values: Int { 32 }
     static var bits: Int { 4 }
     static var offset: Int32 { 128 }
-    static var isLookedUp: Bool { true }
+    static var table: SIMD16<UInt8>? { nonLinear }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 2) }
     @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+}
+
+/// The byte of a power of two, 16 bytes of codes as in Q4_0 that are looked up: OCP's microscaling format, whose numbers have one bit of
+/// fraction, two of exponent and a sign.
+enum MXFP4: BlockFormat {
+    typealias Scale = E8M0
+    static var type: TensorType { .mxfp4 }
+    static var values: Int { 32 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 16 }
+    // Twice the numbers 0, ½, 1, 1½, 2, 3, 4, 6, then less these.
+    static var table: SIMD16<UInt8>? { SIMD16(16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4) }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 1) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { UInt16(block.load(as: UInt8.self)) }
 }
 
 // MARK: - Blocks of 256
@@ -242,7 +271,7 @@ enum IQ4_XS: BlockFormat {
     static var values: Int { 256 }
     static var bits: Int { 4 }
     static var offset: Int32 { 128 }
-    static var isLookedUp: Bool { true }
+    static var table: SIMD16<UInt8>? { nonLinear }
     static var group: Int? { 32 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 8 + 16 * run) }
@@ -250,6 +279,209 @@ enum IQ4_XS: BlockFormat {
     @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int {
         let low = block.byte(4 + group / 2) >> (4 * (group % 2)) & 15
         return (low | (Int(block.half(2)) >> (2 * group) & 3) << 4) - 32
+    }
+}
+
+/// 64 bytes of 2-bit codes, an F16 scale; 1 stands for zero, and 3 is not used.
+enum TQ2_0: BlockFormat {
+    static var type: TensorType { .tq2_0 }
+    static var values: Int { 256 }
+    static var bits: Int { 2 }
+    static var offset: Int32 { 1 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        simd_bits(block.bytes32(32 * (run / 4)), Int32(2 * (run % 4)), 2)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(64) }
+}
+
+/// 52 bytes of digits 0, 1 and 2, an F16 scale; 1 stands for zero. A byte is a fraction of 256 whose ternary digits are five codes, four in
+/// the last four bytes: 32 bytes' first digits, their second ones and so on, then those of 16 bytes, then those of the four.
+///
+/// Packed, a code takes 2 bits, where a file has 1.6.
+enum TQ1_0: BlockFormat {
+    static var type: TensorType { .tq1_0 }
+    static var values: Int { 256 }
+    static var bits: Int { 2 }
+    static var offset: Int32 { 1 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        // What is left of a fraction behind the first digits: its own first digit is wanted.
+        let powers = SIMD8<UInt8>(1, 3, 9, 27, 81, 0, 0, 0)
+        var rest = SIMD32<UInt8>.zero
+        if run < 5 {
+            rest = block.bytes32(0) &* powers[run]
+        } else {
+            let bytes = block.loadUnaligned(fromByteOffset: 32, as: SIMD16<UInt8>.self)
+            rest.lowHalf = bytes &* powers[2 * run - 10]
+            if run < 7 {
+                rest.highHalf = bytes &* powers[2 * run - 9]
+            } else {
+                for i in 0..<16 { rest.highHalf[i] = UInt8(block.byte(48 + i % 4)) &* powers[i / 4] }
+            }
+        }
+        return SIMD32<UInt8>(truncatingIfNeeded: (SIMD32<UInt16>(truncatingIfNeeded: rest) &* 3) &>> 8)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(52) }
+}
+
+// MARK: - Blocks of 256 whose values are points of a grid
+
+// Packed, a code takes 3 bits (IQ1, IQ2) or 4 (IQ3) and the scale of a group 8: 3.3 to 4.3 bits a value, where a file has 1.6 to 3.4.
+
+/// 32 codes: four points of eight values each, with what stands above their ranks in bit `bits`, the first value's lowest.
+@inline(__always) private func codes(_ grid: Grid, _ points: (Int) -> Int, _ signs: UInt32, above bits: Int32) -> SIMD32<UInt8> {
+    let ranks = SIMD4(grid[points(0)], grid[points(1)], grid[points(2)], grid[points(3)])
+    return simd_over(simd_spread(signs), bits, unsafeBitCast(ranks, to: SIMD32<UInt8>.self))
+}
+
+/// The same of eight points of four values each.
+@inline(__always) private func codes(pairs grid: Grid, _ points: (Int) -> Int, _ signs: UInt32) -> SIMD32<UInt8> {
+    @inline(__always) func pair(_ i: Int) -> UInt64 { grid[points(2 * i)] | grid[points(2 * i + 1)] << 32 }
+    return simd_over(simd_spread(signs), 3, unsafeBitCast(SIMD4(pair(0), pair(1), pair(2), pair(3)), to: SIMD32<UInt8>.self))
+}
+
+/// Eight signs out of seven, which are followed by the one that makes the number of those set even.
+@inline(__always) private func evenSigns(_ seven: UInt32) -> UInt32 { seven | UInt32(seven.nonzeroBitCount & 1) << 7 }
+
+/// 32 signs out of four times seven bits.
+@inline(__always) private func fourEvenSigns(_ word: UInt32) -> UInt32 {
+    @inline(__always) func part(_ i: UInt32) -> UInt32 { evenSigns(word >> (7 * i) & 127) << (8 * i) }
+    return part(0) | part(1) | part(2) | part(3)
+}
+
+/// What the formats of 2 bits have in common: a code is one of three magnitudes, and 4 more where the value is negative. Scales are odd.
+private protocol TwoBitGrid: BlockFormat {}
+
+extension TwoBitGrid {
+    static var values: Int { 256 }
+    static var bits: Int { 3 }
+    static var offset: Int32 { 64 }
+    static var table: SIMD16<UInt8>? { SIMD16(72, 89, 107, 64, 56, 39, 21, 64, 0, 0, 0, 0, 0, 0, 0, 0) }
+    static var unit: Float { 0.125 }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+}
+
+/// An F16 scale; for every 32 values four bytes that are points, then four times seven signs and a 4-bit scale.
+enum IQ2_XXS: TwoBitGrid {
+    static var type: TensorType { .iq2_xxs }
+    static var group: Int? { 32 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        SLAEngine.codes(.iq2xxs, { block.byte(2 + 8 * run + $0) }, fourEvenSigns(block.word(6 + 8 * run)), above: 2)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { 2 * Int(block.word(6 + 8 * group) >> 28) + 1 }
+}
+
+/// An F16 scale; for every eight values two bytes, 9 bits for a point and seven signs; 4-bit scales of 16 values.
+enum IQ2_XS: TwoBitGrid {
+    static var type: TensorType { .iq2_xs }
+    static var group: Int? { 16 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        @inline(__always) func two(_ i: Int) -> UInt32 { UInt32(block.half(2 + 8 * run + 2 * i)) }
+        @inline(__always) func signs(_ i: Int) -> UInt32 { evenSigns(two(i) >> 9) << UInt32(8 * i) }
+        return SLAEngine.codes(.iq2xs, { Int(two($0) & 511) }, signs(0) | signs(1) | signs(2) | signs(3), above: 2)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { 2 * block.nibble(66, group) + 1 }
+}
+
+/// An F16 scale; for every eight values the low 8 bits of a point and later its high 2; in between a sign for every value; 4-bit scales of
+/// 16 values.
+enum IQ2_S: TwoBitGrid {
+    static var type: TensorType { .iq2_s }
+    static var group: Int? { 16 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        let high = block.byte(66 + run)
+        return SLAEngine.codes(
+            .iq2s, { block.byte(2 + 4 * run + $0) | (high >> (2 * $0) & 3) << 8 }, block.word(34 + 4 * run), above: 2)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { 2 * block.nibble(74, group) + 1 }
+}
+
+/// An F16 scale; for every four values a byte that is a point; for every 32 values four times seven signs and a 4-bit scale. A code is one
+/// of eight magnitudes, and 8 more where the value is negative.
+enum IQ3_XXS: BlockFormat {
+    static var type: TensorType { .iq3_xxs }
+    static var values: Int { 256 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 64 }
+    static var table: SIMD16<UInt8>? { SIMD16(68, 76, 84, 92, 100, 108, 116, 126, 60, 52, 44, 36, 28, 20, 12, 2) }
+    static var unit: Float { 0.25 }
+    static var group: Int? { 32 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        SLAEngine.codes(pairs: .iq3xxs, { block.byte(2 + 8 * run + $0) }, fourEvenSigns(block.word(66 + 4 * run)))
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { 2 * Int(block.word(66 + 4 * group) >> 28) + 1 }
+}
+
+/// An F16 scale; for every four values the low 8 bits of a point, then its ninth; a sign for every value; 4-bit scales of 32 values. Codes
+/// are as in IQ3_XXS, with other magnitudes.
+enum IQ3_S: BlockFormat {
+    static var type: TensorType { .iq3_s }
+    static var values: Int { 256 }
+    static var bits: Int { 4 }
+    static var offset: Int32 { 16 }
+    static var table: SIMD16<UInt8>? { SIMD16(17, 19, 21, 23, 25, 27, 29, 31, 15, 13, 11, 9, 7, 5, 3, 1) }
+    static var group: Int? { 32 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        let high = block.byte(66 + run)
+        return SLAEngine.codes(pairs: .iq3s, { block.byte(2 + 8 * run + $0) | (high >> $0 & 1) << 8 }, block.word(74 + 4 * run))
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int { 2 * block.nibble(106, group) + 1 }
+}
+
+/// What the formats of 1 bit have in common: a code is −1, 0 or 1 plus an eighth, and 4 more where it is less an eighth. Scales are odd.
+private protocol OneBitGrid: BlockFormat {}
+
+extension OneBitGrid {
+    static var values: Int { 256 }
+    static var bits: Int { 3 }
+    static var offset: Int32 { 16 }
+    static var table: SIMD16<UInt8>? { SIMD16(9, 17, 25, 16, 7, 15, 23, 16, 0, 0, 0, 0, 0, 0, 0, 0) }
+    static var unit: Float { 0.125 }
+}
+
+/// An F16 scale; for every eight values the low 8 bits of a point; for every 32 values the high 3 bits of four points, a 3-bit scale, and
+/// whether an eighth is subtracted or added.
+enum IQ1_S: OneBitGrid {
+    static var type: TensorType { .iq1_s }
+    static var group: Int? { 32 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        let high = Int(block.half(34 + 2 * run))
+        return SLAEngine.codes(
+            .iq1, { block.byte(2 + 4 * run + $0) | (high >> (3 * $0) & 7) << 8 }, high & 0x8000 == 0 ? 0 : .max, above: 2)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int {
+        2 * (Int(block.half(34 + 2 * group)) >> 12 & 7) + 1
+    }
+}
+
+/// For every eight values the low 8 bits of a point, then 4 bits: its high 3, and whether an eighth is subtracted or added; for every 64
+/// values four 3-bit scales of 16 values and 4 bits of the block's F16 scale.
+enum IQ1_M: OneBitGrid {
+    static var type: TensorType { .iq1_m }
+    static var group: Int? { 16 }
+
+    @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
+        @inline(__always) func high(_ i: Int) -> Int { block.nibble(32 + 2 * run, i) }
+        @inline(__always) func signs(_ i: Int) -> UInt32 { high(i) & 8 == 0 ? 0 : 255 << UInt32(8 * i) }
+        return SLAEngine.codes(
+            .iq1, { block.byte(4 * run + $0) | (high($0) & 7) << 8 }, signs(0) | signs(1) | signs(2) | signs(3), above: 2)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 {
+        @inline(__always) func part(_ i: Int) -> UInt16 { (block.half(48 + 2 * i) >> 12) << UInt16(4 * i) }
+        return part(0) | part(1) | part(2) | part(3)
+    }
+    @inline(__always) static func scale(_ block: UnsafeRawPointer, group: Int) -> Int {
+        2 * (Int(block.half(48 + group / 4 * 2)) >> (3 * (group % 4)) & 7) + 1
     }
 }
 
@@ -281,6 +513,16 @@ extension TensorType {
         case .q6_K: visitor.visit(Q6_K.self)
         case .iq4_nl: visitor.visit(IQ4_NL.self)
         case .iq4_xs: visitor.visit(IQ4_XS.self)
+        case .mxfp4: visitor.visit(MXFP4.self)
+        case .tq2_0: visitor.visit(TQ2_0.self)
+        case .tq1_0: visitor.visit(TQ1_0.self)
+        case .iq2_xxs: visitor.visit(IQ2_XXS.self)
+        case .iq2_xs: visitor.visit(IQ2_XS.self)
+        case .iq2_s: visitor.visit(IQ2_S.self)
+        case .iq3_xxs: visitor.visit(IQ3_XXS.self)
+        case .iq3_s: visitor.visit(IQ3_S.self)
+        case .iq1_s: visitor.visit(IQ1_S.self)
+        case .iq1_m: visitor.visit(IQ1_M.self)
         default: nil
         }
     }

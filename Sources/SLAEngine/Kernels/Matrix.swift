@@ -63,10 +63,10 @@ private struct Dequantization: FormatVisitor {
             for i in 0..<32 {
                 if i % group == 0 {
                     let index = (32 * place + i) / group
-                    scale = simd_half(Format.scale(block)) * Float(Format.scale(block, group: index))
-                    minimum = simd_half(Format.minimum(block)) * Float(Format.minimum(block, group: index))
+                    scale = Format.number(Format.scale(block)) * Float(Format.scale(block, group: index))
+                    minimum = Format.number(Format.minimum(block)) * Float(Format.minimum(block, group: index))
                 }
-                let stored = Format.isLookedUp ? nonLinear[Int(codes[i])] : codes[i]
+                let stored = Format.table.map { $0[Int(codes[i])] } ?? codes[i]
                 let value = scale * Float(Int32(stored) - Format.offset)
                 output[32 * run + i] = Format.hasMinimum ? value - minimum : value
             }

@@ -8,7 +8,8 @@ import Synchronization
 /// A tile of plain numbers is `[columns, 16]`. A tile of a block format is its codes, then its scales, for all columns. The codes of 32 columns
 /// lie in eight quads of four columns; a quad is `[16, 4]` bytes. Codes of fewer than 8 bits are cut into planes of 4, 2 and 1 bits, the low bits in the
 /// widest plane: quads j and j + 4 in the halves of the bytes of one 64-byte vector, or four quads in the quarters, or all eight in the bits. Rows
-/// behind the last are zero. So the packed matrix is as large as the file's, but for scales of fewer than 8 bits.
+/// behind the last are zero. So the packed matrix is as large as the file's, but for scales of fewer than 8 bits and for codes
+/// that a file packs closer (TQ1_0, IQ1, IQ2, IQ3).
 package final class PackedMatrix: Sendable {
     package let rows: Int
     package let columns: Int
@@ -136,11 +137,11 @@ extension BlockFormat {
     /// Bytes of the codes of 16 rows and 32 columns.
     static var runBytes: Int { 64 * bits }
 
-    /// Bytes of the scales of 16 rows and ``values`` columns: `[16]` halves, as many for the minima, then `[groups, 16]` signed bytes of the groups'
-    /// scales, as many of their minima.
-    static var scaleBytes: Int { (32 + (group.map { values / $0 * 16 } ?? 0)) * (hasMinimum ? 2 : 1) }
+    /// Bytes of the scales of 16 rows and ``values`` columns: `[16]` of ``Scale``, as many minima, then `[groups, 16]` signed bytes of the
+    /// groups' scales, as many of their minima.
+    static var scaleBytes: Int { 16 * (Scale.bytes + (group.map { values / $0 } ?? 0)) * (hasMinimum ? 2 : 1) }
 
-    private static var groupScales: Int { hasMinimum ? 64 : 32 }
+    private static var groupScales: Int { 16 * Scale.bytes * (hasMinimum ? 2 : 1) }
 
     /// Cuts eight quads of whole bytes into planes.
     @inline(__always) fileprivate static func packPlanes(_ quads: UnsafeRawPointer, into target: UnsafeMutableRawPointer) {
@@ -165,8 +166,15 @@ extension BlockFormat {
     }
 
     @inline(__always) fileprivate static func packScales(_ block: UnsafeRawPointer, _ lane: Int, into target: UnsafeMutableRawPointer) {
-        target.storeBytes(of: scale(block), toByteOffset: 2 * lane, as: UInt16.self)
-        if hasMinimum { target.storeBytes(of: minimum(block), toByteOffset: 32 + 2 * lane, as: UInt16.self) }
+        @inline(__always) func store(_ bits: UInt16, _ offset: Int) {
+            if Scale.bytes == 1 {
+                target.storeBytes(of: UInt8(truncatingIfNeeded: bits), toByteOffset: offset, as: UInt8.self)
+            } else {
+                target.storeBytes(of: bits, toByteOffset: offset, as: UInt16.self)
+            }
+        }
+        store(scale(block), Scale.bytes * lane)
+        if hasMinimum { store(minimum(block), Scale.bytes * (16 + lane)) }
         guard let group else { return }
         let groups = values / group
         for g in 0..<groups {
@@ -188,7 +196,7 @@ extension BlockFormat {
             codes = bits & 4 != 0 ? simd_over64(pair, 4, codes) : pair
         }
         if bits & 1 != 0 { codes = simd_over64(simd_bits64(load((bits - 1) * 64), Int32(j), 1), Int32(bits - 1), codes) }
-        return isLookedUp ? simd_lookup64(nonLinear, codes) : codes
+        return table.map { simd_lookup64($0, codes) } ?? codes
     }
 
     /// Scale and minimum of part `part` of the 32 columns of run `run`, for 16 rows.
@@ -196,8 +204,11 @@ extension BlockFormat {
         scale: SIMD16<Float>, minimum: SIMD16<Float>
     ) {
         let block = scales + run / (values / 32) * scaleBytes
-        let scale = simd_load_f16(block)
-        let minimum = hasMinimum ? simd_load_f16(block + 32) : SIMD16<Float>.zero
+        @inline(__always) func load(_ place: UnsafeRawPointer) -> Vector {
+            unit == 1 ? Scale.vector(place) : Scale.vector(place) * unit
+        }
+        let scale = load(block)
+        let minimum = hasMinimum ? load(block + 16 * Scale.bytes) : Vector.zero
         guard let group else { return (scale, minimum) }
         let place = block + groupScales + 16 * (run % (values / 32) * (32 / group) + part)
         return (
