@@ -29,7 +29,11 @@ struct WordExpression: Sendable {
     }
 
     private var sets: [CharacterSet] = []
+    /// The ASCII characters of each, which are looked up most.
+    private var ascii: [ASCIISet] = []
     private var code: [Instruction] = []
+    /// Whether an instruction is `accept`: no choice need be kept before it.
+    private var isEnd: [Bool] = []
     /// Where each alternative begins, and with which ASCII characters: most are passed over by that alone.
     private var alternatives: [(start: Int, first: ASCIISet)] = []
 
@@ -44,6 +48,8 @@ struct WordExpression: Sendable {
             code.append(.accept)
             alternatives.append((start, Self.first(of: choice).set))
         }
+        ascii = sets.map(\.ascii)
+        isEnd = code.map { if case .accept = $0 { true } else { false } }
     }
 
     /// Where there is a choice left: go on at `next` with what was taken, less a character at a time down to `least`.
@@ -94,7 +100,7 @@ struct WordExpression: Sendable {
             var fails = false
             switch code[next] {
             case .accept:
-                choices.removeSubrange(base...)
+                if choices.count > base { choices.removeSubrange(base...) }
                 return position
             case .one(let set):
                 if let behind = step(set, text, position, end) { position = behind } else { fails = true }
@@ -102,7 +108,18 @@ struct WordExpression: Sendable {
             case .many(let set, let min, let max):
                 var count = 0
                 var least = position
-                while count < max, let behind = step(set, text, position, end) {
+                let ascii = ascii[set]
+                while count < max {
+                    guard position < end else { break }
+                    let byte = text[position]
+                    let behind: Int
+                    if byte < 0x80 {
+                        guard ascii.contains(byte) else { break }
+                        behind = position + 1
+                    } else {
+                        guard let wide = step(set, text, position, end) else { break }
+                        behind = wide
+                    }
                     position = behind
                     count += 1
                     if count == min { least = position }
@@ -110,7 +127,7 @@ struct WordExpression: Sendable {
                 next += 1
                 if count < min {
                     fails = true
-                } else if least < position {
+                } else if least < position, !isEnd[next] {
                     choices.append(Choice(next: next, position: position, least: least))
                 }
             case .split(let other):
@@ -137,7 +154,7 @@ struct WordExpression: Sendable {
     private func step(_ set: Int, _ text: [UInt8], _ position: Int, _ end: Int) -> Int? {
         guard position < end else { return nil }
         let byte = text[position]
-        if byte < 0x80 { return sets[set].ascii.contains(byte) ? position + 1 : nil }
+        if byte < 0x80 { return ascii[set].contains(byte) ? position + 1 : nil }
         let (scalar, behind) = Scalars.next(text, position, end)
         return sets[set].contains(wide: scalar) ? behind : nil
     }
