@@ -18,13 +18,7 @@ struct SentencePieceEncoder: Sendable {
 
     /// Reads `tokenizer.ggml.scores` and `tokenizer.ggml.add_space_prefix`.
     init(_ file: GGUF, _ vocabulary: Vocabulary, unknown: Token?) throws {
-        guard let scores = try file.floatsIfPresent("tokenizer.ggml.scores") else {
-            throw ModelError("tokenizer.ggml.scores is missing, which a llama tokenizer needs; convert the model again")
-        }
-        guard scores.count == vocabulary.count else {
-            throw ModelError("tokenizer.ggml.scores has \(scores.count) entries for \(vocabulary.count) tokens; convert the model again")
-        }
-        if let token = scores.firstIndex(where: \.isNaN) { throw ModelError("token \(token) has a score that is not a number") }
+        let scores = try Self.scores(file, vocabulary, kind: "llama")
         strings = vocabulary.strings
         byteTokens = vocabulary.byteTokens
         self.unknown = unknown
@@ -34,6 +28,18 @@ struct SentencePieceEncoder: Sendable {
             let bits = (score + 0).bitPattern
             return bits >> 31 == 0 ? 0x7fff_ffff - bits : bits
         }
+    }
+
+    /// `tokenizer.ggml.scores`, one for each token.
+    static func scores(_ file: GGUF, _ vocabulary: Vocabulary, kind: String) throws -> [Float] {
+        guard let scores = try file.floatsIfPresent("tokenizer.ggml.scores") else {
+            throw ModelError("tokenizer.ggml.scores is missing, which a \(kind) tokenizer needs; convert the model again")
+        }
+        guard scores.count == vocabulary.count else {
+            throw ModelError("tokenizer.ggml.scores has \(scores.count) entries for \(vocabulary.count) tokens; convert the model again")
+        }
+        if let token = scores.firstIndex(where: \.isNaN) { throw ModelError("token \(token) has a score that is not a number") }
+        return scores
     }
 
     /// A token's text as bytes of text; false when no text can have it, because it writes a space as itself.
@@ -78,7 +84,7 @@ struct SentencePieceEncoder: Sendable {
     }
 
     /// Copies the text with a space for each `▁`.
-    private static func unescape(_ text: ArraySlice<UInt8>, into spaced: inout [UInt8]) {
+    static func unescape(_ text: ArraySlice<UInt8>, into spaced: inout [UInt8]) {
         var position = text.startIndex
         while position < text.endIndex {
             if text[position] == 0xe2, position + 2 < text.endIndex, text[position + 1] == 0x96, text[position + 2] == 0x81 {

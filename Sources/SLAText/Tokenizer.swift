@@ -11,14 +11,24 @@ package typealias Token = Int32
 /// let prompt = tokenizer.encode("Once upon a time", addSpecial: true)
 /// let text = String(decoding: tokenizer.decode(prompt), as: UTF8.self)
 /// ```
-/// Two kinds of model are read: byte-level byte-pair encoding (`gpt2`: Llama 3, Qwen, GPT-2 and their relatives) and SentencePiece
-/// (`llama`: Llama 2, Mistral). Encoding takes O(n log n) whatever the text is. All that is kept is shared between copies.
+/// Three kinds of model are read: byte-level byte-pair encoding (`gpt2`: Llama 3, Qwen, GPT-2 and their relatives), and SentencePiece's
+/// byte-pair encoding (`llama`: Llama 2, Mistral, Gemma) and unigram model (`t5`). Encoding takes O(n log n) whatever the text is, with `t5`
+/// O(n) times the longest piece. All that is kept is shared between copies.
 ///
 /// Source of the metadata's meaning: ggml's `docs/gguf.md`, and llama.cpp's `llama-vocab.cpp`, whose tokens these are.
 package struct Tokenizer: Sendable {
     private enum Encoder: Sendable {
         case bytePair(BytePairEncoder)
         case sentencePiece(SentencePieceEncoder)
+        case unigram(UnigramEncoder)
+
+        var addsSpacePrefix: Bool {
+            switch self {
+            case .bytePair: false
+            case .sentencePiece(let encoder): encoder.addsSpacePrefix
+            case .unigram(let encoder): encoder.addsSpacePrefix
+            }
+        }
     }
 
     /// One object, so that a copy of the tokenizer is a copy of a reference.
@@ -69,8 +79,11 @@ package struct Tokenizer: Sendable {
             throw ModelError("tokenizer.ggml.model is missing: the file has no tokenizer")
         }
         let isBytePair = kind == "gpt2"
-        guard isBytePair || kind == "llama" else {
-            throw ModelError("tokenizer.ggml.model is \(kind), which is not supported; gpt2 (byte-level BPE) and llama (SentencePiece) are")
+        let isUnigram = kind == "t5"
+        guard isBytePair || isUnigram || kind == "llama" else {
+            throw ModelError(
+                "tokenizer.ggml.model is \(kind), which is not supported; gpt2 (byte-level BPE), llama (SentencePiece) and t5 (unigram) are"
+            )
         }
         let alphabet = ByteAlphabet()
         var vocabulary = try Vocabulary(file, decode: isBytePair ? alphabet.decode : SentencePieceEncoder.decode)
@@ -88,9 +101,9 @@ package struct Tokenizer: Sendable {
             return Token(number)
         }
         // SentencePiece's own defaults.
-        let bos = try token("bos", default: isBytePair ? nil : 1)
-        let eos = try token("eos", default: isBytePair ? nil : 2)
-        let unknown = try token("unknown", default: isBytePair ? nil : 0)
+        let bos = try token("bos", default: isBytePair || isUnigram ? nil : 1)
+        let eos = try token("eos", default: isBytePair ? nil : isUnigram ? 1 : 2)
+        let unknown = try token("unknown", default: isBytePair ? nil : isUnigram ? 2 : 0)
         var ends = Set([eos, try token("eot"), try token("eom")].compactMap(\.self))
 
         var special = SpecialTokens()
@@ -114,6 +127,9 @@ package struct Tokenizer: Sendable {
             let preTokenizer = try PreTokenizer(named: file.stringIfPresent("tokenizer.ggml.pre"))
             encoder = .bytePair(try BytePairEncoder(file, &vocabulary, preTokenizer: preTokenizer, unknown: unknown))
             addsBOS = preTokenizer.addsBOS
+        } else if isUnigram {
+            encoder = .unigram(try UnigramEncoder(file, vocabulary, unknown: unknown))
+            addsBOS = false
         } else {
             encoder = .sentencePiece(try SentencePieceEncoder(file, vocabulary, unknown: unknown))
             addsBOS = true
@@ -140,7 +156,7 @@ package struct Tokenizer: Sendable {
         if wantsBOS == true, bos == nil { throw ModelError("add_bos_token is true, but tokenizer.ggml.bos_token_id is missing") }
         if wantsEOS == true, eos == nil { throw ModelError("add_eos_token is true, but tokenizer.ggml.eos_token_id is missing") }
         self.addsBOS = (wantsBOS ?? addsBOS) && bos != nil
-        self.addsEOS = wantsEOS ?? false
+        self.addsEOS = (wantsEOS ?? isUnigram) && eos != nil
         self.bos = bos
         self.eos = eos
         endOfGeneration = ends
@@ -200,6 +216,7 @@ package struct Tokenizer: Sendable {
         switch model.encoder {
         case .bytePair(let encoder): encoder.encode(text, range, into: &tokens)
         case .sentencePiece(let encoder): encoder.encode(text, range, first: first, into: &tokens)
+        case .unigram(let encoder): encoder.encode(text, range, first: first, into: &tokens)
         }
     }
 
@@ -219,7 +236,7 @@ package struct Tokenizer: Sendable {
     /// The text of a whole sequence, without the space that `encode` put before it.
     package func decode(_ tokens: some Sequence<Token>) -> [UInt8] {
         var text: [UInt8] = []
-        var mayHavePrefix = if case .sentencePiece(let encoder) = model.encoder { encoder.addsSpacePrefix } else { false }
+        var mayHavePrefix = model.encoder.addsSpacePrefix
         for token in tokens {
             var bytes = bytes(of: token)
             if mayHavePrefix, let first = bytes.first {

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import SLABase
@@ -135,7 +136,7 @@ struct PreTokenizers {
             ["a", "Z", "'", "'s", " ", "  ", "\n", "\r\n", "1", "½", "é", "我", "🦙", "!", "$", "\u{85}", "\u{2028}"].map { Array($0.utf8) }
             // Halves of characters, as a token in the text may leave them.
             + [[0xc3], [0xa9], [0xe2, 0x96], [0xf0, 0x9f], [0xff], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80]]
-        for name in ["llama-bpe", "qwen2", "gpt-2", "smollm", "default"] {
+        for name in PreTokenizer.representatives {
             let rule = try PreTokenizer(named: name)
             for _ in 0..<50 {
                 let text = (0..<Int.random(in: 0...20, using: &random)).flatMap { _ in random.element(pieces) }
@@ -149,10 +150,47 @@ struct PreTokenizers {
         }
     }
 
+    @Test("of every name load, and of no two families is a name the same")
+    func names() throws {
+        for name in PreTokenizer.names { _ = try PreTokenizer(named: name) }
+        #expect(Set(PreTokenizer.names).count == PreTokenizer.names.count)
+    }
+
+    private struct Reference: Decodable {
+        var texts: [String]
+        /// The words' lengths in bytes.
+        var words: [String: [[Int]]]
+    }
+
+    @Test("give llama.cpp's words", arguments: PreTokenizer.representatives)
+    func giveTheSameWords(name: String) throws {
+        let json = try Data(contentsOf: tokenizerFixtures.appendingPathComponent("pretokenizers.json"))
+        let reference = try JSONDecoder().decode(Reference.self, from: json)
+        let rule = try PreTokenizer(named: name)
+        let expected = try #require(reference.words[name])
+        for (text, lengths) in zip(reference.texts, expected) {
+            var words: [Int] = []
+            rule.forEachWord(in: Array(text.utf8), 0..<text.utf8.count) { words.append($0.count) }
+            #expect(words == lengths, "\(text.debugDescription)")
+        }
+    }
+
+    /// Twice the text may not take four times as long: a run of one character, or of a few, is where expressions go back and forth.
+    @Test("take long runs of anything", arguments: PreTokenizer.representatives)
+    func longRuns(name: String) throws {
+        let rule = try PreTokenizer(named: name)
+        for unit in ["a", "A", " ", "\n", "1", "!", "é", "中", "\u{301}", "\t \r", "aA'", " a"] {
+            let text = Array((String(repeating: unit, count: 20_000) + "中").utf8)
+            var end = 0
+            let time = ContinuousClock().measure { rule.forEachWord(in: text, text.indices) { end = $0.upperBound } }
+            #expect(end == text.count && time < .seconds(2), "\(unit.debugDescription) took \(time)")
+        }
+    }
+
     @Test("of unknown names are refused by name")
     func unknownNames() throws {
-        let error = #expect(throws: ModelError.self) { try BytePairFixture(pre: "tekken").metadata.tokenizer() }
-        #expect(error?.description.contains("tekken") == true && error?.description.contains("llama-bpe") == true)
+        let error = #expect(throws: ModelError.self) { try BytePairFixture(pre: "klingon").metadata.tokenizer() }
+        #expect(error?.description.contains("klingon") == true && error?.description.contains("llama-bpe") == true)
     }
 }
 
