@@ -637,7 +637,7 @@ package final class Engine {
     package func clearCache() { cache.clear() }
 
     /// Packs another of the model's matrices, so that the first requests need not; false when all are packed. For when there is nothing else to do.
-    package func packNext() -> Bool { model.matrices.contains { !$0.prepare(transformer.threadPool) } }
+    package func packNext() -> Bool { model.matrices.contains { !$0.packIfNeeded(transformer.threadPool) } }
 
     /// One forward pass for everything that is running, and what it led to.
     package func step() -> [(JobID, Output)] {

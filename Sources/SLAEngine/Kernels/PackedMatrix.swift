@@ -37,7 +37,7 @@ package final class PackedMatrix: Sendable {
     deinit { memory?.deallocate() }
 
     /// Packs the matrix unless it is packed already, which this returns; the pages of the file are not needed in memory afterwards.
-    @discardableResult func prepare(_ threadPool: ThreadPool) -> Bool {
+    @discardableResult func packIfNeeded(_ threadPool: ThreadPool) -> Bool {
         if isPacked.load(ordering: .acquiring) { return true }
         return lock.withLock { _ in
             if isPacked.load(ordering: .acquiring) { return true }
@@ -57,7 +57,7 @@ package final class PackedMatrix: Sendable {
         }
     }
 
-    /// Tile `tile` of a prepared matrix.
+    /// Tile `tile` of a packed matrix.
     func address(_ tile: Int) -> UnsafeRawPointer {
         guard let memory else { preconditionFailure("the matrix is not packed") }
         return UnsafeRawPointer(memory + tile * stride)
