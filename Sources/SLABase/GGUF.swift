@@ -254,9 +254,10 @@ package final class GGUF: Sendable {
 }
 
 /// Many byte strings in two allocations, whatever their number.
-package struct ByteStrings: RandomAccessCollection, Sendable {
-    private var bytes: [UInt8] = []
-    private var ends: [Int] = []
+@usableFromInline package struct ByteStrings: RandomAccessCollection, Sendable {
+    // Vocabularies of 150,000 strings are read through this while a model loads: inlined into the targets above.
+    @usableFromInline var bytes: [UInt8] = []
+    @usableFromInline var ends: [Int] = []
 
     package init() {}
 
@@ -272,9 +273,9 @@ package struct ByteStrings: RandomAccessCollection, Sendable {
         ends.append(bytes.count)
     }
 
-    package var startIndex: Int { 0 }
-    package var endIndex: Int { ends.count }
-    package subscript(position: Int) -> ArraySlice<UInt8> { bytes[(position == 0 ? 0 : ends[position - 1])..<ends[position]] }
+    @inlinable package var startIndex: Int { 0 }
+    @inlinable package var endIndex: Int { ends.count }
+    @inlinable package subscript(position: Int) -> ArraySlice<UInt8> { bytes[(position == 0 ? 0 : ends[position - 1])..<ends[position]] }
 }
 
 /// Reads little-endian values from bytes that may end anywhere.

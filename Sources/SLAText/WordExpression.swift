@@ -451,8 +451,14 @@ struct CharacterClass: OptionSet, Sendable {
         Unicode.Scalar($0).map { CharacterClass(lookingUp: $0) } ?? []
     }
 
+    /// Expressions ask for these when they are read, and English text for few others: the large table takes milliseconds to make.
+    private static let ascii: [CharacterClass] = (UInt8(0)..<0x80).map { CharacterClass(lookingUp: Unicode.Scalar($0)) }
+
     init(_ scalar: Unicode.Scalar) {
-        self = scalar.value < 0x10000 ? Self.table[Int(scalar.value)] : CharacterClass(lookingUp: scalar)
+        self =
+            scalar.value < 0x80
+            ? Self.ascii[Int(scalar.value)]
+            : scalar.value < 0x10000 ? Self.table[Int(scalar.value)] : CharacterClass(lookingUp: scalar)
     }
 
     private init(lookingUp scalar: Unicode.Scalar) {
