@@ -1337,7 +1337,7 @@ struct AttentionKernel<Format: CacheFormat> {
 
 // MARK: - 6. The cache
 
-/// The memory that keys and values live in: pages of ``positions`` tokens, for all layers and heads, counted references, a byte budget.
+/// The memory that keys and values live in: pages of ``pageSize`` tokens, for all layers and heads, counted references, a byte budget.
 ///
 /// In a page each (layer, key/value head) has a block of keys `[headDim, pageSize]`, so that a vector holds one value of 16 tokens,
 /// and a block of values `[pageSize, headDim]`, so that a vector holds 16 values of one token.

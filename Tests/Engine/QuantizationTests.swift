@@ -25,8 +25,8 @@ import Testing
         return (KernelTests.multiply(matrix, x), exact)
     }
 
-    /// The figures that Quantization+Blocks.swift states. Rounding to 8 bits is off by up to half a step of max |x| / 127 in each block of 32:
-    /// for normal values, whose largest of 32 is about 2.1 deviations, that is 2.1 / 127 / √12 = 0.5 % of a deviation.
+    /// How far products of quantized weights may be from those in 32 bits. Rounding to 8 bits is off by up to half a step of max |x| / 127 in
+    /// each block of 32: for normal values, whose largest of 32 is about 2.1 deviations, that is 2.1 / 127 / √12 = 0.5 % of a deviation.
     @Test(arguments: TensorType.computed) func productsAreAsNearToThoseIn32BitsAsStated(_ type: TensorType) throws {
         let (values, exact) = try QuantizationTests.product(type, seed: 1)
         let error = QuantizationTests.error(values, exact)
