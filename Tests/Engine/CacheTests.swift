@@ -13,7 +13,9 @@ import Testing
     static let slotBytes = 8
     static let pageBytes = PagePool.pageSize * slotBytes
 
-    static func cache(pages: Int) -> PrefixCache { PrefixCache(pool: PagePool(bytesPerPage: pageBytes, budget: pages * pageBytes)) }
+    static func cache(pages: Int) -> PrefixCache {
+        PrefixCache(pool: PagePool(CacheLayout(bytesPerPage: pageBytes), budget: pages * pageBytes))
+    }
 
     /// A branch as a running request has it: its tokens, what identifies each beginning, and its table.
     final class Branch {
@@ -45,22 +47,25 @@ import Testing
         /// Computes the next token.
         func append(_ token: Token) throws {
             let position = tokens.count
-            try table.makeWritable(position, cache)
+            try table.extend(to: position + 1, cache)
             adopt([token])
             address(position).storeBytes(of: hashes[position], as: UInt64.self)
         }
 
-        /// Forgets everything from `count` on; what is appended then goes over it.
-        func cut(to count: Int) {
-            tokens.removeSubrange(count...)
-            hashes.removeSubrange(count...)
+        /// A branch that parts from this one behind `count` tokens, if the cache has them still.
+        func parted(at count: Int) -> Branch? {
+            let found = cache.match(tokens, limit: count)
+            guard found.count == count else { return nil }
+            let copy = Branch(found.table, cache)
+            copy.adopt(tokens[..<count])
+            return copy
         }
 
         /// The first position whose slot holds something else.
         var firstWrong: Int? { tokens.indices.first { address($0).load(as: UInt64.self) != hashes[$0] } }
 
         private func address(_ position: Int) -> UnsafeMutableRawPointer {
-            cache.pool.address(table.pages[position / PagePool.pageSize]) + position % PagePool.pageSize * CacheTests.slotBytes
+            cache.pool.address(table.pages[0][position / PagePool.pageSize]) + position % PagePool.pageSize * CacheTests.slotBytes
         }
     }
 
@@ -131,7 +136,7 @@ import Testing
             branch.adopt(tokens[..<found.count])
             #expect(branch.firstWrong == nil, note)
             #expect(found.marks.count == found.count, note)
-            #expect(found.table.pages.count == (found.count + PagePool.pageSize - 1) / PagePool.pageSize, note)
+            #expect(found.table.pages[0].pages.count == (found.count + PagePool.pageSize - 1) / PagePool.pageSize, note)
             var expected = 0
             var hash: UInt64?
             for token in tokens[..<limit] {
@@ -160,7 +165,7 @@ import Testing
                     refusals += 1
                     #expect(branch.tokens.count == before, note)
                     // Nothing could be evicted any more: all the pages are the branches' own.
-                    #expect(Set(branches.flatMap(\.table.pages)).count == cache.pool.capacity, note)
+                    #expect(Set(branches.flatMap(\.table.held)).count == cache.pool.capacity, note)
                     return
                 }
             }
@@ -178,8 +183,10 @@ import Testing
             case 7, 8: if let branch { insert(branch) }
             case 9:
                 if let branch, !branch.tokens.isEmpty {
-                    branch.cut(to: Int.random(in: 0..<branch.tokens.count, using: &random))
-                    extend(branch, by: [Token.random(in: 0..<3, using: &random)])
+                    if let parted = branch.parted(at: Int.random(in: 0..<branch.tokens.count, using: &random)) {
+                        branches.append(parted)
+                        extend(parted, by: [Token.random(in: 0..<3, using: &random)])
+                    }
                 }
             case 10:
                 if Int.random(in: 0..<10, using: &random) == 0 {
@@ -200,7 +207,7 @@ import Testing
         mutating func end() {
             for branch in branches { #expect(branch.firstWrong == nil, note) }
             cache.clear()
-            let pages = branches.flatMap(\.table.pages)
+            let pages = branches.flatMap(\.table.held)
             #expect(cache.pool.used == Set(pages).count, note)
             for page in Set(pages) {
                 #expect(cache.pool.isShared(page) == (pages.filter { $0 == page }.count > 1), note)
@@ -208,8 +215,8 @@ import Testing
             }
             branches = []
             #expect(cache.pool.used == 0, note)
-            let all = (0..<cache.pool.capacity).compactMap { _ in cache.pool.allocate() }
-            #expect(Set(all).count == cache.pool.capacity && cache.pool.allocate() == nil, note)
+            let all = (0..<cache.pool.capacity).compactMap { _ in cache.pool.allocate(0) }
+            #expect(Set(all).count == cache.pool.capacity && cache.pool.allocate(0) == nil, note)
         }
     }
 
@@ -297,7 +304,7 @@ import Testing
                     let leaves = nodes().filter(\.children.isEmpty)
                     let expected = leaves.min { lastUse[ObjectIdentifier($0), default: -1] < lastUse[ObjectIdentifier($1), default: -1] }
                     let before = Set(nodes().map(ObjectIdentifier.init))
-                    #expect(cache.evictLeaf() == (expected != nil), play.note)
+                    #expect(cache.evict() == (expected != nil), play.note)
                     guard let expected else { continue }
                     evictions += 1
                     #expect(Set(nodes().map(ObjectIdentifier.init)) == before.subtracting([ObjectIdentifier(expected)]), play.note)
@@ -330,8 +337,7 @@ import Testing
             return branch
         }
         let long = try branch((0..<96).map { Token($0) })
-        let fork = long.fork()
-        fork.cut(to: cut)
+        let fork = try #require(long.parted(at: cut))
         _ = try branch((0..<50).map { Token(500 + $0) }, from: fork)
         #expect(long.firstWrong == nil)
         for branch in [long, fork] {
@@ -355,13 +361,13 @@ import Testing
         let first = Branch(cache.match([], limit: 0).table, cache)
         for token in Token(0)..<40 { try first.append(token) }
         let second = first.fork()
-        #expect(second.table.pages == first.table.pages)
+        #expect(second.table.held == first.table.held)
         try second.append(100)
-        #expect(second.table.pages[0] == first.table.pages[0])
-        #expect(second.table.pages[1] != first.table.pages[1])
-        let page = first.table.pages[1]
+        #expect(second.table.held[0] == first.table.held[0])
+        #expect(second.table.held[1] != first.table.held[1])
+        let page = first.table.held[1]
         try first.append(200)
-        #expect(first.table.pages[1] == page, "the last to hold a page writes it in place")
+        #expect(first.table.held[1] == page, "the last to hold a page writes it in place")
         #expect(first.firstWrong == nil && second.firstWrong == nil)
         #expect(cache.pool.used == 3)
     }
@@ -386,12 +392,12 @@ import Testing
         /// Cleared pages take no memory until they are used again.
         @Test func clearGivesMemoryBackToTheSystem() throws {
             let bytes = 1 << 20
-            let pool = PagePool(bytesPerPage: bytes, budget: 64 * bytes)
+            let pool = PagePool(CacheLayout(bytesPerPage: bytes), budget: 64 * bytes)
             let cache = PrefixCache(pool: pool)
             func fill() throws {
                 let branch = Branch(cache.match([], limit: 0).table, cache)
                 for token in Token(0)..<64 * 32 { try branch.append(token) }
-                for page in branch.table.pages { memset(pool.address(page), 1, bytes) }
+                for page in branch.table.held { memset(pool.address(page), 1, bytes) }
             }
             func resident() throws -> Int {
                 var pages = 0

@@ -370,7 +370,7 @@ import Testing
                 context: 256,
                 normEpsilon: 0, ropeDim: 16, ropeNeighbours: false, ropeFrequencies: [])
             kernel = AttentionKernel(shape: shape)
-            cache = PrefixCache(pool: PagePool(bytesPerPage: 2 * kvHeads * 2 * headDim * 32 * Format.bytes, budget: 1 << 22))
+            cache = PrefixCache(pool: PagePool(CacheLayout(bytesPerPage: 2 * kvHeads * 2 * headDim * 32 * Format.bytes), budget: 1 << 22))
             random = SeededGenerator(seed: seed)
             branches = [(cache.match([], limit: 0).table, [], [])]
         }
@@ -384,7 +384,7 @@ import Testing
                 let numbers = 2 * shape.kvHeads * shape.headDim
                 branches[branch].keys.append((0..<numbers).map { _ in number() })
                 branches[branch].values.append((0..<numbers).map { _ in number() })
-                try branches[branch].table.makeWritable(position, cache)
+                try branches[branch].table.extend(to: position + 1, cache)
                 let place = self.place(branch, position)
                 let (k, v) = (FloatBuffer(numbers), FloatBuffer(numbers))
                 for i in 0..<numbers {
@@ -400,7 +400,7 @@ import Testing
         func fork(_ branch: Int) { branches.append((branches[branch].table.fork(), branches[branch].keys, branches[branch].values)) }
 
         func place(_ branch: Int, _ position: Int) -> RowPlace {
-            RowPlace(position: position, pages: branches[branch].table.pages.map(cache.pool.address))
+            RowPlace(position: position, pages: branches[branch].table.pages.map { $0.map(cache.pool.address) })
         }
 
         func attend(_ queries: [[Float]], _ rows: [(branch: Int, position: Int)], layer: Int, threads: Int = 1) -> [[Float]] {
