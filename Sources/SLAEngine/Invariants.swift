@@ -4,8 +4,8 @@
     extension PagePool {
         /// Every page is used, free or without memory, once, and the bytes are counted right. O(pages).
         func checkInvariants() {
-            let idle = free.flatMap(\.self) + vacant
-            precondition(Set(idle).count == idle.count, "a page is free twice")
+            let idle = Set(free.flatMap(\.self) + vacant)
+            precondition(idle.count == free.reduce(vacant.count) { $0 + $1.count }, "a page is free twice")
             var bytes = 0
             for (page, count) in references.enumerated() {
                 let page = Page(page)
