@@ -40,6 +40,8 @@ struct Architecture: Sendable {
     /// The final norm's tensor; nil: it has no weights.
     var outputNorm: String? = "output_norm"
     var activation: Activation = .silu
+    /// Whether the feed-forward is down(act(gate) · up); otherwise it is down(act(up)).
+    var isGated = true
     var windows: Windows?
     /// Norms of queries and keys come after they are turned.
     var normsTurned = false
@@ -59,21 +61,22 @@ struct Architecture: Sendable {
     /// Whether YaRN's borders are rounded to whole pairs.
     var roundsYarn = true
     var isLatent = false
-    /// Tensors that mean nothing to it.
-    var ignored: [String] = []
+    /// Projections that have no bias: one in the file belongs to something else.
+    var unbiased: Set<String> = []
+    var hasExperts = true
 
     /// Every architecture that can be run, by its name in GGUF files.
     static let all: [String: Architecture] = [
-        "arcee": Architecture(pairs: .neighbours, activation: .squaredRelu),
+        "arcee": Architecture(pairs: .neighbours, activation: .squaredRelu, isGated: false),
         "afmoe": Architecture(
-            turned: .windowed, attentionOutputNorm: "post_attention_norm", feedOutputNorm: "post_ffw_norm", windows: Windows(period: 4),
+            turned: .allButEvery(4), attentionOutputNorm: "post_attention_norm", feedOutputNorm: "post_ffw_norm", windows: Windows(period: 4),
             embeddingScale: .root, experts: ExpertDefaults(gating: .sigmoid)),
         "baichuan": Architecture(pairs: .neighbours),
         "bailingmoe": Architecture(pairs: .neighbours),
         "bailingmoe2": Architecture(),
-        "bloom": Architecture(pairs: nil, norm: .layer, activation: .gelu, alibi: 8),
+        "bloom": Architecture(pairs: nil, norm: .layer, activation: .gelu, isGated: false, alibi: 8),
         "chatglm": Architecture(pairs: .neighbours),
-        "codeshell": Architecture(norm: .layer, activation: .gelu),
+        "codeshell": Architecture(norm: .layer, activation: .gelu, isGated: false),
         "cohere2": Architecture(
             pairs: .neighbours, turned: .windowed, norm: .layer, feedNorm: nil, isParallel: true, windows: Windows(period: 4)),
         "cohere2moe": Architecture(
@@ -84,14 +87,15 @@ struct Architecture: Sendable {
         "deepseek": Architecture(pairs: .neighbours, experts: ExpertDefaults(isNormalized: false)),
         "deepseek2": Architecture(pairs: .neighbours, isLatent: true),
         "dots1": Architecture(),
-        "ernie4_5": Architecture(pairs: .neighbours),
-        "ernie4_5-moe": Architecture(pairs: .neighbours, experts: ExpertDefaults(isNormalized: true)),
+        "ernie4_5": Architecture(pairs: .neighbours, unbiased: ["attn_output"]),
+        "ernie4_5-moe": Architecture(
+            pairs: .neighbours, experts: ExpertDefaults(isNormalized: true), unbiased: ["attn_output"]),
         "exaone": Architecture(),
         "exaone-moe": Architecture(turned: .windowed, windows: Windows(period: 4, size: 128)),
         "exaone4": Architecture(
             turned: .windowed, attentionNorm: nil, attentionOutputNorm: "post_attention_norm", feedNorm: nil,
             feedOutputNorm: "post_ffw_norm", windows: Windows(period: 4)),
-        "falcon": Architecture(norm: .layer, feedNorm: nil, isParallel: true, activation: .exactGelu),
+        "falcon": Architecture(norm: .layer, feedNorm: nil, isParallel: true, activation: .exactGelu, isGated: false),
         "gemma": Architecture(activation: .gelu, embeddingScale: .root),
         "gemma2": Architecture(
             attentionOutputNorm: "post_attention_norm", feedOutputNorm: "post_ffw_norm", activation: .gelu,
@@ -105,14 +109,14 @@ struct Architecture: Sendable {
         "gpt-oss": Architecture(
             feedNorm: "post_attention_norm", windows: Windows(period: 2),
             experts: ExpertDefaults(gating: .softmaxOfChosen, isNormalized: false, activation: .clampedSwiGLU), roundsYarn: false),
-        "gpt2": Architecture(pairs: nil, norm: .layer, activation: .gelu),
-        "gptneox": Architecture(norm: .layer, activation: .exactGelu),
+        "gpt2": Architecture(pairs: nil, norm: .layer, activation: .gelu, isGated: false),
+        "gptneox": Architecture(norm: .layer, activation: .exactGelu, isGated: false),
         "granite": Architecture(pairs: .neighbours, dividesLogits: true, experts: ExpertDefaults(isNormalized: true)),
         "granitemoe": Architecture(pairs: .neighbours, dividesLogits: true, experts: ExpertDefaults(isNormalized: true)),
         "grok": Architecture(
             attentionOutputNorm: "attn_output_norm", feedOutputNorm: "layer_output_norm", activation: .gelu,
             embeddingScale: .factor(78.38367176906169), logitScale: 0.5773502691896257, scoreCap: 30,
-            experts: ExpertDefaults(isNormalized: true, share: 0.5.squareRoot())),
+            experts: ExpertDefaults(isNormalized: true, share: Float(0.5).squareRoot())),
         "hunyuan-dense": Architecture(normsTurned: true),
         "hunyuan-moe": Architecture(normsTurned: true, experts: ExpertDefaults(isNormalized: true)),
         "internlm2": Architecture(pairs: .neighbours),
@@ -126,15 +130,15 @@ struct Architecture: Sendable {
         "minicpm3": Architecture(embeddingScale: .factor(12), isLatent: true),
         "minimax-m2": Architecture(experts: ExpertDefaults(gating: .sigmoid, isNormalized: true)),
         "mistral3": Architecture(pairs: .neighbours, experts: ExpertDefaults(isNormalized: true)),
-        "mpt": Architecture(pairs: nil, norm: .layer, activation: .exactGelu),
-        "nemotron": Architecture(norm: .layer, activation: .squaredRelu),
+        "mpt": Architecture(pairs: nil, norm: .layer, activation: .exactGelu, isGated: false),
+        "nemotron": Architecture(norm: .layer, activation: .squaredRelu, isGated: false),
         "olmo": Architecture(pairs: .neighbours, norm: .layer, attentionNorm: "", feedNorm: "", outputNorm: ""),
         "olmo2": Architecture(
             attentionNorm: nil, attentionOutputNorm: "post_attention_norm", feedNorm: nil, feedOutputNorm: "post_ffw_norm",
             windows: Windows(period: 4, isScaled: false)),
         "olmoe": Architecture(experts: ExpertDefaults(isNormalized: false)),
         "orion": Architecture(norm: .layer),
-        "phi2": Architecture(norm: .layer, feedNorm: nil, isParallel: true, activation: .gelu),
+        "phi2": Architecture(norm: .layer, feedNorm: nil, isParallel: true, activation: .gelu, isGated: false),
         "phi3": Architecture(windows: Windows(period: 0), experts: ExpertDefaults(isNormalized: true)),
         "phimoe": Architecture(experts: ExpertDefaults(isNormalized: true)),
         "qwen": Architecture(),
@@ -142,12 +146,13 @@ struct Architecture: Sendable {
         "qwen2moe": Architecture(experts: ExpertDefaults(isNormalized: false)),
         "qwen3": Architecture(),
         "qwen3moe": Architecture(experts: ExpertDefaults(isNormalized: true)),
-        "refact": Architecture(pairs: nil, alibi: 8, experts: ExpertDefaults(isNormalized: true)),
+        "refact": Architecture(
+            pairs: nil, alibi: 8, unbiased: ["attn_output", "ffn_gate", "ffn_up", "ffn_down"], hasExperts: false),
         "seed_oss": Architecture(feedNorm: "post_attention_norm"),
         "smollm3": Architecture(pairs: .neighbours, turned: .allButEvery(4)),
         "stablelm": Architecture(norm: .layer),
-        "starcoder": Architecture(pairs: nil, norm: .layer, activation: .gelu),
-        "starcoder2": Architecture(norm: .layer, activation: .gelu),
+        "starcoder": Architecture(pairs: nil, norm: .layer, activation: .gelu, isGated: false),
+        "starcoder2": Architecture(norm: .layer, activation: .gelu, isGated: false),
         "xverse": Architecture(pairs: .neighbours),
     ]
 }

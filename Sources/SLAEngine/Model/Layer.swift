@@ -17,6 +17,7 @@ extension Model {
         enum Work: Sendable {
             case attention(Attention)
             case feedForward(FeedForward)
+            case experts(Experts)
         }
 
         /// Before it; nil reads what the part before it reads, and the first one then reads the stream as it is.
