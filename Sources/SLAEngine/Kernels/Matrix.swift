@@ -7,12 +7,12 @@ import SLAText
 /// Made only by ``init(_:of:)``, which takes its bounds from a tensor that the reader has checked.
 package struct Matrix: Sendable {
     package let type: TensorType
-    package let rows: Int
+    package private(set) var rows: Int
     package let columns: Int
     /// Bytes from one row to the next.
     private let stride: Int
     private let owner: MappedBytes
-    private let offset: Int
+    private var offset: Int
 
     /// A tensor of `file` as a matrix; throws when the engine cannot compute with its type.
     package init(_ tensor: GGUF.Tensor, of file: GGUF) throws {
@@ -32,6 +32,15 @@ package struct Matrix: Sendable {
     package func row(_ row: Int) -> UnsafeRawPointer {
         precondition(row >= 0 && row < rows)
         return owner.buffer.baseAddress.unsafelyUnwrapped + offset + row * stride
+    }
+
+    /// Some of the rows as a matrix of their own.
+    subscript(_ range: Range<Int>) -> Matrix {
+        precondition(range.lowerBound >= 0 && range.upperBound <= rows)
+        var part = self
+        part.rows = range.count
+        part.offset += range.lowerBound * stride
+        return part
     }
 
     /// Gives the memory of the matrix's pages back; they are read from the file again when they are touched.
