@@ -32,16 +32,15 @@ package final class PackedMatrix: Sendable {
     package var bytes: Int { parts * tiles * stride }
 
     /// `matrix`, to be packed when it is first needed.
-    convenience init(_ matrix: Matrix) { self.init(parts: matrix.rows, of: matrix) }
+    convenience init(_ matrix: Matrix) { self.init(parts: [matrix]) }
 
-    /// Every `step` rows of `matrix` the first `rows`, which become a part each; all of them when nil.
-    init(parts rows: Int, every step: Int? = nil, of matrix: Matrix) {
-        self.rows = rows
-        columns = matrix.columns
-        type = matrix.type
-        stride = ((matrix.type.visit(TileBytes(columns: matrix.columns)) ?? 0) + 63) & ~63
-        sources = Swift.stride(from: 0, to: matrix.rows, by: step ?? rows).map { matrix[$0..<$0 + rows] }
-        packed = Locked(sources.map { _ in false })
+    /// Matrices of one type and size.
+    init(parts: [Matrix]) {
+        let first = parts[0]
+        precondition(parts.allSatisfy { ($0.type, $0.rows, $0.columns) == (first.type, first.rows, first.columns) })
+        (rows, columns, type, sources) = (first.rows, first.columns, first.type, parts)
+        stride = ((type.visit(TileBytes(columns: columns)) ?? 0) + 63) & ~63
+        packed = Locked(parts.map { _ in false })
     }
 
     deinit { memory?.deallocate() }

@@ -24,6 +24,7 @@ struct ExpertTraits: Sendable, Equatable {
     var groupsUsed = 1
     /// Whether an expert's input is multiplied with its weight, instead of its output.
     var weighsInput = false
+    var activation = Activation.silu
 
     /// Throws ``ModelError`` where the numbers, which are the file's, do not fit each other.
     fileprivate func check() throws {
@@ -64,7 +65,10 @@ struct Experts: Sendable {
         /// Rows `own` of each expert's part of a tensor that has `height` of them.
         func matrix(_ role: String, _ own: Range<Int>, of height: Int, _ columns: Int) throws -> PackedMatrix {
             let all = try tensors.stack("\(prefix)ffn_\(role)_exps.weight", [columns, height, traits.count])
-            return PackedMatrix(parts: own.count, every: height, of: all[own.lowerBound..<all.rows])
+            return PackedMatrix(
+                parts: try (0..<traits.count).map {
+                    try Matrix(all, from: $0 * height + own.lowerBound, run: own.count, period: all.rows, count: own.count)
+                })
         }
         func bias(_ role: String, _ own: Range<Int>, of height: Int) throws -> [Float]? {
             let name = "\(prefix)ffn_\(role)_exps.bias"
@@ -99,7 +103,7 @@ struct Experts: Sendable {
     /// Every matrix that is multiplied with.
     var matrices: [PackedMatrix] { [router, up, down] + (gate.map { [$0] } ?? []) }
 
-    /// added = Σ over the row's experts, in the order of choice, of weight · down(silu(gate) · up), for each of `rows` rows; both are `[rows,
+    /// added = Σ over the row's experts, in the order of choice, of weight · down(act(gate) · up), for each of `rows` rows; both are `[rows,
     /// hiddenSize]`. A row whose router gives no finite numbers is not a number.
     func run(_ normed: Floats, rows: Int, into added: Floats, _ buffers: ExpertBuffers, _ threadPool: ThreadPool) {
         let (count, used) = (traits.count, traits.used)
@@ -157,7 +161,7 @@ struct Experts: Sendable {
             up.multiply(buffers.input, into: hidden, threadPool)
         }
 
-        // Step 4: silu(gate) · up.
+        // Step 4: act(gate) · up.
         threadPool.share(all, cost: 32 * all * intermediateSize) { range in
             for place in range {
                 let expert = buffers.experts.base[place]
@@ -166,10 +170,10 @@ struct Experts: Sendable {
                     let upHidden = upHidden + place * intermediateSize
                     add(gateBias, of: expert, to: hidden, count: intermediateSize)
                     add(upBias, of: expert, to: upHidden, count: intermediateSize)
-                    silu(hidden, times: upHidden, count: intermediateSize)
+                    traits.activation.apply(hidden, times: upHidden, count: intermediateSize)
                 } else {
                     add(upBias, of: expert, to: hidden, count: intermediateSize)
-                    silu(hidden, count: intermediateSize)
+                    traits.activation.apply(hidden, count: intermediateSize)
                 }
             }
         }
