@@ -32,7 +32,7 @@ import Testing
             traits.weighsInput = Int.random(in: 0..<4, using: &random) == 0
             traits.activation = [.silu, .gelu, .relu, .clampedSwiGLU].randomElement(using: &random) ?? .silu
             var layer = Layer(traits)
-            (layer.hiddenSize, layer.intermediateSize) = type.block.values == 256 ? (256, 512) : (64, 96)
+            (layer.hiddenSize, layer.intermediateSize) = type.isPlain ? (40, 27) : type.block.values == 32 ? (32, 64) : (256, 256)
             layer.fill(
                 &random, type, form: Form.allCases.randomElement(using: &random) ?? .gated, hasBiases: coin(), choosesByBias: coin())
             return layer
@@ -167,13 +167,13 @@ import Testing
 
     /// Of a file, with a share of all seeds each.
     static let kinds: [(TensorType, ClosedRange<UInt64>)] = [
-        (.f32, 0...39), (.f16, 40...44), (.bf16, 45...49), (.q8_0, 50...54), (.mxfp4, 55...59), (.q4_K, 60...62), (.q6_K, 63...65),
+        (.f32, 0...29), (.f16, 40...44), (.bf16, 45...49), (.q8_0, 50...54), (.mxfp4, 55...59), (.q4_K, 60...61), (.q6_K, 63...64),
     ]
 
     @Test(arguments: kinds) func expertsEqualPlainLoops(_ type: TensorType, _ seeds: ClosedRange<UInt64>) throws {
         for seed in seeds {
             let layer = Layer.any(seed: seed, type: type)
-            let inputs = layer.inputs(3, seed: seed)
+            let inputs = layer.inputs(2, seed: seed)
             for (input, output) in zip(inputs, try ExpertTests.run(layer.experts(), inputs)) {
                 let wanted = try ExpertTests.reference(layer, input)
                 let size = (wanted.reduce(0) { $0 + $1 * $1 } / Double(wanted.count)).squareRoot()
@@ -264,12 +264,13 @@ import Testing
             var layer = Layer(traits)
             layer.fill(&random, .f32, form: .gated, hasBiases: false, choosesByBias: true)
             let values: [[Float]] = [
-                .init(repeating: -.infinity, count: 8), .init(repeating: .infinity, count: 8), (0..<8).map { $0 % 2 == 0 ? .infinity : -.infinity },
+                .init(repeating: -.infinity, count: 8), .init(repeating: .infinity, count: 8),
+                (0..<8).map { $0 % 2 == 0 ? .infinity : -.infinity },
             ]
             for bias in values {
                 layer.tensors[1] = .init("exp_probs_b.bias", [8], bias)
                 let output = try ExpertTests.run(layer.experts(), layer.inputs(4, seed: 4))
-                #expect(output.joined().allSatisfy(\.isFinite))
+                #expect(output.joined().allSatisfy { $0.isFinite })
             }
         }
     }
@@ -299,9 +300,7 @@ import Testing
         for name in ["ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight", "ffn_gate_exps.bias", "ffn_down_exps.bias"] {
             let refused = refusal { layer in
                 guard let index = layer.tensors.firstIndex(where: { $0.name == name }) else { return }
-                let old = layer.tensors[index]
-                let shape = name.hasSuffix("bias") ? [old.shape[1], old.shape[0]] : [old.shape[0], 4, old.shape[1]]
-                layer.tensors[index] = .init(name, shape, .f32, old.data)
+                layer.tensors[index].shape.swapAt(name.hasSuffix("bias") ? 0 : 1, name.hasSuffix("bias") ? 1 : 2)
             }
             #expect(refused?.contains(name) == true)
         }
@@ -314,7 +313,7 @@ import Testing
         layer.fill(&random, .f32, form: .gated, hasBiases: false, choosesByBias: false)
         let input = layer.inputs(2, seed: 1)
         let whole = try ExpertTests.run(layer.experts(), input)
-        for i in 1..<4 { layer.tensors[i] = .init(layer.tensors[i].name, Array(layer.tensors[i].shape[..<2]), .f32, layer.tensors[i].data) }
+        for i in 1..<4 { layer.tensors[i].shape.removeLast() }
         #expect(try ExpertTests.run(layer.experts(), input) == whole)
     }
 }

@@ -187,7 +187,8 @@ struct Experts: Sendable {
                 for choice in row * used..<(row + 1) * used {
                     let output = output + places[choice] * hiddenSize
                     add(downBias, of: chosen[choice], to: output, count: hiddenSize)
-                    let weight = traits.weighsInput ? 1 : weights[choice]
+                    // The weight of a broken row is not a number, which must not get lost where the input was weighed.
+                    let weight = traits.weighsInput && weights[choice].isFinite ? 1 : weights[choice]
                     if choice == row * used {
                         for c in 0..<hiddenSize { added[c] = output[c] * weight }
                     } else {
