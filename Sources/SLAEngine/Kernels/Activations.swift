@@ -136,7 +136,8 @@ package final class Activations {
                 let row = UnsafeRawPointer(alone.base) + order[panel.first + i] * rowBytes + run * Activations.runBytes
                 (record + 32 * i).copyMemory(from: row, byteCount: 32)
                 for field in 8..<15 {
-                    record.storeBytes(of: row.load(fromByteOffset: 4 * field, as: Int32.self), toByteOffset: 4 * (field * n + i), as: Int32.self)
+                    record.storeBytes(
+                        of: row.load(fromByteOffset: 4 * field, as: Int32.self), toByteOffset: 4 * (field * n + i), as: Int32.self)
                 }
             }
         }

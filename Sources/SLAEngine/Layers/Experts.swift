@@ -18,8 +18,7 @@ struct ExpertTraits: Sendable, Equatable {
     var isNormalized = false
     /// What the weights are multiplied with.
     var scale: Float = 1
-    /// The experts fall into groups of neighbours, of which a row takes some first, those with the largest
-    /// sum of two shares, or the largest share of softmax gates. Source: DeepSeek-V3,
+    /// The experts fall into groups of neighbours, of which a row takes some first, those with the largest sum of two shares. Source: DeepSeek-V3,
     /// arXiv 2412.19437.
     var groups = 1
     var groupsUsed = 1
@@ -188,7 +187,8 @@ struct Experts: Sendable {
                 for choice in row * used..<(row + 1) * used {
                     let output = output + places[choice] * hiddenSize
                     add(downBias, of: chosen[choice], to: output, count: hiddenSize)
-                    let weight = traits.weighsInput ? 1 : weights[choice]
+                    // The weight of a broken row is not a number, which must not get lost where the input was weighed.
+                    let weight = traits.weighsInput && weights[choice].isFinite ? 1 : weights[choice]
                     if choice == row * used {
                         for c in 0..<hiddenSize { added[c] = output[c] * weight }
                     } else {
