@@ -60,7 +60,7 @@ MODELS = {
     # Rope over half of the head in neighbouring pairs, norms before and after.
     "glm4": ("Glm4", WIDE | dict(attention_bias=True, rope_parameters=rope(partial_rotary_factor=0.5))),
     # ALiBi with a number of heads that is no power of two, a norm on the embeddings.
-    "bloom": ("Bloom", dict(hidden_size=48, n_layer=1, n_head=3)),
+    "bloom": ("Bloom", dict(seq_length=256, hidden_size=48, n_layer=1, n_head=3)),
     # Learned positions.
     "gpt2": ("GPT2", dict(n_positions=128, n_embd=32, n_layer=2, n_head=2)),
     # Norms after only, query and key norms over the whole projection.
