@@ -51,9 +51,9 @@ struct DeltaNet: RecurrentLayer {
             ? [try matrix("ssm_ba", 2 * valueHeads)] : [try matrix("ssm_beta", valueHeads), try matrix("ssm_alpha", valueHeads)]
         convolution = try CausalConvolution(
             tensors, "\(prefix)ssm_conv1d", taps: sizes.taps, channels: 2 * keys + values, isActivated: true)
-        decay = try tensors.numbers("\(prefix)ssm_a", valueHeads)
-        bias = try tensors.numbers("\(prefix)ssm_dt.bias", valueHeads)
-        norm = try tensors.numbers("\(prefix)ssm_norm.weight", valueDim)
+        decay = try tensors.values("\(prefix)ssm_a", valueHeads)
+        bias = try tensors.values("\(prefix)ssm_dt.bias", valueHeads)
+        norm = try tensors.values("\(prefix)ssm_norm.weight", valueDim)
         output = try tensors.matrix("\(prefix)ssm_out.weight", hiddenSize, values)
         (self.epsilon, self.isGrouped) = (epsilon, isGrouped)
     }
@@ -149,7 +149,7 @@ struct DeltaNet: RecurrentLayer {
             for row in range {
                 for head in 0..<valueHeads {
                     let x = read + row * values + head * valueDim
-                    rmsNorm(x, norm, epsilon: epsilon, into: x)
+                    rmsNorm(x, norm, nil, epsilon: epsilon, count: norm.count, into: x)
                 }
                 let gate = gate + row * values
                 transform(read + row * values, count: values) { x, place in

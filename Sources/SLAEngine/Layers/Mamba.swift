@@ -26,14 +26,14 @@ struct Mamba: RecurrentLayer {
         convolution = try CausalConvolution(tensors, "\(prefix)ssm_conv1d", taps: sizes.taps, channels: inner, isActivated: true)
         if tensors.has("\(prefix)ssm_dt_norm.weight") {
             norms = try [("dt", rank), ("b", states), ("c", states)].map { name, count in
-                try tensors.numbers("\(prefix)ssm_\(name)_norm.weight", count)
+                try tensors.values("\(prefix)ssm_\(name)_norm.weight", count)
             }
         } else {
             norms = isNormed ? [rank, states, states].map { Array(repeating: 1, count: $0) } : nil
         }
-        stepBias = try tensors.numbers("\(prefix)ssm_dt.bias", inner)
-        decay = transposed(try tensors.numbers("\(prefix)ssm_a", states * inner, columns: states), columns: states)
-        skip = try tensors.numbers("\(prefix)ssm_d", inner)
+        stepBias = try tensors.values("\(prefix)ssm_dt.bias", inner)
+        decay = transposed(try tensors.values("\(prefix)ssm_a", states * inner), columns: states)
+        skip = try tensors.values("\(prefix)ssm_d", inner)
     }
 
     var stateSize: Int { convolution.stateSize + states * inner }
@@ -62,7 +62,7 @@ struct Mamba: RecurrentLayer {
         for row in 0..<n {
             var part = selected + row * width
             for norm in norms ?? [] {
-                rmsNorm(part, norm, epsilon: epsilon, into: part)
+                rmsNorm(part, norm, nil, epsilon: epsilon, count: norm.count, into: part)
                 part += norm.count
             }
             (narrow + row * rank).update(from: selected + row * width, count: rank)
@@ -125,13 +125,15 @@ struct Mamba2: RecurrentLayer {
         entry = try tensors.matrix("\(prefix)ssm_in.weight", inner + channels + heads, hiddenSize)
         output = try tensors.matrix("\(prefix)ssm_out.weight", hiddenSize, inner)
         convolution = try CausalConvolution(tensors, "\(prefix)ssm_conv1d", taps: sizes.taps, channels: channels, isActivated: true)
-        stepBias = try tensors.numbers("\(prefix)ssm_dt.bias", heads)
-        decay = try tensors.numbers("\(prefix)ssm_a", heads)
-        skip = try tensors.numbers("\(prefix)ssm_d", heads)
+        stepBias = try tensors.values("\(prefix)ssm_dt.bias", heads)
+        decay = try tensors.values("\(prefix)ssm_a", heads)
+        skip = try tensors.values("\(prefix)ssm_d", heads)
         let size = inner / groups
-        norms = try tensors.numbersIfPresent("\(prefix)ssm_norm.weight", inner).map { norm in
-            stride(from: 0, to: norm.count, by: size).map { Array(norm[$0..<$0 + size]) }
-        }
+        norms = !tensors.has("\(prefix)ssm_norm.weight")
+            ? nil
+            : try tensors.values("\(prefix)ssm_norm.weight", inner).withUnsafeBufferPointer { norm in
+                stride(from: 0, to: norm.count, by: size).map { Array(norm[$0..<$0 + size]) }
+            }
     }
 
     var stateSize: Int { convolution.stateSize + states * inner }
@@ -187,7 +189,7 @@ struct Mamba2: RecurrentLayer {
                 }
                 for (group, norm) in (norms ?? []).enumerated() {
                     let x = read + row * inner + group * norm.count
-                    rmsNorm(x, norm, epsilon: epsilon, into: x)
+                    rmsNorm(x, norm, nil, epsilon: epsilon, count: norm.count, into: x)
                 }
             }
         }

@@ -19,6 +19,24 @@ protocol RecurrentLayer: Sendable {
 struct BranchRows {
     let rows: Range<Int>
     let state: Floats
+
+    /// The runs of a pass's rows, with the states of all layers; none if there are none. All rows of a branch lie together.
+    static func runs(_ places: [RowPlace]) -> [BranchRows] {
+        var runs: [BranchRows] = []
+        for (row, place) in places.enumerated() {
+            guard let state = place.state else { return [] }
+            if let last = runs.last, last.state == state {
+                runs[runs.count - 1] = BranchRows(rows: last.rows.lowerBound..<row + 1, state: state)
+            } else {
+                assert(!runs.contains { $0.state == state }, "rows of one branch lie apart")
+                runs.append(BranchRows(rows: row..<row + 1, state: state))
+            }
+        }
+        return runs
+    }
+
+    /// With the state of the layer whose state begins at `offset`.
+    func layer(at offset: Int) -> BranchRows { BranchRows(rows: rows, state: state + offset) }
 }
 
 /// The sizes of state space layers, as files give them.
@@ -50,28 +68,6 @@ struct StateSpaceSizes {
         groups = try size("group_count", in: 1...1 << 16, default: 1)
         guard inner % 16 == 0 else { throw ModelError("\(inner) channels of a state are not supported; multiples of 16 are") }
     }
-}
-
-extension TensorReader {
-    /// A small tensor of any form as 32-bit floats, `[rows, columns]` if `columns` says so.
-    func numbers(_ name: String, _ count: Int, columns: Int? = nil) throws -> [Float] {
-        let tensor = try file.tensor(name)
-        guard tensor.count == count, columns == nil || tensor.columns == columns else {
-            throw ModelError("tensor \(name) has the shape \(tensor.shape), but \(count) values are needed")
-        }
-        guard tensor.type.isPlain else {
-            throw ModelError("tensor \(name) has the type \(tensor.type.name); F32, F16 or BF16 are possible")
-        }
-        let matrix = try source(name)
-        return [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
-            if let base = buffer.baseAddress {
-                for row in 0..<matrix.rows { matrix.dequantize(row: row, into: base + row * matrix.columns) }
-            }
-            initialized = count
-        }
-    }
-
-    func numbersIfPresent(_ name: String, _ count: Int) throws -> [Float]? { has(name) ? try numbers(name, count) : nil }
 }
 
 /// The columns of a matrix of `columns` columns, one after another.
@@ -122,8 +118,11 @@ struct CausalConvolution: Sendable {
     init(_ tensors: TensorReader, _ name: String, taps: Int, channels: Int, isActivated: Bool) throws {
         guard channels % 16 == 0 else { throw ModelError("a convolution of \(channels) channels is not supported; multiples of 16 are") }
         (self.taps, self.channels, self.isActivated) = (taps, channels, isActivated)
-        weight = transposed(try tensors.numbers(name + ".weight", taps * channels, columns: taps), columns: taps)
-        bias = try tensors.numbersIfPresent(name + ".bias", channels)
+        guard try tensors.columns(name + ".weight") == taps else {
+            throw ModelError("tensor \(name).weight has \(try tensors.columns(name + ".weight")) columns, but \(taps) are needed")
+        }
+        weight = transposed(try tensors.values(name + ".weight", taps * channels), columns: taps)
+        bias = tensors.has(name + ".bias") ? try tensors.values(name + ".bias", channels) : nil
     }
 
     var stateSize: Int { (taps - 1) * channels }
