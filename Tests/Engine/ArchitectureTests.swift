@@ -66,6 +66,15 @@ import Testing
         }
     }
 
+    @Test func theReadmeListsEveryArchitectureAndNoOther() throws {
+        let readme = try String(contentsOf: Fixtures.folder.appendingPathComponent("../../README.md"), encoding: .utf8)
+        let section = try #require(
+            readme.components(separatedBy: "## What runs").dropFirst().first?.components(separatedBy: "`swift test`").first)
+        let listed = section.components(separatedBy: "\n- ").dropFirst().joined().components(separatedBy: "`")
+        let named = listed.indices.filter { $0 % 2 == 1 }.map { listed[$0] }
+        #expect(named.sorted() == Model.architectures)
+    }
+
     // MARK: - Each family against itself
 
     /// A fixture with a reward channel of random weights.

@@ -348,7 +348,7 @@ struct LayerReader {
         let rope = Model.Rope(
             isNeighbours: try pairs == .neighbours && !hasSections, frequencies: try frequencies(factors ?? short),
             magnitude: isScaled ? Float(scaling.magnitude) : 1, long: factors == nil ? try long.map { try frequencies($0) } : nil,
-            shortContext: scaling.originalContext)
+            shortContext: scaling.originalContext, scaling: isScaled ? scaling.inWords : "")
         if let known = ropes.firstIndex(of: rope) { return known }
         ropes.append(rope)
         return ropes.count - 1
