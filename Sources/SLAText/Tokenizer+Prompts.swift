@@ -62,6 +62,9 @@ extension Tokenizer {
         }
     }
 
+    /// Whether a prompt can have a suffix.
+    package var fillsGaps: Bool { infill != nil }
+
     /// The prompt for what belongs between a text and what follows it: prefix, suffix, middle.
     ///
     /// The order is llama.cpp's. Control tokens are not looked for in either text. As Code Llama has it, no space is put before the suffix.

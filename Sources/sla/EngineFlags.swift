@@ -18,11 +18,16 @@ let engineFlags = [
     Flag("--cache-type", "TYPE", "f16 or f32 (default: f16)"),
 ]
 
+func cacheType(_ arguments: Arguments) throws -> CacheType {
+    let type = arguments.string("--cache-type") ?? "f16"
+    guard let cacheType = CacheType(rawValue: type) else { throw UsageError("--cache-type is \(type); f16 and f32 are possible") }
+    return cacheType
+}
+
 /// The engine that the flags ask for.
 func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine {
     let reward = arguments.string("--reward")
-    let type = arguments.string("--cache-type") ?? "f16"
-    guard let cacheType = CacheType(rawValue: type) else { throw UsageError("--cache-type is \(type); f16 and f32 are possible") }
+    let cacheType = try cacheType(arguments)
     let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512

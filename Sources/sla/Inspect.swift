@@ -2,45 +2,76 @@ import SLABase
 import SLAEngine
 
 enum Inspect {
-    static let flags = [Flag("--help", nil, "this text")]
+    static let flags = [
+        Flag("--tensors", nil, "list the tensors too"),
+        Flag("--context", "N", "tokens of context that memory is told for (default: what the model was made for)"),
+        Flag("--cache-type", "TYPE", "f16 or f32: what keys and values are kept in (default: f16)"),
+        Flag("--help", nil, "this text"),
+    ]
 
     static let helpText = help(
         """
-        Usage: sla inspect FILE
+        Usage: sla inspect [flags] FILE
 
-        Prints what a GGUF file holds: its metadata, its tensors, and whether sla can run it.
+        Says whether and how sla runs a GGUF file, and how much memory that takes; then what metadata the file has.
         """, flags)
 
     static func run(_ arguments: Arguments) throws -> Int32 {
         guard let path = arguments.operands.first, arguments.operands.count == 1 else {
             throw UsageError("inspect takes one operand: a file")
         }
+        let context = try arguments.integer("--context", in: 1...1 << 30)
+        let type = try cacheType(arguments)
         let file = try GGUF(MappedBytes(path: path))
-        try say("GGUF version \(file.version), \(file.metadata.count) metadata keys, \(file.tensors.count) tensors\n\n")
+        try say(verdict(file, context: context, type) + "\n\n")
         for (key, value) in file.metadata { try say("\(key) = \(describe(value))\n") }
+        let count = file.tensors.reduce(0) { $0 + $1.count }
+        let bytes = file.tensors.reduce(0) { $0 + $1.bytes.count }
+        try say("\nGGUF version \(file.version), \(file.tensors.count) tensors, \(count) weights in \(bytes) bytes\n")
+        guard arguments.has("--tensors") else { return 0 }
         try say("\n")
-        var total = 0
-        var bytes = 0
         for tensor in file.tensors {
             try say("\(tensor.name)  \(tensor.type.name)  [\(tensor.shape.map(String.init).joined(separator: ", "))]\n")
-            total += tensor.count
-            bytes += tensor.bytes.count
         }
-        try say("\n\(total) weights in \(bytes) bytes\n\(verdict(file))\n")
         return 0
     }
 
-    private static func verdict(_ file: GGUF) -> String {
+    private static func verdict(_ file: GGUF, context: Int?, _ cacheType: CacheType) -> String {
         if (try? file.stringIfPresent("adapter.type")) == "reward" {
             return "a reward channel: give it with --reward beside the policy it belongs to"
         }
-        do {
-            let model = try Model(file)
-            return "a model that sla can run, \(model.rewardChannel == nil ? "without" : "with") a reward channel\n"
-                + model.tokenizer.chatInWords
-        } catch {
-            return "not a model that sla can run: \(error)"
-        }
+        let model: Model
+        do { model = try Model(file) } catch { return "not a model that sla can run: \(error)" }
+        let shape = model.shape
+        let tokens = min(context ?? shape.context, shape.context)
+        let cache = model.cacheBytes(tokens: tokens, type: cacheType)
+        var lines = [("model", "\(model.architecture), \(shape.layers) layers of \(shape.hiddenSize), mostly \(model.quantization)")]
+        lines += model.traits
+        lines += [
+            ("vocabulary", "\(shape.vocabularySize) tokens"),
+            ("context", "\(shape.context) tokens"),
+            ("chat", model.tokenizer.chatInWords),
+            ("gap filling", model.tokenizer.fillsGaps ? "yes: a request may have a suffix" : "no: the vocabulary has no tokens for it"),
+            (
+                "rewards",
+                model.rewardChannel.map { "a channel of \($0.size) values, \($0.outputs) outputs" }
+                    ?? "no channel in the file; --reward gives one"
+            ),
+            (
+                "memory",
+                "\(inUnits(model.weightBytes)) of weights; \(inUnits(cache)) for \(tokens) tokens of one sequence in \(cacheType.rawValue)"
+            ),
+        ]
+        return "a model that sla can run\n"
+            + lines.map { "  \($0.0)\(String(repeating: " ", count: 14 - $0.0.count))\($0.1)" }.joined(separator: "\n")
+    }
+
+    /// Bytes in the largest unit that leaves a whole number of two digits or more.
+    private static func inUnits(_ bytes: Int) -> String {
+        let units = ["B", "KiB", "MiB", "GiB"]
+        var (size, unit) = (Double(bytes), 0)
+        while size >= 10_240, unit < units.count - 1 { (size, unit) = (size / 1024, unit + 1) }
+        return "\(Int(size.rounded())) \(units[unit])"
     }
 
     private static func describe(_ value: GGUF.Value) -> String {

@@ -22,6 +22,19 @@ import Testing
         }
     }
 
+    @Test func howAModelRunsIsSaidFirstAndTensorsOnRequest() throws {
+        let path = Fixtures.path("archs/gemma3.gguf")
+        let short = try CommandTests.run(["inspect", path])
+        #expect(
+            short.status == 0 && short.output.hasPrefix("a model that sla can run\n  model         gemma3, 6 layers of 32, mostly F16\n"))
+        #expect(short.output.contains("a window of 24 tokens in 5 of 6") && short.output.contains("stretched 8.0 times, in 1 of 6 layers"))
+        #expect(short.output.contains("gemma3.block_count = 6") && !short.output.contains("blk.0.attn_q.weight"))
+        let long = try CommandTests.run(["inspect", "--tensors", "--context", "100", "--cache-type", "f32", path])
+        #expect(
+            long.output.contains("blk.0.attn_q.weight  F16  [32, 32]") && long.output.contains(" for 100 tokens of one sequence in f32"))
+        #expect(try CommandTests.run(["inspect", "--cache-type", "f8", path]).status == 2)
+    }
+
     @Test func anArchitectureThatIsNotSupportedIsNamed() throws {
         var file = RandomModel(seed: 1).writer
         file["general.architecture"] = .string("bert")

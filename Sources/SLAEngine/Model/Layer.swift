@@ -125,6 +125,8 @@ extension Model {
         /// Those of a context longer than what the model was first made for.
         var long: [Float]?
         var shortContext = 0
+        /// How the frequencies were stretched, in words.
+        var scaling = ""
 
         func frequencies(context: Int) -> [Float] { context > shortContext ? long ?? frequencies : frequencies }
     }

@@ -40,6 +40,15 @@ struct RopeScaling {
         isDeepSeek = metadata.architecture == "deepseek2"
     }
 
+    var inWords: String {
+        switch kind {
+        case .none: ""
+        case .linear: factor == 1 ? "" : "stretched \(Float(factor)) times"
+        case .yarn: "YaRN, \(Float(factor)) times \(originalContext)"
+        case .longrope: "longrope beyond \(originalContext)"
+        }
+    }
+
     /// What turned queries and keys are multiplied with. Source: YaRN, arXiv 2309.00071, equation 22; DeepSeek's two factors in it.
     var magnitude: Double {
         guard kind == .yarn, factor > 1 else { return attentionFactor }
