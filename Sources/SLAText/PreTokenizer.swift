@@ -198,28 +198,62 @@ struct PreTokenizer: Sendable {
     }
 
     /// Gives the words of `text[range]`, which cover it without gaps.
-    func forEachWord(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) { cut(text, range, 0, body) }
+    func forEachWord(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
+        var start = range.lowerBound
+        for end in ends(in: text, range) {
+            body(start..<end)
+            start = end
+        }
+    }
 
-    private func cut(_ text: [UInt8], _ range: Range<Int>, _ number: Int, _ body: (Range<Int>) -> Void) {
-        guard number < steps.count else { return body(range) }
-        switch steps[number] {
-        case .split(let expression): expression.forEachPart(of: text, range) { cut(text, $0, number + 1, body) }
-        case .thousands(let digits, let cutsBehind):
-            var start = range.lowerBound
-            func end(at place: Int) {
-                guard start < place else { return }
-                cut(text, start..<place, number + 1, body)
-                start = place
-            }
-            digits.forEachMatch(in: text, range) { match in
-                var ends = [match.lowerBound]
-                while let last = ends.last, last < match.upperBound { ends.append(Scalars.next(text, last, match.upperBound).end) }
-                let count = ends.count - 1
-                for (digit, place) in ends.enumerated() where (count - digit) % 3 == 0 {
-                    if cutsBehind ? digit > 0 : digit < count { end(at: place) }
+    /// Pieces that follow each other, by where each ends.
+    private struct Cuts {
+        var ends: [Int] = []
+        var start: Int
+
+        /// Ends a piece here, if it is not empty.
+        @inline(__always)
+        mutating func cut(_ place: Int) {
+            guard start < place else { return }
+            ends.append(place)
+            start = place
+        }
+    }
+
+    /// Where the words of `text[range]` end. One step after the other goes over all pieces: going into each with all steps took longer.
+    private func ends(in text: [UInt8], _ range: Range<Int>) -> [Int] {
+        var ends = [range.upperBound]
+        var cuts = Cuts(start: range.lowerBound)
+        var choices = WordExpression.Choices()
+        for step in steps {
+            cuts.ends.removeAll(keepingCapacity: true)
+            cuts.start = range.lowerBound
+            switch step {
+            case .split(let expression):
+                for end in ends {
+                    expression.forEachMatch(in: text, cuts.start..<end, &choices) { match in
+                        cuts.cut(match.lowerBound)
+                        cuts.cut(match.upperBound)
+                    }
+                    cuts.cut(end)
+                }
+            case .thousands(let digits, let cutsBehind):
+                for end in ends {
+                    digits.forEachMatch(in: text, cuts.start..<end, &choices) { match in
+                        var places = [match.lowerBound]
+                        while let last = places.last, last < match.upperBound {
+                            places.append(Scalars.next(text, last, match.upperBound).end)
+                        }
+                        let count = places.count - 1
+                        for (digit, place) in places.enumerated() where (count - digit) % 3 == 0 {
+                            if cutsBehind ? digit > 0 : digit < count { cuts.cut(place) }
+                        }
+                    }
+                    cuts.cut(end)
                 }
             }
-            end(at: range.upperBound)
+            swap(&ends, &cuts.ends)
         }
+        return ends
     }
 }
