@@ -19,20 +19,38 @@ struct PreTokenizer: Sendable {
     }
 
     private let steps: [Step]
+    private let family: Family
     /// A word that is a token is that token, whatever merging would give.
-    let ignoresMerges: Bool
+    var ignoresMerges: Bool { family.ignoresMerges }
     /// Models of this family begin with BOS unless their file says otherwise.
-    let addsBOS: Bool
+    var addsBOS: Bool { family.addsBOS }
+    /// They do even when their file says otherwise.
+    var needsBOS: Bool { family.isGemma }
+    /// A number of newlines that is a token is that token.
+    var keepsNewlines: Bool { family.isGemma }
+    /// Merging begins with bytes, in GPT-2's writing. Otherwise it begins with characters, and spaces are written as in SentencePiece.
+    var isByteLevel: Bool { family.isByteLevel }
+    /// Reads a token's text as bytes of text; false when no text can have it.
+    var decode: (ArraySlice<UInt8>, inout [UInt8]) -> Bool {
+        guard isByteLevel else { return SentencePieceEncoder.decode }
+        let alphabet = ByteAlphabet()
+        return { alphabet.decode($0, &$1) }
+    }
+    /// Files of this family may be without merges: then of two neighbours' strings that are tokens the one of the lower number comes first.
+    var mayLackMerges: Bool { family.mayLackMerges }
 
     /// What the names in `tokenizer.ggml.pre` stand for.
-    private struct Family {
+    private struct Family: Sendable {
         let names: String
         let steps: [Source]
         var ignoresMerges = false
         var addsBOS = false
+        var isGemma = false
+        var isByteLevel = true
+        var mayLackMerges = false
     }
 
-    private enum Source: ExpressibleByStringLiteral {
+    private enum Source: ExpressibleByStringLiteral, Sendable {
         case split(String)
         case thousands(String, cutsBehind: Bool)
 
@@ -132,7 +150,7 @@ struct PreTokenizer: Sendable {
             steps: [
                 .split(
                     #"\p{Han}+|[^\r\n\p{L}\p{N}]?[\p{L}&&[^\p{Han}]]+(?:\#(endings))?|\p{N}{1,3}|\#(symbols)|\#(spaces)"#)
-            ]),
+            ], mayLackMerges: true),
         Family(
             names: "deepseek-llm",
             steps: [
@@ -172,6 +190,8 @@ struct PreTokenizer: Sendable {
                 "<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", #"([\t\n]|    |  )"#, #"\p{N}"#, #"[\p{P}!-/:-@\[-`{-~]"#,
                 .split(gpt2),
             ], addsBOS: true),
+        Family(names: "gemma4 granite-embed-multi-311m", steps: [lines], addsBOS: true, isGemma: true, isByteLevel: false),
+        Family(names: "sarvam-moe", steps: [lines], isByteLevel: false),
     ]
 
     /// All names that are known.
@@ -193,8 +213,7 @@ struct PreTokenizer: Sendable {
             case .thousands(let source, let cutsBehind): .thousands(try WordExpression(source), cutsBehind: cutsBehind)
             }
         }
-        ignoresMerges = family.ignoresMerges
-        addsBOS = family.addsBOS
+        self.family = family
     }
 
     /// Gives the words of `text[range]`, which cover it without gaps.

@@ -67,8 +67,7 @@ struct Vocabulary: Sendable {
 
     func kind(of token: Token) -> Kind? { kinds.indices.contains(Int(token)) ? kinds[Int(token)] : nil }
 
-    /// Makes a user-defined token a control token.
-    mutating func makeControl(_ token: Token) { kinds[Int(token)] = .control }
+    mutating func setKind(of token: Token, _ kind: Kind) { kinds[Int(token)] = kind }
 
     /// What the token adds to a text.
     func bytes(of token: Token) -> ArraySlice<UInt8> {
