@@ -35,7 +35,7 @@ struct BytePairEncoder: Sendable {
         self.preTokenizer = preTokenizer
         self.unknown = unknown
         tokenCount = vocabulary.count
-        byteStrings = (0...255).map { Token(vocabulary.strings.number(of: [UInt8($0)])) }
+        byteStrings = (0...255).map { Token(vocabulary.strings.number(of: [UInt8($0)], 0..<1)) }
         let count = tokenCount
         byteTokens = preTokenizer.isByteLevel ? byteStrings.map { $0 < count ? $0 : nil } : vocabulary.byteTokens
 
@@ -45,7 +45,9 @@ struct BytePairEncoder: Sendable {
         merged.reserveCapacity(merges.count)
         var pair: [UInt8] = []
         var result = 0
-        for (rank, merge) in merges.enumerated() {
+        // Not `enumerated()`: its pairs of a number and a slice cost as much as all that is done with them.
+        for rank in merges.indices {
+            let merge = merges[rank]
             guard let space = merge.dropFirst().firstIndex(of: UInt8(ascii: " ")), space + 1 < merge.endIndex else {
                 throw ModelError("tokenizer.ggml.merges: entry \(rank) is not two parts with a space between; convert the model again")
             }
@@ -57,12 +59,14 @@ struct BytePairEncoder: Sendable {
                 merged.append(-1)
                 continue
             }
-            let left = UInt64(vocabulary.strings.number(of: pair[..<middle]))
-            let right = UInt64(vocabulary.strings.number(of: pair[middle...]))
+            let left = UInt64(vocabulary.strings.number(of: pair, 0..<middle))
+            let right = UInt64(vocabulary.strings.number(of: pair, middle..<pair.count))
             // Tokens are numbered in the order of their merges, nearly always: looking there first is faster than searching.
-            if !vocabulary.strings.isFound(result, for: pair[...]) {
+            if !vocabulary.strings.isFound(result, for: pair, pair.indices) {
                 result += 1
-                if !vocabulary.strings.isFound(result, for: pair[...]) { result = vocabulary.strings.number(of: pair[...]) }
+                if !vocabulary.strings.isFound(result, for: pair, pair.indices) {
+                    result = vocabulary.strings.number(of: pair, pair.indices)
+                }
             }
             merged.append(Token(result))
             ranks.insert(Int32(rank), at: left << 32 | right)
@@ -87,7 +91,7 @@ struct BytePairEncoder: Sendable {
             // Newlines make words of their own where they are kept.
             let isWhole =
                 preTokenizer.ignoresMerges || ranksAreTokens || preTokenizer.keepsNewlines && text[word.lowerBound] == UInt8(ascii: "\n")
-            if isWhole, let token = strings.find(text[word]), token < tokenCount {
+            if isWhole, let token = strings.find(text, word), token < tokenCount {
                 tokens.append(Token(token))
                 return
             }
@@ -99,7 +103,7 @@ struct BytePairEncoder: Sendable {
             }
             merger.merge { left, right in
                 if ranksAreTokens {
-                    guard let token = strings.find(text[left.start..<right.end]), token < tokenCount else { return nil }
+                    guard let token = strings.find(text, left.start..<right.end), token < tokenCount else { return nil }
                     return (UInt32(token), Token(token))
                 }
                 guard left.token >= 0, right.token >= 0, let rank = ranks[UInt64(left.token) << 32 | UInt64(right.token)] else {
@@ -146,21 +150,18 @@ package struct ByteAlphabet {
 
     /// Adds the bytes that `text` writes; false when it is not written in this alphabet.
     package func decode(_ text: ArraySlice<UInt8>, _ decoded: inout [UInt8]) -> Bool {
-        var lead: UInt8?
-        for unit in text {
-            var character = Int(unit)
-            if let first = lead {
-                guard unit & 0xc0 == 0x80 else { return false }
-                character = Int(first & 0x1f) << 6 | Int(unit & 0x3f)
-                lead = nil
-            } else if unit >= 0x80 {
-                guard 0xc2...0xc5 ~= unit else { return false }
-                lead = unit
-                continue
+        var position = text.startIndex
+        while position < text.endIndex {
+            var character = Int(text[position])
+            position += 1
+            if character >= 0x80 {
+                guard 0xc2...0xc5 ~= character, position < text.endIndex, text[position] & 0xc0 == 0x80 else { return false }
+                character = (character & 0x1f) << 6 | Int(text[position] & 0x3f)
+                position += 1
             }
             guard character < bytes.count, let byte = UInt8(exactly: bytes[character]) else { return false }
             decoded.append(byte)
         }
-        return lead == nil
+        return true
     }
 }

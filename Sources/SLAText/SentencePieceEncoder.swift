@@ -59,7 +59,7 @@ struct SentencePieceEncoder: Sendable {
         var merger = SymbolMerger()
         merger.append(charactersOf: spaced, spaced.indices, in: strings)
         merger.merge { left, right in
-            guard let token = strings.find(spaced[left.start..<right.end]) else { return nil }
+            guard let token = strings.find(spaced, left.start..<right.end) else { return nil }
             return (priorities[token], Token(token))
         }
         merger.forEach { symbol in

@@ -50,7 +50,7 @@ struct SymbolMerger {
             let byte = text[start]
             let length = byte < 0xc0 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4
             let end = min(start + length, range.upperBound)
-            append(token: Token(strings.find(text[start..<end]) ?? -1), start: start, end: end)
+            append(token: Token(strings.find(text, start..<end) ?? -1), start: start, end: end)
             start = end
         }
     }

@@ -33,7 +33,8 @@ struct Vocabulary: Sendable {
         kinds = []
         kinds.reserveCapacity(texts.count)
         var decoded: [UInt8] = []
-        for (number, text) in texts.enumerated() {
+        for number in texts.indices {
+            let text = texts[number]
             let byte = Self.byte(named: text)
             let kind: Kind
             switch types?[number] {
