@@ -73,6 +73,8 @@ package struct SyntheticModel: Sendable {
     var ropeScale: Float = 1
     /// Whether the file has a factor for each rotary frequency.
     var hasRopeFactors = false
+    /// The experts of a layer, of `intermediateSize` each; nil: one feed-forward.
+    var experts: (count: Int, used: Int)?
     /// Values of a head that rotate; nil: all.
     var ropeDim: Int?
     /// Whether the output is the embedding.
@@ -156,19 +158,28 @@ package struct SyntheticModel: Sendable {
             "llama-8b", "llama", layers: 32, hiddenSize: 4096, heads: 32, kvHeads: 8, headDim: 128, intermediateSize: 14_336,
             vocabulary: 128_256,
             isTied: false),
+        // Layers of Qwen3-30B-A3B and of gpt-oss-20b, as many as fit into 3 GB, with a smaller vocabulary. Take q8_0 for the second: the
+        // experts are in MXFP4 whatever the rest is.
+        shape(
+            "qwen3moe", "qwen3moe", layers: 8, hiddenSize: 2048, heads: 32, kvHeads: 4, headDim: 128, intermediateSize: 768,
+            vocabulary: 32_768, isTied: false, experts: (128, 8)),
+        shape(
+            "gpt-oss", "gpt-oss", layers: 4, hiddenSize: 2880, heads: 64, kvHeads: 8, headDim: 64, intermediateSize: 2880,
+            vocabulary: 32_768, isTied: false, experts: (32, 4)),
         // No real model's: a look at the benchmark in seconds.
         shape("tiny", "llama", layers: 3, hiddenSize: 256, heads: 8, kvHeads: 4, headDim: 32, intermediateSize: 768, vocabulary: 4096),
     ]
 
     private static func shape(
         _ name: String, _ architecture: String, layers: Int, hiddenSize: Int, heads: Int, kvHeads: Int, headDim: Int, intermediateSize: Int,
-        vocabulary: Int, isTied: Bool = true
+        vocabulary: Int, isTied: Bool = true, experts: (count: Int, used: Int)? = nil
     ) -> SyntheticModel {
         var shape = SyntheticModel()
         shape.name = name
         shape.architecture = architecture
         (shape.layers, shape.hiddenSize, shape.heads, shape.kvHeads, shape.headDim) = (layers, hiddenSize, heads, kvHeads, headDim)
         (shape.intermediateSize, shape.vocabulary, shape.isTied) = (intermediateSize, vocabulary, isTied)
+        shape.experts = experts
         shape.context = 32_768
         shape.ropeBase = architecture == "llama" ? 500_000 : 1_000_000
         return shape
@@ -195,6 +206,12 @@ package struct SyntheticModel: Sendable {
         ] {
             tensors.set("\(architecture).\(key)", size)
         }
+        if let experts {
+            tensors.set("\(architecture).expert_count", experts.count)
+            tensors.set("\(architecture).expert_used_count", experts.used)
+            tensors.set("\(architecture).expert_feed_forward_length", intermediateSize)
+        }
+        if architecture == "gpt-oss" { tensors.set("gpt-oss.attention.sliding_window", 128) }
         tensors.set("\(architecture).attention.layer_norm_rms_epsilon", .float32(normEpsilon))
         tensors.set("\(architecture).rope.freq_base", .float32(ropeBase))
         if ropeScale != 1 {
@@ -226,18 +243,37 @@ package struct SyntheticModel: Sendable {
             weight("attn_k", kvHeads * headDim, hiddenSize, gain: gains.queryAndKey)
             weight("attn_v", kvHeads * headDim, hiddenSize)
             weight("attn_output", hiddenSize, heads * headDim, gain: gains.attentionOutput)
-            if architecture == "qwen2" {
-                for (role, count) in [("q", heads), ("k", kvHeads), ("v", kvHeads)] {
-                    tensors.vector(b + "attn_\(role).bias", count * headDim, mean: 0, deviation: gains.bias)
-                }
+            let hasBiases = architecture == "gpt-oss"
+            func bias(_ role: String, _ count: Int, experts: Int? = nil) {
+                tensors.vector(b + "\(role).bias", count, experts: experts, mean: 0, deviation: gains.bias)
             }
-            if architecture == "qwen3" {
+            if architecture == "qwen2" || hasBiases {
+                for (role, count) in [("q", heads), ("k", kvHeads), ("v", kvHeads)] { bias("attn_\(role)", count * headDim) }
+            }
+            if hasBiases {
+                bias("attn_output", hiddenSize)
+                tensors.vector(b + "attn_sinks.weight", heads, mean: 0)
+            }
+            if architecture.hasPrefix("qwen3") {
                 for role in ["q", "k"] { tensors.vector(b + "attn_\(role)_norm.weight", headDim, mean: 1) }
             }
-            tensors.vector(b + "ffn_norm.weight", hiddenSize, mean: 1)
-            weight("ffn_gate", intermediateSize, hiddenSize, gain: gains.gate)
-            weight("ffn_up", intermediateSize, hiddenSize)
-            weight("ffn_down", hiddenSize, intermediateSize, gain: gains.down)
+            tensors.vector(b + (architecture == "gpt-oss" ? "post_attention_norm.weight" : "ffn_norm.weight"), hiddenSize, mean: 1)
+            if let experts {
+                tensors.matrix(b + "ffn_gate_inp.weight", .f32, experts.count, hiddenSize)
+                if hasBiases { bias("ffn_gate_inp", experts.count) }
+            }
+            let (wide, narrow) = (intermediateSize, hiddenSize)
+            for (role, rows, columns, gain) in [
+                ("ffn_gate", wide, narrow, gains.gate), ("ffn_up", wide, narrow, 1), ("ffn_down", narrow, wide, gains.down),
+            ] {
+                guard let experts else {
+                    weight(role, rows, columns, gain: gain)
+                    continue
+                }
+                let type = architecture == "gpt-oss" ? .mxfp4 : weights.type(of: role, columns: columns, layer: i, of: layers)
+                tensors.matrix(b + "\(role)_exps.weight", type, rows, columns, experts: experts.count, gain: gain)
+                if hasBiases { bias("\(role)_exps", rows, experts: experts.count) }
+            }
         }
         channel?.write(to: &tensors, layers: layers, hiddenSize: hiddenSize)
         return tensors.file

@@ -10,16 +10,32 @@ import SLAText
 /// first half and of its second, `[n]` each: what a weight code's offset is multiplied with. Then these three times their scales: what a minimum is
 /// multiplied with.
 package final class Activations {
+    /// Inputs beside each other: `inputs` of them, 8, 4 or 1, from row `first` on.
+    struct Panel {
+        let first, inputs: Int
+    }
+
+    /// Rows in succession that meet the same part of a matrix, and their panels.
+    struct Group {
+        let part, rows: Int
+        let panels: Range<Int>
+    }
+
     /// Bytes of an input's share in a record.
     static let runBytes = 60
 
     private(set) var rows = 0
     private(set) var columns = 0
+    private(set) var panels: [Panel] = []
+    private(set) var groups: [Group] = []
     private var source: UnsafePointer<Float>
-    private var plain = FloatBuffer(1)
-    private var quantized = FloatBuffer(1)
-    private var plainCapacity = 1
-    private var quantizedCapacity = 1
+    private var sourceRows = 0
+    /// Which row of the source each row is; nil: the same.
+    private var order: UnsafePointer<Int>?
+    private let plain = FloatBuffer()
+    private let quantized = FloatBuffer()
+    /// Of rows in an order: each row of the source as a panel of its own, which the panels are gathered from.
+    private let alone = FloatBuffer()
     private var isPlain = false
     private var isQuantized = false
 
@@ -27,47 +43,63 @@ package final class Activations {
 
     /// Takes `rows` rows of `columns` floats, one after another, which must stay until the products are done.
     func set(_ source: Floats, rows: Int, columns: Int) {
+        begin(source, rows: rows, columns: columns, order: nil)
+        addGroup(of: rows, part: 0)
+    }
+
+    /// Takes rows of `columns` floats for the parts of a matrix: `counts[0]` for part 0, then `counts[1]` for part 1 and so on. The rows are those of
+    /// `source`, of which there are `sourceRows`, or where there is an `order` those that it names. All must stay until the products are done.
+    func set(
+        _ source: Floats, sourceRows: Int, columns: Int, order: UnsafePointer<Int>?, counts: UnsafeBufferPointer<Int>
+    ) {
+        begin(source, rows: sourceRows, columns: columns, order: order)
+        for (part, count) in counts.enumerated() where count > 0 { addGroup(of: count, part: part) }
+    }
+
+    private func begin(_ source: Floats, rows: Int, columns: Int, order: UnsafePointer<Int>?) {
         self.source = UnsafePointer(source)
-        self.rows = rows
         self.columns = columns
-        isPlain = false
-        isQuantized = false
+        self.order = order
+        sourceRows = rows
+        (self.rows, isPlain, isQuantized) = (0, false, false)
+        panels.removeAll(keepingCapacity: true)
+        groups.removeAll(keepingCapacity: true)
     }
 
-    /// The panels: eights, then a four, then ones.
-    var panels: Int { rows / 8 + rows % 8 / 4 + rows % 4 }
-    /// The first input of a panel, and how many it has.
-    @inline(__always) func panel(_ index: Int) -> (first: Int, inputs: Int) {
-        let eights = rows / 8
-        if index < eights { return (8 * index, 8) }
-        if rows % 8 >= 4 { return index == eights ? (8 * eights, 4) : (8 * eights + 3 + index - eights, 1) }
-        return (8 * eights + index - eights, 1)
+    /// The next `count` rows: eights, then a four, then ones.
+    private func addGroup(of count: Int, part: Int) {
+        let (first, end) = (panels.count, rows + count)
+        while rows < end {
+            let inputs = end - rows >= 8 ? 8 : end - rows >= 4 ? 4 : 1
+            panels.append(Panel(first: rows, inputs: inputs))
+            rows += inputs
+        }
+        groups.append(Group(part: part, rows: count, panels: first..<panels.count))
     }
 
-    func plainPanel(_ first: Int, _ inputs: Int) -> UnsafePointer<Float> {
-        inputs == 1 ? source + first * columns : UnsafePointer(plain.base + first * columns)
+    /// Bytes of a quantized row.
+    private var rowBytes: Int { columns / 32 * Activations.runBytes }
+    @inline(__always) private func sourceRow(_ row: Int) -> Int { order?[row] ?? row }
+
+    func plainPanel(_ panel: Panel) -> UnsafePointer<Float> {
+        panel.inputs == 1 ? source + sourceRow(panel.first) * columns : UnsafePointer(plain.base + panel.first * columns)
     }
-    func quantizedPanel(_ first: Int) -> UnsafeRawPointer {
-        UnsafeRawPointer(quantized.base) + first * (columns / 32) * Activations.runBytes
+    func quantizedPanel(_ panel: Panel) -> UnsafeRawPointer {
+        if let order, panel.inputs == 1 { return UnsafeRawPointer(alone.base) + order[panel.first] * rowBytes }
+        return UnsafeRawPointer(quantized.base) + panel.first * rowBytes
     }
 
     /// Lays out the panels of floats, once for all the matrices that read them.
     func interleave(_ threadPool: ThreadPool) {
         guard !isPlain else { return }
         isPlain = true
-        if rows * columns > plainCapacity {
-            plainCapacity = rows * columns
-            plain = FloatBuffer(plainCapacity)
-        }
-        threadPool.share(panels, cost: 2 * rows * columns) { range in
-            for index in range {
-                let (first, inputs) = panel(index)
-                guard inputs > 1 else { continue }
-                let target = plain.base + first * columns
-                for i in 0..<inputs {
-                    let row = source + (first + i) * columns
-                    for c in 0..<columns { target[c * inputs + i] = row[c] }
-                }
+        plain.reserve(rows * columns)
+        forPanels(threadPool, cost: 2) { panel in
+            guard panel.inputs > 1 else { return }
+            let target = plain.base + panel.first * columns
+            for i in 0..<panel.inputs {
+                let row = source + sourceRow(panel.first + i) * columns
+                for c in 0..<columns { target[c * panel.inputs + i] = row[c] }
             }
         }
     }
@@ -76,25 +108,49 @@ package final class Activations {
     func quantize(_ threadPool: ThreadPool) {
         guard !isQuantized else { return }
         isQuantized = true
-        let needed = rows * (columns / 32) * Activations.runBytes / 4
-        if needed > quantizedCapacity {
-            quantizedCapacity = needed
-            quantized = FloatBuffer(needed)
+        quantized.reserve(rows * rowBytes / 4)
+        guard order != nil else {
+            return forPanels(threadPool, cost: 4) { quantize($0, UnsafeMutableRawPointer(mutating: quantizedPanel($0))) }
         }
-        threadPool.share(panels, cost: 4 * rows * columns) { range in
-            for index in range {
-                let (first, inputs) = panel(index)
-                quantize(first, inputs, UnsafeMutableRawPointer(mutating: quantizedPanel(first)))
+        alone.reserve(sourceRows * rowBytes / 4)
+        threadPool.share(sourceRows, cost: 4 * sourceRows * columns) { range in
+            for row in range { quantize(Panel(first: row, inputs: 1), UnsafeMutableRawPointer(alone.base) + row * rowBytes) }
+        }
+        forPanels(threadPool, cost: 1) { if $0.inputs > 1 { gather($0) } }
+    }
+
+    /// Calls `body` with all panels; `cost` is that of a value.
+    private func forPanels(_ threadPool: ThreadPool, cost: Int, _ body: (Panel) -> Void) {
+        threadPool.share(panels.count, cost: cost * rows * columns) { range in
+            for panel in panels[range] { body(panel) }
+        }
+    }
+
+    /// Puts the records of rows that are quantized already beside each other.
+    private func gather(_ panel: Panel) {
+        guard let order else { return }
+        let (n, target) = (panel.inputs, UnsafeMutableRawPointer(mutating: quantizedPanel(panel)))
+        for run in 0..<columns / 32 {
+            let record = target + run * n * Activations.runBytes
+            for i in 0..<n {
+                let row = UnsafeRawPointer(alone.base) + order[panel.first + i] * rowBytes + run * Activations.runBytes
+                (record + 32 * i).copyMemory(from: row, byteCount: 32)
+                for field in 8..<15 {
+                    record.storeBytes(
+                        of: row.load(fromByteOffset: 4 * field, as: Int32.self), toByteOffset: 4 * (field * n + i), as: Int32.self)
+                }
             }
         }
     }
 
-    private func quantize(_ first: Int, _ inputs: Int, _ panel: UnsafeMutableRawPointer) {
+    /// Rounds rows of the source, those of `panel`.
+    private func quantize(_ panel: Panel, _ target: UnsafeMutableRawPointer) {
+        let inputs = panel.inputs
         // Record by record, so that each is written while it is in the first-level cache.
         for run in 0..<columns / 32 {
-            let record = panel + run * inputs * Activations.runBytes
+            let record = target + run * inputs * Activations.runBytes
             for i in 0..<inputs {
-                let start = (first + i) * columns + 32 * run
+                let start = (panel.first + i) * columns + 32 * run
                 let low = source.vector(start)
                 let high = source.vector(start + 16)
                 // Not a number where one of them is none: that must not get lost in the rounding.

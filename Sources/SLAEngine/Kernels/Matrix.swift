@@ -13,6 +13,8 @@ package struct Matrix: Sendable {
     private let stride: Int
     private let owner: MappedBytes
     private let offset: Int
+    /// Of every `period` rows that lie there, the first `run` are the matrix's.
+    private let run, period: Int
 
     /// A tensor of `file` as a matrix; throws when the engine cannot compute with its type.
     package init(_ tensor: GGUF.Tensor, of file: GGUF) throws {
@@ -26,16 +28,29 @@ package struct Matrix: Sendable {
         stride = tensor.columns / tensor.type.block.values * tensor.type.block.bytes
         owner = file.bytes
         offset = tensor.bytes.lowerBound
+        (run, period) = (max(1, tensor.rows), max(1, tensor.rows))
+    }
+
+    /// The rows `first ..< first + run` of every `period` rows, of which there are `count` in all. Matrices that a file holds as one are taken
+    /// apart by it.
+    init(_ whole: Matrix, from first: Int, run: Int, period: Int, count: Int) throws {
+        guard run > 0, first >= 0, first + run <= period, count % run == 0, count / run * period <= whole.rows, whole.run == whole.period
+        else {
+            throw ModelError("\(count) rows from \(first) on, \(run) of every \(period), are not in a matrix of \(whole.rows) rows")
+        }
+        (type, columns, stride, owner) = (whole.type, whole.columns, whole.stride, whole.owner)
+        (rows, self.run, self.period) = (count, run, period)
+        offset = whole.offset + first * whole.stride
     }
 
     /// Where row `row` begins.
     package func row(_ row: Int) -> UnsafeRawPointer {
         precondition(row >= 0 && row < rows)
-        return owner.buffer.baseAddress.unsafelyUnwrapped + offset + row * stride
+        return owner.buffer.baseAddress.unsafelyUnwrapped + offset + (row < run ? row : row / run * period + row % run) * stride
     }
 
     /// Gives the memory of the matrix's pages back; they are read from the file again when they are touched.
-    func forget() { owner.forget(offset..<offset + rows * stride) }
+    func forget() { owner.forget(offset..<offset + ((rows - 1) / run * period + (rows - 1) % run + 1) * stride) }
 
     /// Writes row `row` as 32-bit floats to `output` (`[columns]`), equal to the formats' reference dequantization bit for bit.
     func dequantize(row: Int, into output: UnsafeMutablePointer<Float>) {

@@ -3,7 +3,8 @@ import SLABase
 import SLAText
 import Synchronization
 
-/// A weight matrix as the kernels read it: tiles of 16 rows, a vector's lanes being the rows.
+/// A weight matrix as the kernels read it: tiles of 16 rows, a vector's lanes being the rows. It may have several parts of one size behind each
+/// other, each packed when it is first needed: the experts of a layer.
 ///
 /// A tile of plain numbers is `[columns, 16]`. A tile of a block format is its codes, then its scales, for all columns. The codes of 32 columns
 /// lie in eight quads of four columns; a quad is `[16, 4]` bytes. Codes of fewer than 8 bits are cut into planes of 4, 2 and 1 bits, the low bits in the
@@ -11,56 +12,85 @@ import Synchronization
 /// behind the last are zero. So the packed matrix is as large as the file's, but for scales of fewer than 8 bits and for codes
 /// that a file packs closer (TQ1_0, IQ1, IQ2, IQ3).
 package final class PackedMatrix: Sendable {
+    /// Of a part, and so are its tiles.
     package let rows: Int
     package let columns: Int
     /// Bytes of a tile.
     private let stride: Int
-    private let source: Matrix
-    /// Written once, under the lock, before ``isPacked`` says so.
+    private let sources: [Matrix]
+    /// Allocated under the lock, before a part is packed.
     nonisolated(unsafe) private var memory: UnsafeMutableRawPointer?
-    private let lock = Locked(())
+    /// Which parts are packed.
+    private let packed: Locked<[Bool]>
+    /// Whether all are.
     private let isPacked = Atomic<Bool>(false)
 
-    var type: TensorType { source.type }
+    let type: TensorType
     var tiles: Int { (rows + 15) / 16 }
+    package var parts: Int { sources.count }
     /// Bytes of all tiles.
-    package var bytes: Int { tiles * stride }
+    package var bytes: Int { parts * tiles * stride }
 
     /// `matrix`, to be packed when it is first needed.
-    init(_ matrix: Matrix) {
-        rows = matrix.rows
-        columns = matrix.columns
-        stride = ((matrix.type.visit(TileBytes(columns: matrix.columns)) ?? 0) + 63) & ~63
-        source = matrix
+    convenience init(_ matrix: Matrix) { self.init(parts: [matrix]) }
+
+    /// Matrices of one type and size.
+    init(parts: [Matrix]) {
+        let first = parts[0]
+        precondition(parts.allSatisfy { ($0.type, $0.rows, $0.columns) == (first.type, first.rows, first.columns) })
+        (rows, columns, type, sources) = (first.rows, first.columns, first.type, parts)
+        stride = ((type.visit(TileBytes(columns: columns)) ?? 0) + 63) & ~63
+        packed = Locked(parts.map { _ in false })
     }
 
     deinit { memory?.deallocate() }
 
-    /// Packs the matrix unless it is packed already, which this returns; the pages of the file are not needed in memory afterwards.
+    /// Packs the first part that is not packed yet; true when there is none.
     @discardableResult func packIfNeeded(_ threadPool: ThreadPool) -> Bool {
         if isPacked.load(ordering: .acquiring) { return true }
-        return lock.withLock { _ in
-            if isPacked.load(ordering: .acquiring) { return true }
-            let hugePage = 1 << 21
-            let memory = UnsafeMutableRawPointer.allocate(byteCount: max(64, bytes), alignment: bytes < hugePage ? 64 : hugePage)
-            #if os(Linux)
-                // Whole huge pages only, so that no memory is taken that the matrix doesn't fill.
-                if bytes >= hugePage { madvise(memory, bytes & ~(hugePage - 1), MADV_HUGEPAGE) }
-            #endif
-            self.memory = memory
-            threadPool.share(tiles, cost: rows * columns) { range in
-                for tile in range { source.type.visit(TilePacking(source, tile: tile, target: memory + tile * stride)) }
-            }
-            source.forget()
-            isPacked.store(true, ordering: .releasing)
+        return packed.withLock { packed in
+            guard let part = packed.firstIndex(of: false) else { return true }
+            pack(part, &packed, threadPool)
             return false
         }
     }
 
-    /// Tile `tile` of a packed matrix.
-    func address(_ tile: Int) -> UnsafeRawPointer {
+    /// Packs those of `parts` that are not packed yet.
+    func packIfNeeded(_ parts: some Sequence<Int>, _ threadPool: ThreadPool) {
+        if isPacked.load(ordering: .acquiring) { return }
+        packed.withLock { packed in
+            for part in parts where !packed[part] { pack(part, &packed, threadPool) }
+        }
+    }
+
+    /// Packs part `part`; the pages of the file are not needed in memory afterwards.
+    private func pack(_ part: Int, _ packed: inout [Bool], _ threadPool: ThreadPool) {
+        let (source, memory) = (sources[part], memory ?? allocate())
+        threadPool.share(tiles, cost: rows * columns) { range in
+            for tile in range {
+                source.type.visit(TilePacking(source, tile: tile, target: memory + (part * tiles + tile) * stride))
+            }
+        }
+        source.forget()
+        packed[part] = true
+        if !packed.contains(false) { isPacked.store(true, ordering: .releasing) }
+    }
+
+    private func allocate() -> UnsafeMutableRawPointer {
+        let hugePage = 1 << 21
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: max(64, bytes), alignment: bytes < hugePage ? 64 : hugePage)
+        #if os(Linux)
+            // Whole huge pages only, so that no memory is taken that the matrix doesn't fill.
+            if bytes >= hugePage { madvise(memory, bytes & ~(hugePage - 1), MADV_HUGEPAGE) }
+        #endif
+        self.memory = memory
+        return memory
+    }
+
+    /// Tile `tile` of a packed part.
+    func address(_ tile: Int, part: Int) -> UnsafeRawPointer {
         guard let memory else { preconditionFailure("the matrix is not packed") }
-        return UnsafeRawPointer(memory + tile * stride)
+        return UnsafeRawPointer(memory + (part * tiles + tile) * stride)
     }
 }
 

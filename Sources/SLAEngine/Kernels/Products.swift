@@ -7,61 +7,61 @@ extension PackedMatrix {
         PackedMatrix.multiply(input, [(self, output)], threadPool)
     }
 
-    /// Several products of the same inputs, shared over the threads together.
+    /// Several products of the same inputs, shared over the threads together. Inputs in groups meet the part of the matrix that is their group's.
     ///
     /// Plain numbers are multiplied as they are, in 32 bits, and added up 256 columns at a time. Quantized weights meet activations of 8 bits:
     /// the products of a run of columns that share their scales are added as whole numbers, then scaled and added to the runs before.
     static func multiply(_ input: Activations, _ products: [(matrix: PackedMatrix, output: Floats)], _ threadPool: ThreadPool) {
         for (matrix, _) in products {
             precondition(input.columns == matrix.columns)
-            matrix.packIfNeeded(threadPool)
+            matrix.packIfNeeded(input.groups.lazy.map(\.part), threadPool)
             if matrix.type.isPlain { input.interleave(threadPool) } else { input.quantize(threadPool) }
         }
         let cost = products.reduce(0) { $0 + $1.matrix.rows * input.columns * input.rows / ($1.matrix.type.isPlain ? 1 : 4) }
-        threadPool.share(products.reduce(0) { $0 + $1.matrix.tiles }, cost: cost) { range in
+        // A tile counts once for every input that it meets, and is computed with the first of them.
+        threadPool.share(products.reduce(0) { $0 + $1.matrix.tiles } * input.rows, cost: cost) { range in
             var start = 0
-            for (matrix, output) in products {
-                let own = range.clamped(to: start..<start + matrix.tiles)
-                matrix.multiply(input, output, tiles: own.lowerBound - start..<own.upperBound - start)
-                start += matrix.tiles
+            for group in input.groups {
+                for (matrix, output) in products {
+                    func tile(_ place: Int) -> Int { min((max(0, place - start) + group.rows - 1) / group.rows, matrix.tiles) }
+                    let tiles = tile(range.lowerBound)..<tile(range.upperBound)
+                    if !tiles.isEmpty {
+                        matrix.type.visit(Multiplication(matrix: matrix, input: input, group: group, output: output, tiles: tiles))
+                    }
+                    start += matrix.tiles * group.rows
+                }
             }
         }
     }
-
-    private func multiply(_ input: Activations, _ output: Floats, tiles: Range<Int>) {
-        type.visit(Multiplication(matrix: self, input: input, output: output, tiles: tiles))
-    }
 }
 
-/// Tiles of a matrix times all inputs.
+/// Tiles of a matrix times the inputs of a group.
 private struct Multiplication: FormatVisitor {
     let matrix: PackedMatrix
     let input: Activations
+    let group: Activations.Group
     let output: Floats
     let tiles: Range<Int>
 
     func visit<Format: NumberFormat>(_: Format.Type) {
-        forPanels { panel, inputs in
-            NumberProduct<Format>(panel: panel, x: input.plainPanel(panel.first, inputs)).run(inputs: inputs)
-        }
+        forPanels { NumberProduct<Format>(panel: $0, x: input.plainPanel($1)).run(inputs: $1.inputs) }
     }
 
     func visit<Format: BlockFormat>(_: Format.Type) {
-        forPanels { panel, inputs in
-            BlockProduct<Format>(panel: panel, x: input.quantizedPanel(panel.first)).run(inputs: inputs)
-        }
+        forPanels { BlockProduct<Format>(panel: $0, x: input.quantizedPanel($1)).run(inputs: $1.inputs) }
     }
 
     /// Every tile with every panel: a few tiles, which stay in the second-level cache, with one panel after another, which stay in the first.
-    @inline(__always) private func forPanels(_ body: (TilePanel, _ inputs: Int) -> Void) {
+    @inline(__always) private func forPanels(_ body: (TilePanel, Activations.Panel) -> Void) {
+        let panels = input.panels
         for some in stride(from: tiles.lowerBound, to: tiles.upperBound, by: 4) {
-            for index in 0..<input.panels {
-                let (first, inputs) = input.panel(index)
+            for index in group.panels {
+                let panel = panels[index]
                 for tile in some..<min(some + 4, tiles.upperBound) {
-                    body(
-                        TilePanel(
-                            weights: matrix.address(tile), rows: matrix.rows, columns: matrix.columns, row: 16 * tile, first: first,
-                            output: output), inputs)
+                    let place = TilePanel(
+                        weights: matrix.address(tile, part: group.part), rows: matrix.rows, columns: matrix.columns, row: 16 * tile,
+                        first: panel.first, isFirst: index == group.panels.lowerBound, output: output)
+                    body(place, panel)
                 }
             }
         }
@@ -75,10 +75,9 @@ private struct TilePanel {
     let rows, columns: Int
     /// The tile's first row, and the panel's first input.
     let row, first: Int
-    let output: Floats
-
     /// Only the first panel asks the memory ahead: the others find the weights in a cache.
-    @inline(__always) var isFirst: Bool { first == 0 }
+    let isFirst: Bool
+    let output: Floats
 
     @inline(__always) func store(_ sum: some Tile<Vector>) {
         for i in 0..<type(of: sum).inputs {

@@ -62,11 +62,25 @@ extension Floats {
         x, most, Vector(repeating: .infinity), simd_where_greater(least, x, Vector.zero, e * scale1 * scale2))
 }
 
-/// Memory for a fixed number of floats; what it holds before it is written is not said.
-final class FloatBuffer {
-    let base: Floats
+typealias FloatBuffer = Buffer<Float>
 
-    init(_ count: Int) { base = Floats.allocate(capacity: max(1, count)) }
+/// Memory for a number of values; what it holds before it is written is not said.
+final class Buffer<Element: BitwiseCopyable> {
+    private(set) var base: UnsafeMutablePointer<Element>
+    private var capacity: Int
+
+    init(_ count: Int = 1) {
+        capacity = max(1, count)
+        base = .allocate(capacity: capacity)
+    }
 
     deinit { base.deallocate() }
+
+    /// Makes room for `count` values; what it held is gone when there was less.
+    func reserve(_ count: Int) {
+        guard count > capacity else { return }
+        base.deallocate()
+        base = .allocate(capacity: count)
+        capacity = count
+    }
 }

@@ -1,0 +1,51 @@
+internal import CSimd
+
+/// What stands between the matrices of a feed-forward.
+package enum Activation: Sendable, Equatable {
+    /// x / (1 + e^−x)
+    case silu
+    /// x · Φ(x) by the formula with tanh, as GPT-2 has it: ½x (1 + tanh(√(2/π) (x + 0.044715 x³))).
+    case gelu
+    /// x · Φ(x), Φ the normal distribution.
+    case exactGelu
+    case relu
+    case squaredRelu
+    /// gpt-oss: gate and up are clamped to ±7, x / (1 + e^(−1.702 x)) · (up + 1).
+    case clampedSwiGLU
+
+    /// Puts act(gate) · up in the place of `gate`, or act(gate) alone.
+    func apply(_ gate: Floats, times up: Floats? = nil, count: Int) {
+        switch self {
+        case .silu: SLAEngine.silu(gate, times: up, count: count)
+        case .gelu: map(gate, times: up, count) { x in x / (1 + exp(x * (-1.5957691216 - 0.0713548162726 * x * x))) }
+        case .exactGelu: map(gate, times: up, count, normalDistribution)
+        case .relu: map(gate, times: up, count) { simd_max($0, Vector.zero) }
+        case .squaredRelu:
+            map(gate, times: up, count) { x in
+                let y = simd_max(x, Vector.zero)
+                return y * y
+            }
+        case .clampedSwiGLU:
+            let limit = Vector(repeating: 7)
+            for c in stride(from: 0, to: count, by: 16) {
+                let x = simd_min(UnsafePointer(gate).clampedVector(c, count), limit)
+                let factor = up.map { simd_max(simd_min(UnsafePointer($0).clampedVector(c, count), limit), -limit) + 1 }
+                let y = x / (1 + exp(x * -1.702)) * (factor ?? Vector(repeating: 1))
+                if c + 16 <= count { gate.store(y, c) } else { for lane in 0..<count - c { gate[c + lane] = y[lane] } }
+            }
+        }
+    }
+}
+
+/// x · Φ(x) by Abramowitz and Stegun's formula 7.1.26 for the error function; absolute error below 2e-7 · |x|.
+@inline(__always) private func normalDistribution(_ x: Vector) -> Vector {
+    let z = simd_max(x, -x) * 0.70710678
+    let t = 1 / (1 + z * 0.3275911)
+    var tail = Vector(repeating: 1.061405429)
+    tail = simd_fma(tail, t, Vector(repeating: -1.453152027))
+    tail = simd_fma(tail, t, Vector(repeating: 1.421413741))
+    tail = simd_fma(tail, t, Vector(repeating: -0.284496736))
+    tail = simd_fma(tail, t, Vector(repeating: 0.254829592))
+    tail *= t * exp(-z * z)
+    return x * 0.5 * simd_where_greater(Vector.zero, x, tail, 2 - tail)
+}
