@@ -160,6 +160,9 @@ package final class GGUF: Sendable {
 
     private func wrongType(_ key: String, _ wanted: String) -> ModelError { ModelError("metadata key \(key) should be \(wanted)") }
 
+    /// Whether the key is there and has several values.
+    package func isArray(_ key: String) -> Bool { if case .array? = value(key) { true } else { false } }
+
     /// A whole number, or nil when the key is missing.
     package func integerIfPresent(_ key: String) throws -> Int? {
         switch value(key) {

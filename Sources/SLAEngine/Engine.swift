@@ -524,7 +524,7 @@ package final class Engine {
         self.model = model
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
-        transformer = Transformer(model, threads: threads, cacheType: cacheType)
+        transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context)
         cache = PrefixCache(pool: PagePool(bytesPerPage: transformer.bytesPerPage, budget: cacheBytes))
     }
 
@@ -883,7 +883,7 @@ package struct RowResult {
     var isSound = true
 }
 
-/// The memory of a forward pass: every buffer with its shape and its one role. n rows, of which m are rewarded.
+/// The memory of a forward pass: every buffer with its shape and its one role. n rows, of which m are rewarded; sizes are the largest of all layers.
 struct RunState {
     /// The most rows in one pass: 256, or fewer where a row is so wide that its buffers would outgrow the weights.
     let maximumRows: Int
@@ -892,15 +892,18 @@ struct RunState {
 
     let x: FloatBuffer  // [n, hiddenSize]                h_i, the residual stream
     let normed: FloatBuffer  // [n, hiddenSize]           the stream behind a norm, which matrices read; at the end h_L
-    let q: FloatBuffer  // [n, heads, headDim]            queries
-    let k: FloatBuffer  // [n, kvHeads, headDim]          keys, on their way to a page
-    let v: FloatBuffer  // [n, kvHeads, headDim]          values, likewise
-    let attended: FloatBuffer  // [n, heads, headDim]     what attention gathers
-    let gate: FloatBuffer  // [n, intermediateSize]       the gate, then silu(gate) · up
+    let q: FloatBuffer  // [n, heads, keyDim]             queries
+    let k: FloatBuffer  // [n, kvHeads, keyDim]           keys, on their way to a page
+    let v: FloatBuffer  // [n, kvHeads, valueDim]         values, likewise
+    let attended: FloatBuffer  // [n, heads, valueDim]    what attention gathers
+    let latent: FloatBuffer  // [n, …]                    what stands between in latent attention
+    let gate: FloatBuffer  // [n, intermediateSize]       the gate, then act(gate) · up; attention's gate
     let up: FloatBuffer  // [n, intermediateSize]
-    let added: FloatBuffer  // [n, hiddenSize]            what attention or the feed-forward adds to the stream
-    let cosines: FloatBuffer  // [n, ropeDim / 2]         of every pair's angle at the row's position
-    let sines: FloatBuffer  // [n, ropeDim / 2]
+    let added: FloatBuffer  // [n, hiddenSize]            what a block adds to the stream
+    let part: FloatBuffer  // [n, hiddenSize]             what another part of the block adds to that
+    let cosines: [FloatBuffer]  // [ropes][n, dim / 2]    of every pair's angle at the row's position
+    let sines: [FloatBuffer]  // [ropes][n, dim / 2]
+    let experts: ExpertBuffers
     let r: FloatBuffer  // [m, r]                         r_i, the reward channel's stream
     let beside: FloatBuffer  // [m, hiddenSize + r]       [h_i ; r_i], which the channel's matrices read
     let channelOutput: FloatBuffer  // [m, widest]        what they give
@@ -909,29 +912,39 @@ struct RunState {
     let logits: FloatBuffer  // [16, vocabularySize]
 
     init(_ model: Model) {
-        let shape = model.shape
-        let (querySize, kvSize) = (shape.heads * shape.headDim, shape.kvHeads * shape.headDim)
-        let rows = max(1, min(256, (1 << 26) / max(shape.hiddenSize, shape.intermediateSize, querySize)))
+        let hiddenSize = model.shape.hiddenSize
+        let parts = model.layers.flatMap(\.blocks).flatMap(\.parts)
+        let attentions = parts.compactMap { if case .attention(let attention) = $0.work { attention } else { nil } }
+        let feeds = parts.compactMap { if case .feedForward(let feed) = $0.work { feed } else { nil } }
+        func largest(_ size: (Model.Attention) -> Int) -> Int { attentions.map(size).max() ?? 0 }
+        let querySize = largest { $0.form.heads * $0.form.keyDim }
+        let gatherSize = largest { $0.form.heads * $0.form.valueDim }
+        let intermediateSize = max(feeds.map(\.intermediateSize).max() ?? 0, largest { $0.gate?.matrix.rows ?? 0 })
+        let latentSize = largest { ($0.latent?.bufferSize ?? 0) + ($0.latent?.valueDim ?? 0) * $0.form.heads }
+        let rows = max(1, min(256, (1 << 26) / max(hiddenSize, intermediateSize, querySize, latentSize)))
         let channel = model.rewardChannel?.size ?? 0
         let widest = model.rewardChannel?.head.map(\.rows).max() ?? 0
         maximumRows = rows
-        x = FloatBuffer(rows * shape.hiddenSize)
-        normed = FloatBuffer(rows * shape.hiddenSize)
+        x = FloatBuffer(rows * hiddenSize)
+        normed = FloatBuffer(rows * hiddenSize)
         q = FloatBuffer(rows * querySize)
-        k = FloatBuffer(rows * kvSize)
-        v = FloatBuffer(rows * kvSize)
-        attended = FloatBuffer(rows * querySize)
-        gate = FloatBuffer(rows * shape.intermediateSize)
-        up = FloatBuffer(rows * shape.intermediateSize)
-        added = FloatBuffer(rows * shape.hiddenSize)
-        cosines = FloatBuffer(rows * shape.ropeDim / 2)
-        sines = FloatBuffer(rows * shape.ropeDim / 2)
+        k = FloatBuffer(rows * largest { $0.form.kvHeads * $0.form.keyDim })
+        v = FloatBuffer(rows * largest { $0.form.kvHeads * $0.form.valueDim })
+        attended = FloatBuffer(rows * gatherSize)
+        latent = FloatBuffer(rows * latentSize)
+        gate = FloatBuffer(rows * intermediateSize)
+        up = FloatBuffer(rows * intermediateSize)
+        added = FloatBuffer(rows * hiddenSize)
+        part = FloatBuffer(rows * hiddenSize)
+        cosines = model.ropes.map { FloatBuffer(rows * $0.frequencies.count) }
+        sines = model.ropes.map { FloatBuffer(rows * $0.frequencies.count) }
+        experts = ExpertBuffers()
         r = FloatBuffer(rows * channel)
-        beside = FloatBuffer(rows * (shape.hiddenSize + channel))
+        beside = FloatBuffer(rows * (hiddenSize + channel))
         channelOutput = FloatBuffer(rows * max(channel, widest))
         headHidden = FloatBuffer(rows * widest)
-        chosen = FloatBuffer(RunState.logitRows * shape.hiddenSize)
-        logits = FloatBuffer(RunState.logitRows * shape.vocabularySize)
+        chosen = FloatBuffer(RunState.logitRows * hiddenSize)
+        logits = FloatBuffer(RunState.logitRows * model.shape.vocabularySize)
     }
 }
 
@@ -942,22 +955,23 @@ package final class Transformer {
     let cacheType: CacheType
     private let state: RunState
     private let input = Activations()
+    /// Radians a position turns each pair, for each of the model's ropes.
+    private let frequencies: [[Float]]
 
-    package init(_ model: Model, threads: Int, cacheType: CacheType) {
+    /// - Parameter context: the longest sequence that will be computed, where the model turns long ones otherwise; what it was made for when nil.
+    package init(_ model: Model, threads: Int, cacheType: CacheType, context: Int? = nil) {
         self.model = model
         self.cacheType = cacheType
         threadPool = ThreadPool(threads: max(1, threads))
         state = RunState(model)
+        frequencies = model.ropes.map { $0.frequencies(context: context ?? model.shape.context) }
     }
 
     /// The most rows in one pass; more are computed in several.
     package var maximumRows: Int { state.maximumRows }
 
     /// Bytes of a cache page for this model.
-    package var bytesPerPage: Int {
-        let numbers = model.shape.layers * model.shape.kvHeads * 2 * model.shape.headDim * PagePool.pageSize
-        return numbers * (cacheType == .f16 ? 2 : 4)
-    }
+    package var bytesPerPage: Int { max(1, model.cached) * PagePool.pageSize * (cacheType == .f16 ? 2 : 4) }
 
     /// For training: sees h_0 … h_L of a pass's rows as they are computed, `[rows, hiddenSize]` each.
     package var observeStates: ((_ i: Int, UnsafePointer<Float>) -> Void)?
@@ -970,124 +984,203 @@ package final class Transformer {
         stride(from: 0, to: rows.count, by: maximumRows).flatMap { start in
             let some = Array(rows[start..<min(start + maximumRows, rows.count)])
             return switch cacheType {
-            case .f16: pass(some, pool, AttentionKernel<F16>(shape: model.shape))
-            case .f32: pass(some, pool, AttentionKernel<F32>(shape: model.shape))
+            case .f16: pass(some, pool, F16.self)
+            case .f32: pass(some, pool, F32.self)
             }
         }
     }
 
-    private func pass<Format>(_ rows: [Row], _ pool: PagePool, _ attention: AttentionKernel<Format>) -> [RowResult] {
-        let (shape, n) = (model.shape, rows.count)
-        let (querySize, kvSize) = (shape.heads * shape.headDim, shape.kvHeads * shape.headDim)
-        let (x, normed, q, k, v, attended) = (
-            state.x.base, state.normed.base, state.q.base, state.k.base, state.v.base, state.attended.base
-        )
-        let (gate, up, added) = (state.gate.base, state.up.base, state.added.base)
+    private func pass<Format: CacheFormat>(_ rows: [Row], _ pool: PagePool, _: Format.Type) -> [RowResult] {
+        let (size, n) = (model.shape.hiddenSize, rows.count)
+        let (x, normed, added, part) = (state.x.base, state.normed.base, state.added.base, state.part.base)
         let rewarded = model.rewardChannel == nil ? [] : rows.indices.filter { rows[$0].wantsReward }
-        let plan = AttentionPlan(rows, pool)
+        let places = RowPlace.all(rows, pool)
+        let plans = model.windows.map { AttentionPlan(places, window: $0) }
         findRotations(rows)
 
         // Step 1: h_0 is the embedding.
-        for (i, row) in rows.enumerated() { model.embedding.dequantize(row: Int(row.token), into: x + i * shape.hiddenSize) }
+        embed(rows)
         rewardLayer(0, rewarded)
         observeStates?(0, x)
 
         for (l, layer) in model.layers.enumerated() {
-            // Step 2: queries, keys and values of the normed stream.
-            normalize(x, layer.attentionNorm, rows: n, into: normed)
-            input.set(normed, rows: n, columns: shape.hiddenSize)
-            PackedMatrix.multiply(input, [(layer.query, q), (layer.key, k), (layer.value, v)], threadPool)
-            threadPool.share(n, cost: 8 * n * (querySize + 2 * kvSize)) { range in
-                for i in range {
-                    let (q, k, v) = (q + i * querySize, k + i * kvSize, v + i * kvSize)
-                    if let bias = layer.queryBias { add(bias, to: q, count: querySize) }
-                    if let bias = layer.keyBias { add(bias, to: k, count: kvSize) }
-                    if let bias = layer.valueBias { add(bias, to: v, count: kvSize) }
-                    // Step 3: queries and keys turn with their position; keys and values go into the row's page.
-                    self.rope(q, heads: shape.heads, layer.queryNorm, row: i)
-                    self.rope(k, heads: shape.kvHeads, layer.keyNorm, row: i)
-                    attention.store(keys: k, values: v, layer: l, row: plan.rows[i])
+            for block in layer.blocks {
+                // Step 2: the parts of a block read the normed stream.
+                var source = x
+                for (j, some) in block.parts.enumerated() {
+                    if let norm = some.norm {
+                        normalize(x, norm, rows: n, into: normed)
+                        source = normed
+                    }
+                    let output = j == 0 ? added : part
+                    switch some.work {
+                    case .attention(let attention):
+                        attend(attention, AttentionKernel<Format>(form: attention.form), plans[attention.form.window], source, into: output)
+                    case .feedForward(let feed): feedForward(feed, source, rows: n, into: output)
+                    case .experts(let experts): experts.run(source, rows: n, into: output, state.experts, threadPool)
+                    }
+                    if some.scale != 1 { scale(output, by: some.scale, count: n * size) }
+                    if j > 0 { add(part, to: added, rows: n) }
                 }
+                // Step 6: what they give joins the stream.
+                if let norm = block.outputNorm { normalize(added, norm, rows: n, into: added) }
+                if block.scale != 1 { scale(added, by: block.scale, count: n * size) }
+                add(added, to: x, rows: n)
             }
-            // Step 4: attention over everything before, and its output joins the stream.
-            attention.attend(q, plan, layer: l, into: attended, threadPool)
-            input.set(attended, rows: n, columns: querySize)
-            layer.attentionOutput.multiply(input, into: added, threadPool)
-            addToStream(n)
 
-            // Step 5: the feed-forward, down(silu(gate) · up), joins the stream.
-            normalize(x, layer.feedForwardNorm, rows: n, into: normed)
-            input.set(normed, rows: n, columns: shape.hiddenSize)
-            PackedMatrix.multiply(input, [(layer.gate, gate), (layer.up, up)], threadPool)
-            threadPool.share(n, cost: 32 * n * shape.intermediateSize) { range in
-                for i in range {
-                    silu(gate + i * shape.intermediateSize, times: up + i * shape.intermediateSize, count: shape.intermediateSize)
-                }
-            }
-            input.set(gate, rows: n, columns: shape.intermediateSize)
-            layer.down.multiply(input, into: added, threadPool)
-            addToStream(n)
-
-            // Step 6: the reward channel reads h_{l + 1}.
-            if l + 1 < shape.layers {
+            // Step 7: the reward channel reads h_{l + 1}.
+            if l + 1 < model.shape.layers {
                 rewardLayer(l + 1, rewarded)
                 observeStates?(l + 1, x)
             }
         }
 
-        // Step 7: h_L is the last layer's stream behind the final norm. What was not finite anywhere is not finite here.
+        // Step 8: h_L is the last layer's stream behind the final norm. What was not finite anywhere is not finite here.
         normalize(x, model.outputNorm, rows: n, into: normed)
-        observeStates?(shape.layers, normed)
-        var results = (0..<n).map { RowResult(isSound: isFinite(normed + $0 * shape.hiddenSize, count: shape.hiddenSize)) }
-        // Step 8: rewards, and what is wanted of the logits.
+        observeStates?(model.shape.layers, normed)
+        var results = (0..<n).map { RowResult(isSound: isFinite(normed + $0 * size, count: size)) }
+        // Step 9: rewards, and what is wanted of the logits.
         rewardHead(rewarded, &results)
         readLogits(rows, &results)
         return results
     }
 
-    /// x += added, `[rows, hiddenSize]`.
-    private func addToStream(_ rows: Int) {
-        let (x, added, size) = (state.x.base, state.added.base, model.shape.hiddenSize)
-        threadPool.share(rows, cost: rows * size) { range in
-            add(added + range.lowerBound * size, to: x + range.lowerBound * size, count: range.count * size)
+    /// x = the rows' embeddings, `[rows, hiddenSize]`.
+    private func embed(_ rows: [Row]) {
+        let (x, size) = (state.x.base, model.shape.hiddenSize)
+        for (i, row) in rows.enumerated() {
+            let h = x + i * size
+            model.embedding.dequantize(row: Int(row.token), into: h)
+            if model.embeddingScale != 1 { scale(h, by: model.embeddingScale, count: size) }
+            if let positions = model.positions {
+                positions.dequantize(row: row.position, into: state.added.base)
+                SLAEngine.add(state.added.base, to: h, count: size)
+            }
+            if let norm = model.embeddingNorm { norm.apply(h, into: h) }
         }
     }
 
-    private func normalize(_ x: Floats, _ weight: [Float], rows: Int, into y: Floats) {
-        let (size, epsilon) = (weight.count, model.shape.normEpsilon)
+    /// output = attention over everything before and the rows themselves; `[rows, hiddenSize]` as is `source`.
+    private func attend<Format>(
+        _ attention: Model.Attention, _ kernel: AttentionKernel<Format>, _ plan: AttentionPlan, _ source: Floats, into output: Floats
+    ) {
+        let (form, n) = (attention.form, plan.rows.count)
+        let (q, k, v, attended, gate) = (state.q.base, state.k.base, state.v.base, state.attended.base, state.gate.base)
+        let (querySize, keySize, valueSize) = (form.heads * form.keyDim, form.kvHeads * form.keyDim, form.kvHeads * form.valueDim)
+        // Step 3: queries, keys and values.
+        if let latent = attention.latent {
+            latent.project(source, rows: n, attention, queries: q, keys: k, values: v, state.latent.base, input, threadPool)
+        } else {
+            input.set(source, rows: n, columns: model.shape.hiddenSize)
+            let matrices = [(attention.query.matrix, q), (attention.key.matrix, k), (attention.value.matrix, v)]
+            PackedMatrix.multiply(input, matrices + (attention.gate.map { [($0.matrix, gate)] } ?? []), threadPool)
+        }
+        threadPool.share(n, cost: 8 * n * (querySize + keySize + valueSize)) { range in
+            for i in range {
+                let (q, k, v) = (q + i * querySize, k + i * keySize, v + i * valueSize)
+                attention.query.finish(q, count: querySize, clamp: attention.clamp)
+                attention.key.finish(k, count: keySize, clamp: attention.clamp)
+                attention.value.finish(v, count: valueSize, clamp: attention.clamp)
+                // Step 4: queries and keys turn with their position; keys and values go into the row's page.
+                self.turn(q, heads: form.heads, form.keyDim, attention, attention.queryNorm, row: i)
+                self.turn(k, heads: form.kvHeads, form.keyDim, attention, attention.keyNorm, row: i)
+                if let growth = attention.growth { scale(q, by: growth.factor(plan.rows[i].position), count: querySize) }
+                kernel.store(keys: k, values: v, row: plan.rows[i])
+            }
+        }
+        // Step 5: attention, and its matrix.
+        kernel.attend(q, plan, into: attended, threadPool)
+        attention.latent?.widen(attended, rows: n, heads: form.heads, state.latent.base, input, threadPool)
+        let gathered = attention.output.matrix.columns
+        if let projection = attention.gate {
+            threadPool.share(n, cost: 32 * n * gathered) { range in
+                for i in range {
+                    let gate = gate + i * gathered
+                    projection.finish(gate, count: gathered)
+                    gateSigmoid(attended + i * gathered, gate, count: gathered)
+                }
+            }
+        }
+        input.set(attended, rows: n, columns: gathered)
+        attention.output.multiply(input, into: output, threadPool)
+    }
+
+    /// output = down(act(gate) · up), `[rows, hiddenSize]` as is `source`.
+    private func feedForward(_ feed: Model.FeedForward, _ source: Floats, rows n: Int, into output: Floats) {
+        let (first, up, size) = (state.gate.base, state.up.base, feed.intermediateSize)
+        input.set(source, rows: n, columns: model.shape.hiddenSize)
+        if let gate = feed.gate {
+            PackedMatrix.multiply(input, [(gate.matrix, first), (feed.up.matrix, up)], threadPool)
+        } else {
+            feed.up.matrix.multiply(input, into: first, threadPool)
+        }
+        threadPool.share(n, cost: 32 * n * size) { range in
+            for i in range {
+                let (first, up) = (first + i * size, up + i * size)
+                (feed.gate ?? feed.up).finish(first, count: size)
+                if feed.gate != nil { feed.up.finish(up, count: size) }
+                feed.activation.apply(first, times: feed.gate == nil ? nil : up, count: size)
+                if let scales = feed.activationScales { for c in 0..<size { first[c] /= scales[c] } }
+            }
+        }
+        input.set(first, rows: n, columns: size)
+        feed.down.multiply(input, into: output, threadPool)
+        if let gate = feed.outputGate {
+            let hiddenSize = model.shape.hiddenSize
+            for i in 0..<n {
+                let share = dot(source + i * hiddenSize, gate, count: hiddenSize)
+                scale(output + i * hiddenSize, by: 1 / (1 + exp(Vector(repeating: -share))[0]), count: hiddenSize)
+            }
+        }
+    }
+
+    /// target += x, `[rows, hiddenSize]`.
+    private func add(_ x: Floats, to target: Floats, rows: Int) {
+        let size = model.shape.hiddenSize
+        threadPool.share(rows, cost: rows * size) { range in
+            SLAEngine.add(x + range.lowerBound * size, to: target + range.lowerBound * size, count: range.count * size)
+        }
+    }
+
+    private func normalize(_ x: Floats, _ norm: Model.Norm, rows: Int, into y: Floats) {
+        let size = norm.size
         threadPool.share(rows, cost: 4 * rows * size) { range in
-            for i in range { rmsNorm(x + i * size, weight, epsilon: epsilon, into: y + i * size) }
+            for i in range { norm.apply(x + i * size, into: y + i * size) }
         }
     }
 
     /// Sine and cosine of every pair's angle for every row's position.
     private func findRotations(_ rows: [Row]) {
-        let pairs = model.shape.ropeDim / 2
-        for (i, row) in rows.enumerated() {
-            for (pair, frequency) in model.shape.ropeFrequencies.enumerated() {
-                let (sine, cosine) = portableSineCosine(Double(Float(row.position) * frequency))
-                state.sines.base[i * pairs + pair] = Float(sine)
-                state.cosines.base[i * pairs + pair] = Float(cosine)
+        for (rope, frequencies) in frequencies.enumerated() {
+            let magnitude = model.ropes[rope].magnitude
+            let (sines, cosines, pairs) = (state.sines[rope].base, state.cosines[rope].base, frequencies.count)
+            for (i, row) in rows.enumerated() {
+                for (pair, frequency) in frequencies.enumerated() {
+                    let (sine, cosine) = portableSineCosine(Double(Float(row.position) * frequency))
+                    sines[i * pairs + pair] = Float(sine) * magnitude
+                    cosines[i * pairs + pair] = Float(cosine) * magnitude
+                }
             }
         }
     }
 
     /// Norm, where there is one, and rotary position embedding of one row's heads, in place. Source: RoFormer, arXiv 2104.09864.
-    private func rope(_ heads: Floats, heads count: Int, _ norm: [Float]?, row: Int) {
-        let shape = model.shape
-        let pairs = shape.ropeDim / 2
-        let cosine = state.cosines.base + row * pairs
-        let sine = state.sines.base + row * pairs
-        let (step, distance) = shape.ropeNeighbours ? (2, 1) : (1, pairs)
-        for head in 0..<count {
-            let h = heads + head * shape.headDim
-            if let norm { rmsNorm(h, norm, epsilon: shape.normEpsilon, into: h) }
-            for pair in 0..<pairs {
-                let (a, b) = (h[step * pair], h[step * pair + distance])
-                h[step * pair] = a * cosine[pair] - b * sine[pair]
-                h[step * pair + distance] = a * sine[pair] + b * cosine[pair]
+    private func turn(_ heads: Floats, heads count: Int, _ headDim: Int, _ attention: Model.Attention, _ norm: Model.HeadNorm?, row: Int) {
+        if let norm, !norm.isAfterRope { norm.apply(heads, heads: count, headDim) }
+        if let rope = attention.rope {
+            let pairs = frequencies[rope].count
+            let (cosine, sine) = (state.cosines[rope].base + row * pairs, state.sines[rope].base + row * pairs)
+            let (step, distance) = model.ropes[rope].isNeighbours ? (2, 1) : (1, pairs)
+            for head in 0..<count {
+                let h = heads + head * headDim + attention.ropeOffset
+                for pair in 0..<pairs {
+                    let (a, b) = (h[step * pair], h[step * pair + distance])
+                    h[step * pair] = a * cosine[pair] - b * sine[pair]
+                    h[step * pair + distance] = a * sine[pair] + b * cosine[pair]
+                }
             }
         }
+        if let norm, norm.isAfterRope { norm.apply(heads, heads: count, headDim) }
     }
 
     /// One step of the reward channel for the rows that asked for it: r_1 = silu(W_1 · rmsNorm(h_0)), then
@@ -1101,7 +1194,7 @@ package final class Transformer {
         input.set(beside, rows: rewarded.count, columns: weight.columns)
         weight.multiply(input, into: output, threadPool)
         silu(output, count: count)
-        if i == 0 { state.r.base.update(from: output, count: count) } else { add(output, to: state.r.base, count: count) }
+        if i == 0 { state.r.base.update(from: output, count: count) } else { SLAEngine.add(output, to: state.r.base, count: count) }
     }
 
     /// reward = head · [h_L ; r_L]; the first output is the reward.
@@ -1147,7 +1240,7 @@ package final class Transformer {
             input.set(state.chosen.base, rows: some.count, columns: size)
             model.output.multiply(input, into: state.logits.base, threadPool)
             for (i, row) in some.enumerated() {
-                let logits = UnsafeBufferPointer(start: state.logits.base + i * vocabulary, count: vocabulary)
+                let logits = UnsafeBufferPointer(start: finishLogits(state.logits.base + i * vocabulary), count: vocabulary)
                 observeLogits?(rows[row], logits)
                 if let candidates = read(logits, rows[row].want, threadPool) {
                     results[row].candidates = candidates
@@ -1155,6 +1248,40 @@ package final class Transformer {
                     results[row].isSound = false
                 }
             }
+        }
+    }
+
+    /// What models do to logits behind the matrix, in place.
+    private func finishLogits(_ logits: Floats) -> Floats {
+        let count = model.shape.vocabularySize
+        if let bias = model.outputBias { SLAEngine.add(bias, to: logits, count: count) }
+        if model.logitScale != 1 { scale(logits, by: model.logitScale, count: count) }
+        if model.logitCap != 0 { softCap(logits, model.logitCap, count: count) }
+        return logits
+    }
+}
+
+extension Model.Projection {
+    /// y = matrix · input + bias, `[rows, outputs]`.
+    func multiply(_ input: Activations, into y: Floats, _ threadPool: ThreadPool) {
+        matrix.multiply(input, into: y, threadPool)
+        guard bias != nil else { return }
+        for i in 0..<input.rows { finish(y + i * matrix.rows, count: matrix.rows) }
+    }
+
+    /// Adds the bias to one row, and keeps it within ± `clamp`.
+    func finish(_ y: Floats, count: Int, clamp: Float? = nil) {
+        if let bias { add(bias, to: y, count: count) }
+        if let clamp { for c in 0..<count { y[c] = y[c] > clamp ? clamp : y[c] < -clamp ? -clamp : y[c] } }
+    }
+}
+
+extension Model.HeadNorm {
+    /// Norms one row's heads in place.
+    func apply(_ heads: Floats, heads count: Int, _ headDim: Int) {
+        if norm.size > headDim { return norm.apply(heads, into: heads) }
+        for head in 0..<count {
+            norm.apply(heads + head * headDim, into: heads + head * headDim, place: hasOwnWeights ? head * headDim : 0)
         }
     }
 }
@@ -1165,57 +1292,63 @@ package final class Transformer {
 struct RowPlace {
     let position: Int
     let pages: [UnsafeMutableRawPointer]
+
+    static func all(_ rows: [Row], _ pool: PagePool) -> [RowPlace] {
+        var tables: [ObjectIdentifier: [UnsafeMutableRawPointer]] = [:]
+        return rows.map { row in
+            let id = ObjectIdentifier(row.table)
+            let pages = tables[id] ?? row.table.pages.map(pool.address)
+            tables[id] = pages
+            return RowPlace(position: row.position, pages: pages)
+        }
+    }
 }
 
-/// Which rows of a batch share which page: the same for all layers and heads, so it is found once a pass.
+/// Which rows of a batch share which page: the same for all layers and heads of one window, so it is found once a pass.
 ///
 /// Rows go through the cache in bands of neighbours. A band's visits are a flat list, page after page in the order of position; neighbours that
 /// see the same tokens of the same page are one visit, so a prefix is read once for all branches.
 struct AttentionPlan {
-    /// Neighbouring rows, and how many of the page's tokens they see.
+    /// Neighbouring rows, and which of the page's tokens they see.
     struct Visit {
         let page: UnsafeMutableRawPointer
+        /// Position of the page's first token.
+        let start: Int
         let rows: Range<Int>
-        let visible: Int
+        let seen: Range<Int>
     }
 
     static let bandRows = 16
     let rows: [RowPlace]
     let bands: [(rows: Range<Int>, visits: [Visit])]
 
-    init(_ rows: [Row], _ pool: PagePool) {
-        var tables: [ObjectIdentifier: [UnsafeMutableRawPointer]] = [:]
-        self.init(
-            rows.map { row in
-                let id = ObjectIdentifier(row.table)
-                let pages = tables[id] ?? row.table.pages.map(pool.address)
-                tables[id] = pages
-                return RowPlace(position: row.position, pages: pages)
-            })
-    }
-
-    init(_ rows: [RowPlace]) {
+    init(_ rows: [RowPlace], window: AttentionWindow = .all) {
         self.rows = rows
         bands = stride(from: 0, to: rows.count, by: AttentionPlan.bandRows).map { first in
             let band = first..<min(first + AttentionPlan.bandRows, rows.count)
-            return (band, AttentionPlan.visits(rows, band))
+            return (band, AttentionPlan.visits(rows, band, window))
         }
     }
 
-    private static func visits(_ rows: [RowPlace], _ band: Range<Int>) -> [Visit] {
+    private static func visits(_ rows: [RowPlace], _ band: Range<Int>, _ window: AttentionWindow) -> [Visit] {
         var visits: [Visit] = []
+        let first = band.map { window.first(seenFrom: rows[$0].position) / PagePool.pageSize }.min() ?? 0
         let last = band.map { rows[$0].position / PagePool.pageSize }.max() ?? -1
-        for index in 0..<(last + 1) {
-            func visible(_ row: Int) -> Int { min(PagePool.pageSize, rows[row].position + 1 - index * PagePool.pageSize) }
+        for index in first..<max(first, last + 1) {
+            let start = index * PagePool.pageSize
+            func seen(_ row: Int) -> Range<Int> {
+                let end = min(PagePool.pageSize, rows[row].position + 1 - start)
+                return min(max(0, end), max(0, window.first(seenFrom: rows[row].position) - start))..<max(0, end)
+            }
             var row = band.lowerBound
             while row < band.upperBound {
-                let (first, seen) = (row, visible(row))
+                let (first, own) = (row, seen(row))
                 row += 1
-                // A row whose past ends before this page drops out.
-                guard seen > 0 else { continue }
+                // A row whose past ends before this page, or begins behind it, drops out.
+                guard !own.isEmpty else { continue }
                 let page = rows[first].pages[index]
-                while row < band.upperBound, visible(row) == seen, rows[row].pages[index] == page { row += 1 }
-                visits.append(Visit(page: page, rows: first..<row, visible: seen))
+                while row < band.upperBound, seen(row) == own, rows[row].pages[index] == page { row += 1 }
+                visits.append(Visit(page: page, start: start, rows: first..<row, seen: own))
             }
         }
         return visits
@@ -1228,72 +1361,82 @@ struct AttentionPlan {
 /// sum, and the running sum of values, both rescaled when m grows (online softmax; Milakov and Gimelshein, arXiv 1805.02867; FlashAttention,
 /// arXiv 2205.14135). Only a page's 32 scores exist at a time, and a page is read once for all heads of a group and all rows of a visit.
 struct AttentionKernel<Format: CacheFormat> {
-    let shape: Model.Shape
+    let form: AttentionForm
     private var pageSize: Int { PagePool.pageSize }
-    private var group: Int { shape.heads / shape.kvHeads }
-    /// Bytes of the keys, or of the values, of one (layer, head) in a page.
-    var blockBytes: Int { shape.headDim * pageSize * Format.bytes }
+    private var group: Int { form.heads / form.kvHeads }
 
-    private func keys(_ page: UnsafeMutableRawPointer, _ layer: Int, _ head: Int) -> UnsafeMutableRawPointer {
-        page + (layer * shape.kvHeads + head) * 2 * blockBytes
+    /// A head's block of keys in a page; its values lie behind it.
+    private func keys(_ page: UnsafeMutableRawPointer, _ head: Int) -> UnsafeMutableRawPointer {
+        page + (form.offset + head * (form.keyDim + form.valueDim)) * pageSize * Format.bytes
     }
+    private var keyBytes: Int { form.keyDim * pageSize * Format.bytes }
 
-    /// Puts a row's keys and values (`[kvHeads, headDim]` each) into its page.
-    func store(keys k: Floats, values v: Floats, layer: Int, row: RowPlace) {
+    /// Puts a row's keys and values (`[kvHeads, keyDim]` and `[kvHeads, valueDim]`) into its page.
+    func store(keys k: Floats, values v: Floats, row: RowPlace) {
         let page = row.pages[row.position / pageSize]
         let slot = row.position % pageSize
-        for head in 0..<shape.kvHeads {
-            let keyBlock = keys(page, layer, head)
-            let valueRow = keyBlock + blockBytes + slot * shape.headDim * Format.bytes
-            for d in 0..<shape.headDim {
-                Format.store(k[head * shape.headDim + d], keyBlock + (d * pageSize + slot) * Format.bytes)
+        for head in 0..<form.kvHeads {
+            let keyBlock = keys(page, head)
+            let valueRow = keyBlock + keyBytes + slot * form.valueDim * Format.bytes
+            for d in 0..<form.keyDim {
+                Format.store(k[head * form.keyDim + d], keyBlock + (d * pageSize + slot) * Format.bytes)
             }
-            for d in stride(from: 0, to: shape.headDim, by: 16) {
-                Format.store(v.vector(head * shape.headDim + d), valueRow + d * Format.bytes)
+            for d in stride(from: 0, to: form.valueDim, by: 16) {
+                Format.store(v.vector(head * form.valueDim + d), valueRow + d * Format.bytes)
             }
         }
     }
 
-    /// output = attention of `queries` (both `[rows, heads, headDim]`), scaled by 1/√headDim, over each row's past and itself.
-    func attend(_ queries: Floats, _ plan: AttentionPlan, layer: Int, into output: Floats, _ threadPool: ThreadPool) {
-        let cost = plan.rows.reduce(0) { $0 + $1.position + 1 } * shape.heads * shape.headDim * 2
-        threadPool.share(plan.bands.count * shape.kvHeads, cost: cost) { range in
+    /// output (`[rows, heads, valueDim]`) = attention of `queries` (`[rows, heads, keyDim]`) over what each row sees of its past and itself.
+    func attend(_ queries: Floats, _ plan: AttentionPlan, into output: Floats, _ threadPool: ThreadPool) {
+        let cost = plan.rows.reduce(0) { $0 + $1.position + 1 } * form.heads * (form.keyDim + form.valueDim)
+        threadPool.share(plan.bands.count * form.kvHeads, cost: cost) { range in
             // Running maximum and sum for each query of a band; the scores of a page for eight of them.
             let state = FloatBuffer(AttentionPlan.bandRows * self.group * 2 + 8 * self.pageSize)
             for item in range {
-                let (rows, visits) = plan.bands[item / self.shape.kvHeads]
-                self.attend(queries, rows, visits, layer: layer, head: item % self.shape.kvHeads, output, state.base)
+                let (rows, visits) = plan.bands[item / self.form.kvHeads]
+                self.attend(queries, plan.rows, rows, visits, head: item % self.form.kvHeads, output, state.base)
             }
         }
     }
 
     /// One key/value head for a band of rows. Every (row, head of the group) is a query.
     private func attend(
-        _ queries: Floats, _ band: Range<Int>, _ visits: [AttentionPlan.Visit], layer: Int, head: Int, _ output: Floats, _ state: Floats
+        _ queries: Floats, _ rows: [RowPlace], _ band: Range<Int>, _ visits: [AttentionPlan.Visit], head: Int, _ output: Floats,
+        _ state: Floats
     ) {
-        let (headDim, count) = (shape.headDim, band.count * group)
+        let count = band.count * group
         let (maxima, sums) = (state, state + count)
         var page = PageForQueries(
             kernel: self, firstRow: band.lowerBound, head: head, queries: queries, output: output, weights: state + 2 * count)
         for query in 0..<count {
-            maxima[query] = -.infinity
-            sums[query] = 0
-            for d in stride(from: 0, to: headDim, by: 16) { output.store(Vector.zero, page.place(query) + d) }
+            // A sink is a score that was there before all others, and has no value.
+            let sink = form.sinks.isEmpty ? nil : form.sinks[head * group + query % group]
+            maxima[query] = sink ?? -.infinity
+            sums[query] = sink == nil ? 0 : 1
+            for d in stride(from: 0, to: form.valueDim, by: 16) { output.store(Vector.zero, page.output(query) + d) }
         }
         for visit in visits {
-            page.keys = UnsafeRawPointer(keys(visit.page, layer, head))
-            page.visible = visit.visible
+            page.keys = UnsafeRawPointer(keys(visit.page, head))
+            page.seen = visit.seen
             page.end = (visit.rows.upperBound - band.lowerBound) * group
             page.query = (visit.rows.lowerBound - band.lowerBound) * group
             while page.query < page.end {
                 (page.maxima, page.sums) = (maxima + page.query, sums + page.query)
+                if !form.slopes.isEmpty {
+                    for i in 0..<min(8, page.end - page.query) {
+                        let (row, member) = (page.query + i).quotientAndRemainder(dividingBy: group)
+                        page.slopes[i] = form.slopes[head * group + member]
+                        page.distances[i] = Float(rows[band.lowerBound + row].position - visit.start)
+                    }
+                }
                 page.run(inputs: page.end - page.query)
                 page.query += 8
             }
         }
         for query in 0..<count {
-            let out = output + page.place(query)
-            for d in stride(from: 0, to: headDim, by: 16) { out.store(out.vector(d) / sums[query], d) }
+            let out = output + page.output(query)
+            for d in stride(from: 0, to: form.valueDim, by: 16) { out.store(out.vector(d) / sums[query], d) }
         }
     }
 
@@ -1305,11 +1448,13 @@ struct AttentionKernel<Format: CacheFormat> {
         /// `[8, pageSize]`: scores, then weights.
         let weights: Floats
         var keys = UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped
-        var visible = 0
+        var seen = 0..<0
         /// The first query, and the end of those that see the same of the page.
         var query = 0, end = 0
         /// From the first query on.
         var maxima, sums: Floats
+        /// ALiBi: how the scores of each of the queries fall, and how far behind its position the page begins.
+        var slopes = SIMD8<Float>.zero, distances = SIMD8<Float>.zero
 
         init(kernel: AttentionKernel, firstRow: Int, head: Int, queries: Floats, output: Floats, weights: Floats) {
             (self.kernel, self.firstRow, self.head) = (kernel, firstRow, head)
@@ -1317,20 +1462,25 @@ struct AttentionKernel<Format: CacheFormat> {
             (maxima, sums) = (weights, weights)
         }
 
-        /// Where a query and its output begin.
-        @inline(__always) func place(_ query: Int) -> Int {
+        /// A query's place among all rows' heads.
+        @inline(__always) private func place(_ query: Int) -> Int {
             let (row, member) = query.quotientAndRemainder(dividingBy: kernel.group)
-            return ((firstRow + row) * kernel.shape.heads + head * kernel.group + member) * kernel.shape.headDim
+            return (firstRow + row) * kernel.form.heads + head * kernel.group + member
         }
+        /// Where its output begins.
+        @inline(__always) func output(_ query: Int) -> Int { place(query) * kernel.form.valueDim }
 
         @inline(__always) func run<Size: TileSize>(_: Size.Type) {
             // The last of a tile are repeated to fill it; what comes of the copies is not kept.
-            let places = Size.Places { place(min(query + $0, end - 1)) }
+            let places = Size.Places { place(min(query + $0, end - 1)) * kernel.form.keyDim }
+            let outputs = Size.Places { output(min(query + $0, end - 1)) }
             let kept = min(8, end - query)
             kernel.score(Size.Vectors.self, queries, places, keys, weights)
-            let scale = 1 / Float(kernel.shape.headDim).squareRoot()
-            for i in 0..<kept { kernel.weigh(visible, scale, maxima + i, sums + i, weights + i * PagePool.pageSize, output + places[i]) }
-            kernel.gather(Size.Vectors.self, weights, visible, keys + kernel.blockBytes, output, places, kept)
+            for i in 0..<kept {
+                kernel.weigh(
+                    seen, slope: slopes[i], distance: distances[i], maxima + i, sums + i, weights + i * PagePool.pageSize, output + outputs[i])
+            }
+            kernel.gather(Size.Vectors.self, weights, seen, keys + kernel.keyBytes, output, outputs, kept)
         }
     }
 }

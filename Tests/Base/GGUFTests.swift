@@ -296,7 +296,7 @@ import Testing
     }
 
     @Test func modelsOfEveryArchitectureTypeAndTokenizerLoad() throws {
-        for architecture in Model.architectures {
+        for architecture in ["llama", "qwen2", "qwen3"] {
             for type in [TensorType.f32, .f16, .bf16, .q8_0, .q4_0, .q4_1, .q5_0, .q5_1, .iq4_nl] {
                 for tokenizer in ["gpt2", "llama"] {
                     var recipe = RandomModel(seed: 2)
@@ -306,7 +306,7 @@ import Testing
                     let model = try recipe.make()
                     #expect(model.quantization == type.name)
                     #expect(model.architecture == architecture)
-                    #expect(model.shape.layers == 2 && model.shape.hiddenSize == 32 && model.shape.headDim == 16)
+                    #expect(model.shape.layers == 2 && model.shape.hiddenSize == 32)
                     #expect(model.tokenizer.endOfGeneration == [0])
                     #expect(model.rewardChannel?.size == 32 && model.rewardChannel?.outputs == 2)
                     var answer = Generation(prompt: [1])
@@ -318,11 +318,11 @@ import Testing
     }
 
     @Test func whatIsNotSupportedIsNamedWithWhatIs() throws {
-        try GGUFTests.expectModelRefusal("mamba", "llama", "qwen2", "qwen3") { $0["general.architecture"] = .string("mamba") }
+        try GGUFTests.expectModelRefusal("elvish", "llama", "qwen2", "qwen3") { $0["general.architecture"] = .string("elvish") }
         try GGUFTests.expectModelRefusal("general.architecture") { $0["general.architecture"] = nil }
         try GGUFTests.expectModelRefusal("bert", "gpt2", "llama") { $0["tokenizer.ggml.model"] = .string("bert") }
         try GGUFTests.expectModelRefusal("elvish", "llama-bpe", "qwen2") { $0["tokenizer.ggml.pre"] = .string("elvish") }
-        try GGUFTests.expectModelRefusal("yarn", "linear") { $0["llama.rope.scaling.type"] = .string("yarn") }
+        try GGUFTests.expectModelRefusal("ntk", "linear", "yarn") { $0["llama.rope.scaling.type"] = .string("ntk") }
         try GGUFTests.expectModelRefusal("blk.0.attn_q.weight", "Q8_K", "IQ4_XS", "Q2_K", "Q8_0", "F32") { file in
             file["llama.embedding_length"] = .uint32(256)
             for i in file.tensors.indices where file.tensors[i].shape[0] == 32 {
@@ -339,12 +339,11 @@ import Testing
             file[tensor: "blk.0.attn_q.weight"] = .init("blk.0.attn_q.weight", [256, 32], .q8_K, [UInt8](repeating: 0, count: 32 * 292))
         }
         try GGUFTests.expectModelRefusal("blk.0.ffn_gate_exps.weight") { $0.tensors.append(.init("blk.0.ffn_gate_exps.weight", [1], [1])) }
-        try GGUFTests.expectModelRefusal("expert_count") { $0["llama.expert_count"] = .uint32(8) }
     }
 
     @Test func modelsThatContradictThemselvesAreRefused() throws {
         try GGUFTests.expectModelRefusal("blk.0.ffn_up.weight") { $0[tensor: "blk.0.ffn_up.weight"] = nil }
-        try GGUFTests.expectModelRefusal("blk.0.ffn_up.weight", "64 × 32", "60 × 32") {
+        try GGUFTests.expectModelRefusal("blk.0.ffn_gate.weight", "64 × 32", "60 × 32") {
             $0["llama.feed_forward_length"] = .uint32(60);
             $0[tensor: "blk.0.ffn_gate.weight"] = .init("blk.0.ffn_gate.weight", [32, 60], [Float](repeating: 0, count: 32 * 60))
         }
@@ -379,6 +378,8 @@ import Testing
         try GGUFTests.expectModelRefusal("rope") {
             $0.tensors.append(.init("rope_freqs.weight", [8], [Float](repeating: factor, count: 8)))
         }
+        // 0 is not set.
+        guard factor != 0 else { return }
         try GGUFTests.expectModelRefusal("rope") {
             $0["llama.rope.scaling.type"] = .string("linear")
             $0["llama.rope.scaling.factor"] = .float32(factor)

@@ -238,7 +238,7 @@ import Testing
             for i in 0..<count { x.base[i] = random.normal() * scale }
             y.base[count] = 77
             let weight = (0..<count).map { _ in random.normal() }
-            rmsNorm(x.base, weight, epsilon: 1e-5, into: y.base)
+            rmsNorm(x.base, weight, nil, epsilon: 1e-5, count: count, into: y.base)
             let mean = (0..<count).reduce(0.0) { $0 + Double(x.base[$1]) * Double(x.base[$1]) } / Double(count)
             for i in 0..<count {
                 let expected = Double(x.base[i]) / (mean + 1e-5).squareRoot() * Double(weight[i])
@@ -246,8 +246,50 @@ import Testing
             }
             #expect(y.base[count] == 77)
             // In place it is the same.
-            rmsNorm(x.base, weight, epsilon: 1e-5, into: x.base)
+            rmsNorm(x.base, weight, nil, epsilon: 1e-5, count: count, into: x.base)
             #expect((0..<count).allSatisfy { x.base[$0] == y.base[$0] })
+        }
+    }
+
+    @Test(arguments: [1, 2, 15, 16, 17, 32, 50, 64, 129]) func layerNormIsRight(_ count: Int) {
+        var random = SeededGenerator(seed: UInt64(count))
+        for shift in [0, 100] as [Float] {
+            let (x, y) = (FloatBuffer(count), FloatBuffer(count + 1))
+            for i in 0..<count { x.base[i] = random.normal() + shift }
+            y.base[count] = 77
+            let (weight, bias) = ((0..<count).map { _ in random.normal() }, (0..<count).map { _ in random.normal() })
+            layerNorm(x.base, weight, bias, epsilon: 1e-5, count: count, into: y.base)
+            let mean = (0..<count).reduce(0.0) { $0 + Double(x.base[$1]) } / Double(count)
+            let variance = (0..<count).reduce(0.0) { $0 + (Double(x.base[$1]) - mean) * (Double(x.base[$1]) - mean) } / Double(count)
+            for i in 0..<count {
+                let expected = (Double(x.base[i]) - mean) / (variance + 1e-5).squareRoot() * Double(weight[i]) + Double(bias[i])
+                #expect(abs(Double(y.base[i]) - expected) <= 2e-6 * Double(1 + shift) * (1 + abs(expected)), "\(i) of \(count)")
+            }
+            #expect(y.base[count] == 77)
+        }
+    }
+
+    @Test func activationsAreRight() {
+        let x = (-60...60).map { Float($0) / 8 }
+        let up = x.indices.map { Float($0 % 9) - 4 }
+        func phi(_ x: Double) -> Double { 0.5 * erfc(-x / 2.0.squareRoot()) }
+        let expected: [(Activation, (Double) -> Double)] = [
+            (.silu, { $0 / (1 + exp(-$0)) }),
+            (.gelu, { 0.5 * $0 * (1 + Foundation.tanh((2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) }),
+            (.exactGelu, { $0 * phi($0) }), (.relu, { max(0, $0) }), (.squaredRelu, { max(0, $0) * max(0, $0) }),
+            (.clampedSwiGLU, { min(7, $0) / (1 + exp(-1.702 * min(7, $0))) }),
+        ]
+        for (activation, function) in expected {
+            let (plain, gated, ups) = (FloatBuffer(x.count), FloatBuffer(x.count), FloatBuffer(x.count))
+            for (i, value) in x.enumerated() { (plain.base[i], gated.base[i], ups.base[i]) = (value, value, up[i]) }
+            activation.apply(plain.base, count: x.count)
+            activation.apply(gated.base, times: ups.base, count: x.count)
+            for (i, value) in x.enumerated() {
+                let own = function(Double(value))
+                let factor = activation == .clampedSwiGLU ? Double(up[i]) + 1 : Double(up[i])
+                #expect(abs(Double(plain.base[i]) - own) <= 1e-6 * (1 + abs(Double(value))), "\(activation) of \(value)")
+                #expect(abs(Double(gated.base[i]) - own * factor) <= 1e-5 * (1 + abs(Double(value))), "\(activation) of \(value)")
+            }
         }
     }
 
@@ -357,22 +399,24 @@ import Testing
 
     /// Branches that share pages, random keys and values in them, and what attention over them should be.
     final class Play<Format: CacheFormat> {
-        let shape: Model.Shape
-        let kernel: AttentionKernel<Format>
+        let form: AttentionForm
+        let window: AttentionWindow
         let cache: PrefixCache
         var random: SeededGenerator
-        /// For each branch: its table, and keys and values of every position, `[layers, kvHeads, headDim]`.
+        /// For each branch: its table, and keys and values of every position, `[layers, kvHeads, keyDim or valueDim]`.
         var branches: [(table: PageTable, keys: [[Float]], values: [[Float]])] = []
 
-        init(heads: Int, kvHeads: Int, headDim: Int, seed: UInt64) {
-            shape = Model.Shape(
-                layers: 2, hiddenSize: 32, heads: heads, kvHeads: kvHeads, headDim: headDim, intermediateSize: 32, vocabularySize: 8,
-                context: 256,
-                normEpsilon: 0, ropeDim: 16, ropeNeighbours: false, ropeFrequencies: [])
-            kernel = AttentionKernel(shape: shape)
-            cache = PrefixCache(pool: PagePool(bytesPerPage: 2 * kvHeads * 2 * headDim * 32 * Format.bytes, budget: 1 << 22))
+        init(_ form: AttentionForm, window: AttentionWindow = .all, seed: UInt64) {
+            (self.form, self.window) = (form, window)
+            cache = PrefixCache(pool: PagePool(bytesPerPage: 2 * form.cached * 32 * Format.bytes, budget: 1 << 22))
             random = SeededGenerator(seed: seed)
             branches = [(cache.match([], limit: 0).table, [], [])]
+        }
+
+        func kernel(_ layer: Int) -> AttentionKernel<Format> {
+            var form = form
+            form.offset = layer * form.cached
+            return AttentionKernel(form: form)
         }
 
         /// A number that half precision holds exactly.
@@ -381,18 +425,16 @@ import Testing
         func extend(_ branch: Int, by count: Int) throws {
             for _ in 0..<count {
                 let position = branches[branch].keys.count
-                let numbers = 2 * shape.kvHeads * shape.headDim
-                branches[branch].keys.append((0..<numbers).map { _ in number() })
-                branches[branch].values.append((0..<numbers).map { _ in number() })
+                let (keySize, valueSize) = (form.kvHeads * form.keyDim, form.kvHeads * form.valueDim)
+                branches[branch].keys.append((0..<2 * keySize).map { _ in number() })
+                branches[branch].values.append((0..<2 * valueSize).map { _ in number() })
                 try branches[branch].table.makeWritable(position, cache)
                 let place = self.place(branch, position)
-                let (k, v) = (FloatBuffer(numbers), FloatBuffer(numbers))
-                for i in 0..<numbers {
-                    k.base[i] = branches[branch].keys[position][i]
-                    v.base[i] = branches[branch].values[position][i]
-                }
+                let (k, v) = (FloatBuffer(2 * keySize), FloatBuffer(2 * valueSize))
+                for i in 0..<2 * keySize { k.base[i] = branches[branch].keys[position][i] }
+                for i in 0..<2 * valueSize { v.base[i] = branches[branch].values[position][i] }
                 for layer in 0..<2 {
-                    kernel.store(keys: k.base + layer * numbers / 2, values: v.base + layer * numbers / 2, layer: layer, row: place)
+                    kernel(layer).store(keys: k.base + layer * keySize, values: v.base + layer * valueSize, row: place)
                 }
             }
         }
@@ -404,28 +446,42 @@ import Testing
         }
 
         func attend(_ queries: [[Float]], _ rows: [(branch: Int, position: Int)], layer: Int, threads: Int = 1) -> [[Float]] {
-            let width = shape.heads * shape.headDim
-            let (q, output) = (FloatBuffer(rows.count * width), FloatBuffer(rows.count * width))
-            for (i, query) in queries.enumerated() { for (j, value) in query.enumerated() { q.base[i * width + j] = value } }
-            let plan = AttentionPlan(rows.map { place($0.branch, $0.position) })
-            kernel.attend(q.base, plan, layer: layer, into: output.base, ThreadPool(threads: threads))
-            return rows.indices.map { i in (0..<width).map { output.base[i * width + $0] } }
+            let (querySize, size) = (form.heads * form.keyDim, form.heads * form.valueDim)
+            let (q, output) = (FloatBuffer(rows.count * querySize), FloatBuffer(rows.count * size))
+            for (i, query) in queries.enumerated() { for (j, value) in query.enumerated() { q.base[i * querySize + j] = value } }
+            let plan = AttentionPlan(rows.map { place($0.branch, $0.position) }, window: window)
+            kernel(layer).attend(q.base, plan, into: output.base, ThreadPool(threads: threads))
+            return rows.indices.map { i in (0..<size).map { output.base[i * size + $0] } }
         }
 
         func naive(_ query: [Float], _ row: (branch: Int, position: Int), layer: Int) -> [Double] {
-            let (width, group) = (shape.headDim, shape.heads / shape.kvHeads)
+            let (keyDim, valueDim, group) = (form.keyDim, form.valueDim, form.heads / form.kvHeads)
             var result: [Double] = []
-            for head in 0..<shape.heads {
-                let start = (layer * shape.kvHeads + head / group) * width
-                let scores = (0...row.position).map { p in
-                    (0..<width).reduce(0.0) { $0 + Double(query[head * width + $1]) * Double(branches[row.branch].keys[p][start + $1]) }
-                        / Double(width).squareRoot()
+            for head in 0..<form.heads {
+                let place = layer * form.kvHeads + head / group
+                let seen = (0...row.position).filter { p in
+                    switch window {
+                    case .all: true
+                    case .last(let count): row.position - p < count
+                    case .pieces(let count): p / count == row.position / count
+                    }
                 }
-                let largest = scores.max() ?? 0
+                let scores = seen.map { p in
+                    var score = (0..<keyDim).reduce(0.0) {
+                        $0 + Double(query[head * keyDim + $1]) * Double(branches[row.branch].keys[p][place * keyDim + $1])
+                    }
+                    score *= Double(form.scale)
+                    if form.softCap != 0 { score = Double(form.softCap) * Foundation.tanh(score / Double(form.softCap)) }
+                    if !form.slopes.isEmpty { score -= Double(form.slopes[head]) * Double(row.position - p) }
+                    return score
+                }
+                let sinks = form.sinks.isEmpty ? [] : [Double(form.sinks[head])]
+                let largest = (scores + sinks).max() ?? 0
                 let weights = scores.map { Foundation.exp($0 - largest) }
-                let sum = weights.reduce(0, +)
-                for d in 0..<width {
-                    result.append(zip(weights, branches[row.branch].values).reduce(0.0) { $0 + $1.0 * Double($1.1[start + d]) } / sum)
+                let sum = weights.reduce(0, +) + sinks.reduce(0) { $0 + Foundation.exp($1 - largest) }
+                for d in 0..<valueDim {
+                    result.append(
+                        zip(weights, seen).reduce(0.0) { $0 + $1.0 * Double(branches[row.branch].values[$1.1][place * valueDim + d]) } / sum)
                 }
             }
             return result
@@ -446,7 +502,7 @@ import Testing
             // Ends of branches, and runs of a prompt's positions; more than a tile of 16.
             var rows = branches.indices.map { (branch: $0, position: branches[$0].keys.count - 1) }
             rows += (25..<42).map { (branch: 1, position: $0) } + [(3, 75), (1, 70), (0, 0), (2, 31), (4, 32)]
-            let queries = rows.map { _ in (0..<shape.heads * shape.headDim).map { _ in number() * sharpness } }
+            let queries = rows.map { _ in (0..<form.heads * form.keyDim).map { _ in number() * sharpness } }
             for layer in 0..<2 {
                 let together = attend(queries, rows, layer: layer)
                 for (i, row) in rows.enumerated() where i % 3 == layer || i < 5 {
@@ -469,21 +525,42 @@ import Testing
     ) throws {
         for seed in UInt64(0)..<2 {
             let sharpness: Float = seed == 0 ? 1 : 8
-            try Play<F32>(heads: heads, kvHeads: kvHeads, headDim: width, seed: seed).check(seed: seed, sharpness: sharpness)
-            try Play<F16>(heads: heads, kvHeads: kvHeads, headDim: width, seed: seed + 10).check(seed: seed + 10, sharpness: sharpness)
+            let form = KernelTests.form(heads, kvHeads, width)
+            try Play<F32>(form, seed: seed).check(seed: seed, sharpness: sharpness)
+            try Play<F16>(form, seed: seed + 10).check(seed: seed + 10, sharpness: sharpness)
+        }
+    }
+
+    static func form(_ heads: Int, _ kvHeads: Int, _ keyDim: Int, _ valueDim: Int? = nil) -> AttentionForm {
+        AttentionForm(
+            heads: heads, kvHeads: kvHeads, keyDim: keyDim, valueDim: valueDim ?? keyDim, scale: 1 / Float(keyDim).squareRoot())
+    }
+
+    @Test func attentionWithTraitsEqualsPlainSoftmax() throws {
+        var capped = KernelTests.form(4, 2, 32)
+        capped.softCap = 3
+        var sunk = KernelTests.form(4, 2, 16)
+        sunk.sinks = [-1, 0, 2, 9]
+        var falling = KernelTests.form(4, 2, 16)
+        falling.slopes = [0.5, 0.25, 0.125, 0.01]
+        let wide = KernelTests.form(3, 1, 48, 16)
+        for (i, form) in [capped, sunk, falling, wide, KernelTests.form(2, 2, 16)].enumerated() {
+            for window in [AttentionWindow.all, .last(1), .last(20), .last(32), .last(33), .pieces(24), .last(1000)] {
+                try Play<F32>(form, window: window, seed: UInt64(50 + i)).check(seed: UInt64(50 + i), sharpness: 4)
+            }
         }
     }
 
     /// Pages are used again without being cleaned; what is behind a row's position must not matter, not even what is no number.
     @Test func whatLiesBehindARowsPositionDoesNotMatter() throws {
-        let play = Play<F32>(heads: 4, kvHeads: 2, headDim: 16, seed: 30)
+        let play = Play<F32>(KernelTests.form(4, 2, 16), seed: 30)
         try play.extend(0, by: 40)
         let rows = [(branch: 0, position: 3), (0, 17), (0, 31), (0, 35), (0, 36)]
         let queries = rows.map { _ in (0..<64).map { _ in play.number() } }
         let before = play.attend(queries, rows, layer: 1)
         let numbers = FloatBuffer(64)
         for i in 0..<64 { numbers.base[i] = .nan }
-        for position in 37..<40 { play.kernel.store(keys: numbers.base, values: numbers.base, layer: 1, row: play.place(0, position)) }
+        for position in 37..<40 { play.kernel(1).store(keys: numbers.base, values: numbers.base, row: play.place(0, position)) }
         #expect(play.attend(queries, rows, layer: 1) == before)
         // And it is seen from where it is.
         #expect(play.attend([queries[0]], [(0, 37)], layer: 1)[0].allSatisfy { $0.isNaN })

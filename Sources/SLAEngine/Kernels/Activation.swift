@@ -49,12 +49,3 @@ package enum Activation: Sendable, Equatable {
     tail *= t * exp(-z * z)
     return x * 0.5 * simd_where_greater(Vector.zero, x, tail, 2 - tail)
 }
-
-@inline(__always) private func map(_ x: Floats, times factor: Floats?, _ count: Int, _ transform: (Vector) -> Vector) {
-    for c in stride(from: 0, to: count, by: 16) {
-        var y = transform(UnsafePointer(x).clampedVector(c, count))
-        if let factor { y *= UnsafePointer(factor).clampedVector(c, count) }
-        if c + 16 <= count { x.store(y, c) } else { for lane in 0..<count - c { x[c + lane] = y[lane] } }
-    }
-}
-

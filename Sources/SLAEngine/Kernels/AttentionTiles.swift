@@ -8,7 +8,7 @@ extension AttentionKernel {
     ) {
         var low = Sums()
         var high = Sums()
-        for d in 0..<shape.headDim {
+        for d in 0..<form.keyDim {
             let key = keys + d * 32 * Format.bytes
             low.add(Format.vector(key)) { Vector(repeating: queries[places[$0] + d]) }
             high.add(Format.vector(key + 16 * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
@@ -19,14 +19,30 @@ extension AttentionKernel {
         }
     }
 
-    /// Turns a page's scores into weights, and rescales what the query has summed so far to the new maximum.
+    /// Turns a page's scores into weights, and rescales what the query has summed so far to the new maximum. ALiBi lowers the score of the page's
+    /// token t by `slope` · (`distance` − t).
     @inline(__always) func weigh(
-        _ visible: Int, _ scale: Float, _ maximum: Floats, _ sum: Floats, _ scores: Floats, _ output: Floats
+        _ seen: Range<Int>, slope: Float, distance: Float, _ maximum: Floats, _ sum: Floats, _ scores: Floats, _ output: Floats
     ) {
-        // Scores of tokens behind the row's own position count as −∞.
+        var low = scores.vector(0) * form.scale
+        var high = scores.vector(16) * form.scale
+        if form.softCap != 0 {
+            low = tanh(low / form.softCap) * form.softCap
+            high = tanh(high / form.softCap) * form.softCap
+        }
+        if slope != 0 {
+            let places = Vector(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+            low += (places - distance) * slope
+            high += (places + (16 - distance)) * slope
+        }
+        // Scores of tokens that the row does not see count as −∞.
         let hidden = Vector(repeating: -.infinity)
-        var low = simd_first(Int32(visible), scores.vector(0) * scale, hidden)
-        var high = simd_first(Int32(visible - 16), scores.vector(16) * scale, hidden)
+        low = simd_first(Int32(seen.upperBound), low, hidden)
+        high = simd_first(Int32(seen.upperBound - 16), high, hidden)
+        if seen.lowerBound > 0 {
+            low = simd_first(Int32(seen.lowerBound), hidden, low)
+            high = simd_first(Int32(seen.lowerBound - 16), hidden, high)
+        }
         let largest = simd_largest(simd_max(low, high))
         let old = maximum.pointee
         let new = largest > old ? largest : old
@@ -37,21 +53,21 @@ extension AttentionKernel {
         if new > old {
             let shrink = exp(Vector(repeating: old - new))
             sum.pointee *= shrink[0]
-            for d in stride(from: 0, to: shape.headDim, by: 16) { output.store(output.vector(d) * shrink, d) }
+            for d in stride(from: 0, to: form.valueDim, by: 16) { output.store(output.vector(d) * shrink, d) }
             maximum.pointee = new
         }
         sum.pointee += simd_total(low + high)
     }
 
-    /// output += Σ weight · value over the page's visible tokens, in order, for the first `kept` queries.
+    /// output += Σ weight · value over the page's tokens that are seen, in order, for the first `kept` queries.
     @inline(__always) func gather<Sums: Tile<Vector>>(
-        _: Sums.Type, _ weights: Floats, _ visible: Int, _ values: UnsafeRawPointer, _ output: Floats, _ places: some Tile<Int>, _ kept: Int
+        _: Sums.Type, _ weights: Floats, _ seen: Range<Int>, _ values: UnsafeRawPointer, _ output: Floats, _ places: some Tile<Int>, _ kept: Int
     ) {
-        let headDim = shape.headDim
+        let headDim = form.valueDim
         for d in stride(from: 0, to: headDim - headDim % 32, by: 32) {
             var low = Sums { output.vector(places[$0] + d) }
             var high = Sums { output.vector(places[$0] + d + 16) }
-            for t in 0..<visible {
+            for t in seen {
                 let value = values + (t * headDim + d) * Format.bytes
                 low.add(Format.vector(value)) { Vector(repeating: weights[32 * $0 + t]) }
                 high.add(Format.vector(value + 16 * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
@@ -63,7 +79,7 @@ extension AttentionKernel {
         }
         guard headDim % 32 != 0 else { return }
         var sum = Sums { output.vector(places[$0] + headDim - 16) }
-        for t in 0..<visible {
+        for t in seen {
             sum.add(Format.vector(values + (t * headDim + headDim - 16) * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
         }
         for i in 0..<kept { output.store(sum[i], places[i] + headDim - 16) }

@@ -255,7 +255,8 @@ extension Experts {
             for e in group * size..<(group + 1) * size {
                 if scores[e] > first { (first, second) = (scores[e], first) } else { second = max(second, scores[e]) }
             }
-            sums[group] = size > 1 ? first + second : first
+            // DeepSeek-V2, whose shares are a softmax, takes the best expert of a group; V3 the sum of two.
+            sums[group] = size > 1 && traits.gating != .softmax ? first + second : first
         }
         for _ in 0..<traits.groupsUsed { _ = takeLargest(of: sums, count: traits.groups) }
         for e in 0..<traits.count where !sums[e / size].isNaN { scores[e] = -.infinity }
@@ -325,7 +326,7 @@ final class ExpertBuffers {
 
 extension TensorReader {
     /// A tensor of that shape, the fastest-varying extent first, as one matrix of all its rows.
-    fileprivate func stack(_ name: String, _ shape: [Int]) throws -> Matrix {
+    func stack(_ name: String, _ shape: [Int]) throws -> Matrix {
         // Files leave out extents of one at the end.
         func trimmed(_ shape: [Int]) -> ArraySlice<Int> { shape[...((shape.lastIndex { $0 != 1 }) ?? 0)] }
         let found = try file.tensor(name).shape

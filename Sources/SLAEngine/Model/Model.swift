@@ -6,7 +6,7 @@ import SLAText
 package final class Model: Sendable {
     /// The name from the file, or the architecture's.
     package let name: String
-    /// `llama`, `qwen2` or `qwen3`.
+    /// Its name in GGUF files, such as `llama`.
     package let architecture: String
     /// The type that most of the weights have, such as `Q8_0`.
     package let quantization: String
@@ -17,42 +17,36 @@ package final class Model: Sendable {
     package let rewardChannel: RewardChannel?
 
     let embedding: Matrix
+    /// What embeddings are multiplied with.
+    let embeddingScale: Float
+    let embeddingNorm: Norm?
+    /// Learned, one row a position.
+    let positions: Matrix?
     let layers: [Layer]
-    let outputNorm: [Float]
+    /// The ways of turning by position, and of seeing the past, that its layers refer to.
+    let ropes: [Rope]
+    let windows: [AttentionWindow]
+    let outputNorm: Norm
     package let output: PackedMatrix
+    let outputBias: [Float]?
+    /// Logits are multiplied with `logitScale`, and are then c · tanh(logit / c) if c = `logitCap` is not 0.
+    let logitScale, logitCap: Float
+    /// Numbers that a token's keys and values take up in the cache.
+    let cached: Int
 
     /// The numbers that give a transformer its form.
     package struct Shape: Sendable, Equatable {
         package var layers: Int
         package var hiddenSize: Int
-        package var heads: Int
-        package var kvHeads: Int
-        package var headDim: Int
-        package var intermediateSize: Int
         package var vocabularySize: Int
         /// The longest sequence the model was made for, in tokens.
         package var context: Int
+        /// Of the reward channel's norms too.
         package var normEpsilon: Float
-        /// Leading values of each head that rotate with the position.
-        package var ropeDim: Int
-        /// Whether rotary pairs are neighbours (2i, 2i + 1), as in GGUF files of Llama, or a half apart (i, i + width / 2).
-        package var ropeNeighbours: Bool
-        /// Radians a position turns each pair, `[ropeDim / 2]`.
-        package var ropeFrequencies: [Float]
-    }
-
-    /// One layer's weights; matrices are `[outputs, inputs]`.
-    struct Layer: Sendable {
-        var attentionNorm: [Float]
-        var query, key, value, attentionOutput: PackedMatrix
-        var queryBias, keyBias, valueBias: [Float]?
-        var queryNorm, keyNorm: [Float]?
-        var feedForwardNorm: [Float]
-        var gate, up, down: PackedMatrix
     }
 
     /// The architectures that can be run.
-    package static let architectures = ["llama", "qwen2", "qwen3"]
+    package static var architectures: [String] { Architecture.all.keys.sorted() }
 
     /// The model in the file at `path`, with the reward channel at `reward`, or else the one that the file itself carries.
     package convenience init(path: String, reward: String? = nil) throws {
@@ -74,9 +68,8 @@ package final class Model: Sendable {
         guard let architecture = try file.stringIfPresent("general.architecture") else {
             throw ModelError("metadata key general.architecture is missing: this file holds no model")
         }
-        guard Model.architectures.contains(architecture) else {
-            throw ModelError(
-                "the architecture \(architecture) is not supported; \(Model.architectures.joined(separator: ", ")) are")
+        guard let entry = Architecture.all[architecture] else {
+            throw ModelError("the architecture \(architecture) is not supported; these are: \(Model.architectures.joined(separator: ", "))")
         }
         if try file.stringIfPresent("general.type") == "adapter" {
             throw ModelError(Problem("this file is an adapter, not a model", remedy: .modelBeside))
@@ -87,41 +80,40 @@ package final class Model: Sendable {
 
         let tensors = TensorReader(file)
         embedding = try tensors.source("token_embd.weight")
-        let shape = try Model.shape(of: tensors, architecture: architecture, vocabulary: embedding.rows)
-        self.shape = shape
-        guard tokenizer.count == shape.vocabularySize else {
-            throw ModelError("the vocabulary has \(tokenizer.count) tokens, but token_embd.weight has \(shape.vocabularySize) rows")
+        var reader = try LayerReader(tensors, architecture, entry)
+        // Beyond a million positions the rotary angles would lose their exactness.
+        var context = min(1 << 20, try reader.metadata.size("context_length", in: 1...Int(UInt32.max)))
+        guard tokenizer.count == embedding.rows else {
+            throw ModelError("the vocabulary has \(tokenizer.count) tokens, but token_embd.weight has \(embedding.rows) rows")
         }
-        guard embedding.columns == shape.hiddenSize else {
-            throw ModelError("token_embd.weight has \(embedding.columns) columns, but the metadata says \(shape.hiddenSize)")
+        guard embedding.columns == reader.hiddenSize else {
+            throw ModelError("token_embd.weight has \(embedding.columns) columns, but the metadata says \(reader.hiddenSize)")
         }
-        outputNorm = try tensors.vector("output_norm.weight", shape.hiddenSize)
+        positions = tensors.has("position_embd.weight") ? try tensors.source("position_embd.weight") : nil
+        if let positions {
+            guard positions.columns == reader.hiddenSize else {
+                throw ModelError("position_embd.weight has \(positions.columns) columns, but the metadata says \(reader.hiddenSize)")
+            }
+            context = min(context, positions.rows)
+        }
+        var layers: [Layer] = []
+        for i in 0..<reader.layers { layers.append(try reader.layer(i)) }
+        self.layers = layers
+        embeddingScale = try reader.embeddingScale
+        embeddingNorm = entry.outputNorm != "token_embd_norm" && tensors.has("token_embd_norm.weight") ? try reader.norm("token_embd_norm") : nil
+        guard let outputNorm = try reader.norm(entry.outputNorm) else { throw ModelError("\(architecture) has no final norm") }
+        self.outputNorm = outputNorm
         output =
             !tensors.has("output.weight")
-            ? PackedMatrix(embedding) : try tensors.matrix("output.weight", shape.vocabularySize, shape.hiddenSize)
-
-        let querySize = shape.heads * shape.headDim
-        let kvSize = shape.kvHeads * shape.headDim
-        layers = try (0..<shape.layers).map { i in
-            let b = "blk.\(i)."
-            return Layer(
-                attentionNorm: try tensors.vector(b + "attn_norm.weight", shape.hiddenSize),
-                query: try tensors.matrix(b + "attn_q.weight", querySize, shape.hiddenSize),
-                key: try tensors.matrix(b + "attn_k.weight", kvSize, shape.hiddenSize),
-                value: try tensors.matrix(b + "attn_v.weight", kvSize, shape.hiddenSize),
-                attentionOutput: try tensors.matrix(b + "attn_output.weight", shape.hiddenSize, querySize),
-                queryBias: try tensors.vectorIfPresent(b + "attn_q.bias", querySize),
-                keyBias: try tensors.vectorIfPresent(b + "attn_k.bias", kvSize),
-                valueBias: try tensors.vectorIfPresent(b + "attn_v.bias", kvSize),
-                queryNorm: architecture == "qwen3" ? try tensors.vector(b + "attn_q_norm.weight", shape.headDim) : nil,
-                keyNorm: architecture == "qwen3" ? try tensors.vector(b + "attn_k_norm.weight", shape.headDim) : nil,
-                feedForwardNorm: try tensors.vector(b + "ffn_norm.weight", shape.hiddenSize),
-                gate: try tensors.matrix(b + "ffn_gate.weight", shape.intermediateSize, shape.hiddenSize),
-                up: try tensors.matrix(b + "ffn_up.weight", shape.intermediateSize, shape.hiddenSize),
-                down: try tensors.matrix(b + "ffn_down.weight", shape.hiddenSize, shape.intermediateSize))
-        }
-        // Rotations are computed from the metadata; old files carry them too.
-        try tensors.checkAllUsed(by: architecture) { $0.hasPrefix("reward.") || $0.contains("attn_rot_embd") }
+            ? PackedMatrix(embedding) : try tensors.matrix("output.weight", embedding.rows, reader.hiddenSize)
+        outputBias = try tensors.vectorIfPresent("output.bias", embedding.rows)
+        (logitScale, logitCap) = (try reader.logitScale, try reader.logitCap)
+        (ropes, windows, cached) = (reader.ropes, reader.windows, reader.cached)
+        let shape = Shape(
+            layers: reader.layers, hiddenSize: reader.hiddenSize, vocabularySize: embedding.rows, context: context,
+            normEpsilon: reader.epsilon)
+        self.shape = shape
+        try tensors.checkAllUsed(by: architecture) { reader.isForeign($0) }
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
         rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture) }
@@ -134,73 +126,17 @@ package final class Model: Sendable {
 
     /// The matrices of the layers.
     package var layerMatrices: [PackedMatrix] {
-        layers.flatMap { [$0.query, $0.key, $0.value, $0.attentionOutput, $0.gate, $0.up, $0.down] }
+        layers.flatMap(\.blocks).flatMap(\.parts).flatMap { part in
+            switch part.work {
+            case .attention(let attention): attention.matrices
+            case .feedForward(let feedForward): feedForward.matrices
+            case .experts(let experts): experts.matrices
+            }
+        }
     }
 
     /// Every matrix that is multiplied with.
     package var matrices: [PackedMatrix] {
         layerMatrices + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + [output]
-    }
-
-    private static func shape(of tensors: TensorReader, architecture: String, vocabulary: Int) throws -> Shape {
-        let file = tensors.file
-        func size(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil) throws -> Int {
-            let name = "\(architecture).\(key)"
-            guard let value = try file.integerIfPresent(name) ?? fallback else { throw ModelError("metadata key \(name) is missing") }
-            guard range.contains(value) else {
-                throw ModelError("metadata key \(name) is \(value); \(range.lowerBound) to \(range.upperBound) are possible")
-            }
-            return value
-        }
-        let hiddenSize = try size("embedding_length", in: 1...1 << 20)
-        let heads = try size("attention.head_count", in: 1...4096)
-        let kvHeads = try size("attention.head_count_kv", in: 1...4096, default: heads)
-        let headDim = try size("attention.key_length", in: 1...1024, default: hiddenSize / heads)
-        guard heads % kvHeads == 0 else { throw ModelError("\(heads) attention heads do not divide into \(kvHeads) key/value heads") }
-        guard try size("attention.value_length", in: 1...1024, default: headDim) == headDim else {
-            throw ModelError("keys and values of different widths are not supported")
-        }
-        guard headDim % 16 == 0 else { throw ModelError("a head of \(headDim) values is not supported; multiples of 16 are") }
-        let ropeDim = try size("rope.dimension_count", in: 2...headDim, default: headDim)
-        guard ropeDim % 2 == 0 else { throw ModelError("metadata key \(architecture).rope.dimension_count is odd") }
-        guard let epsilon = try file.floatIfPresent("\(architecture).attention.layer_norm_rms_epsilon"), epsilon >= 0, epsilon < 1 else {
-            throw ModelError("metadata key \(architecture).attention.layer_norm_rms_epsilon is missing or not from 0 to 1")
-        }
-        for key in ["expert_count", "attention.sliding_window", "attention.scale", "logit_scale", "embedding_scale", "residual_scale"]
-        where try file.floatIfPresent("\(architecture).\(key)") ?? 0 != 0 {
-            throw ModelError("metadata key \(architecture).\(key) is set, which is not supported")
-        }
-        // Beyond a million positions the rotary angles would lose their exactness.
-        let context = min(1 << 20, try size("context_length", in: 1...Int(UInt32.max)))
-        return Shape(
-            layers: try size("block_count", in: 1...4096), hiddenSize: hiddenSize, heads: heads, kvHeads: kvHeads, headDim: headDim,
-            intermediateSize: try size("feed_forward_length", in: 1...1 << 24), vocabularySize: vocabulary,
-            context: context, normEpsilon: Float(epsilon), ropeDim: ropeDim,
-            ropeNeighbours: architecture == "llama",
-            ropeFrequencies: try frequencies(tensors, architecture: architecture, width: ropeDim, context: context))
-    }
-
-    /// base^(−2i / width), divided by the file's own factors or its linear scaling.
-    private static func frequencies(_ tensors: TensorReader, architecture: String, width: Int, context: Int) throws -> [Float] {
-        let file = tensors.file
-        let base = try file.floatIfPresent("\(architecture).rope.freq_base") ?? 10_000
-        guard base >= 1, base < 1e30 else { throw ModelError("metadata key \(architecture).rope.freq_base is \(base)") }
-        var factors = [Float](repeating: 1, count: width / 2)
-        if let given = try tensors.vectorIfPresent("rope_freqs.weight", width / 2) { factors = given }
-        switch try file.stringIfPresent("\(architecture).rope.scaling.type") {
-        case nil, "none": break
-        case "linear":
-            let factor = Float(try file.floatIfPresent("\(architecture).rope.scaling.factor") ?? 1)
-            factors = factors.map { $0 * factor }
-        case let other?: throw ModelError("rope scaling of the type \(other) is not supported; none and linear are")
-        }
-        return try factors.enumerated().map { i, factor in
-            let frequency = Float(portableExp(-Double(2 * i) / Double(width) * portableLog(base))) / factor
-            // Angles must stay within what `portableSineCosine` can reduce.
-            guard frequency >= 0, frequency * Float(context) <= 0x1p20 else {
-                throw ModelError("a rope factor is \(factor), which turns positions by \(frequency) radians")
-            }
-            return frequency
-        }
     }
 }

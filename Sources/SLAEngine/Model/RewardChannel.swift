@@ -14,7 +14,7 @@ package struct RewardChannel: Sendable {
     package let recommended: Search
 
     /// One matrix and the norm before it for each policy layer: `[r, d]`, then `[r, d + r]`.
-    let layers: [(norm: [Float], weight: PackedMatrix)]
+    let layers: [(norm: Model.Norm, weight: PackedMatrix)]
     /// Linear maps with silu between them, the first from d + r values, the last to `outputs`.
     let head: [PackedMatrix]
 
@@ -48,7 +48,9 @@ package struct RewardChannel: Sendable {
         layers = try (0..<policy.layers).map { i in
             let columns = i == 0 ? policy.hiddenSize : both
             return (
-                try tensors.vector("reward.blk.\(i).norm.weight", columns),
+                Model.Norm(
+                    kind: .rms, size: columns, weight: try tensors.vector("reward.blk.\(i).norm.weight", columns),
+                    epsilon: policy.normEpsilon),
                 try matrix("reward.blk.\(i).weight", rows: size, columns: columns)
             )
         }

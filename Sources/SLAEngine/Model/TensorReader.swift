@@ -26,11 +26,25 @@ final class TensorReader {
         return PackedMatrix(try source(name))
     }
 
+    func rows(_ name: String) throws -> Int { try file.tensor(name).rows }
+    func columns(_ name: String) throws -> Int { try file.tensor(name).columns }
+    func dimensions(_ name: String) throws -> Int { try file.tensor(name).shape.count }
+    func count(_ name: String) throws -> Int { try file.tensor(name).count }
+
     /// A small tensor of one dimension as 32-bit floats.
     func vector(_ name: String, _ count: Int) throws -> [Float] {
         used.insert(name)
         return try file.vector(name, count)
     }
+
+    /// All values of a small tensor of any shape.
+    func values(_ name: String, _ count: Int) throws -> [Float] {
+        used.insert(name)
+        return try file.values(name, count)
+    }
+
+    /// Notes that a tensor means nothing.
+    func ignore(_ name: String) { used.insert(name) }
 
     func vectorIfPresent(_ name: String, _ count: Int) throws -> [Float]? { has(name) ? try vector(name, count) : nil }
 
@@ -45,7 +59,17 @@ extension GGUF {
     /// A small tensor of one dimension as 32-bit floats.
     package func vector(_ name: String, _ count: Int) throws -> [Float] {
         let tensor = try tensor(name)
-        guard tensor.count == count, tensor.shape.count == 1 else {
+        // Extents of one mean nothing.
+        guard tensor.shape.dropFirst().allSatisfy({ $0 == 1 }) else {
+            throw ModelError("tensor \(name) has the shape \(tensor.shape), but \(count) values are needed")
+        }
+        return try values(name, count)
+    }
+
+    /// All values of a small tensor of any shape as 32-bit floats.
+    func values(_ name: String, _ count: Int) throws -> [Float] {
+        let tensor = try tensor(name)
+        guard tensor.count == count else {
             throw ModelError("tensor \(name) has the shape \(tensor.shape), but \(count) values are needed")
         }
         guard tensor.type.isPlain else {
@@ -53,7 +77,7 @@ extension GGUF {
         }
         let matrix = try Matrix(tensor, of: self)
         return [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
-            if let base = buffer.baseAddress { matrix.dequantize(row: 0, into: base) }
+            if let base = buffer.baseAddress { for row in 0..<matrix.rows { matrix.dequantize(row: row, into: base + row * matrix.columns) } }
             initialized = count
         }
     }
