@@ -10,7 +10,9 @@ package struct Signature: CustomStringConvertible {
     package let parts: [(name: String, hash: UInt64)]
 
     /// Computes it, in a second or two.
-    package init(threads: Int) throws {
+    ///
+    /// - Parameter models: files of models beside, of other architectures; each gets a line by its name.
+    package init(threads: Int, models: [String] = []) throws {
         var parts = [("built-in", try Signature.hash(Model.builtIn(), threads: threads))]
         for (i, recipe) in Signature.recipes.enumerated() {
             let file = try recipe.writer().file()
@@ -20,6 +22,13 @@ package struct Signature: CustomStringConvertible {
             let reward = try channel.writer(for: policy.shape, architecture: policy.architecture).file()
             let model = try Model(file, reward: reward)
             parts.append((recipe.name, try Signature.hash(model, threads: threads)))
+        }
+        for path in models {
+            let file = try GGUF(MappedBytes(path: path))
+            let policy = try Model(file)
+            let reward = try SyntheticChannel(size: 32).writer(for: policy.shape, architecture: policy.architecture).file()
+            let name = path.split(separator: "/").last.map(String.init) ?? path
+            parts.append((name, try Signature.hash(Model(file, reward: reward), threads: threads)))
         }
         self.parts = parts
     }
@@ -31,7 +40,7 @@ package struct Signature: CustomStringConvertible {
         return all.hash
     }
 
-    /// A line for each part, then one for all.
+    /// A line for each part, then one for all of them.
     package var description: String { (parts + [("signature", value)]).map { "\(hex($0.1)) \($0.0)\n" }.joined() }
 
     private func hex(_ number: UInt64) -> String {

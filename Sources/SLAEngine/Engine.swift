@@ -1478,7 +1478,8 @@ struct AttentionKernel<Format: CacheFormat> {
             kernel.score(Size.Vectors.self, queries, places, keys, weights)
             for i in 0..<kept {
                 kernel.weigh(
-                    seen, slope: slopes[i], distance: distances[i], maxima + i, sums + i, weights + i * PagePool.pageSize, output + outputs[i])
+                    seen, slope: slopes[i], distance: distances[i], maxima + i, sums + i, weights + i * PagePool.pageSize,
+                    output + outputs[i])
             }
             kernel.gather(Size.Vectors.self, weights, seen, keys + kernel.keyBytes, output, outputs, kept)
         }

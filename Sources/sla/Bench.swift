@@ -19,23 +19,28 @@ enum Bench {
         Flag("--rounds", "N", "how often everything is measured; medians are printed (default: 3)"),
         Flag("--json", nil, "print one JSON object instead of a table"),
         Flag("--save", "FILE", "write the model of random weights to this file, and do nothing else", file: .written()),
-        Flag("--signature", nil, "print a hash of what the engine computes, the same on every machine, and do nothing else"),
+        Flag(
+            "--signature", nil,
+            "print a hash of what the engine computes, with the models of these files too, the same on every machine, and do nothing else"),
         Flag("--help", nil, "this text"),
     ]
 
     static let helpText = help(
         """
         Usage: sla bench [flags]
+               sla bench --signature [FILE…]
 
         Measures speed and memory on this machine, beside what the machine could do at best. Nothing is downloaded: without --model the model
         is made up in memory, in a real one's shape. Run it when nothing else runs.
         """, flags)
 
     static func run(_ arguments: Arguments) throws -> Int32 {
-        guard arguments.operands.isEmpty else { throw UsageError("bench takes no operands, only flags") }
+        guard arguments.operands.isEmpty || arguments.has("--signature") else {
+            throw UsageError("bench takes no operands, only flags; --signature alone takes models' files")
+        }
         let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
         if arguments.has("--signature") {
-            try say("\(try Signature(threads: threads))")
+            try say("\(try Signature(threads: threads, models: arguments.operands))")
             return 0
         }
         let shape = arguments.string("--shape")

@@ -481,7 +481,8 @@ import Testing
                 let sum = weights.reduce(0, +) + sinks.reduce(0) { $0 + Foundation.exp($1 - largest) }
                 for d in 0..<valueDim {
                     result.append(
-                        zip(weights, seen).reduce(0.0) { $0 + $1.0 * Double(branches[row.branch].values[$1.1][place * valueDim + d]) } / sum)
+                        zip(weights, seen).reduce(0.0) { $0 + $1.0 * Double(branches[row.branch].values[$1.1][place * valueDim + d]) } / sum
+                    )
                 }
             }
             return result

@@ -61,7 +61,8 @@ extension AttentionKernel {
 
     /// output += Σ weight · value over the page's tokens that are seen, in order, for the first `kept` queries.
     @inline(__always) func gather<Sums: Tile<Vector>>(
-        _: Sums.Type, _ weights: Floats, _ seen: Range<Int>, _ values: UnsafeRawPointer, _ output: Floats, _ places: some Tile<Int>, _ kept: Int
+        _: Sums.Type, _ weights: Floats, _ seen: Range<Int>, _ values: UnsafeRawPointer, _ output: Floats, _ places: some Tile<Int>,
+        _ kept: Int
     ) {
         let headDim = form.valueDim
         for d in stride(from: 0, to: headDim - headDim % 32, by: 32) {

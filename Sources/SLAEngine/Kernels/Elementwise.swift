@@ -33,7 +33,8 @@ func layerNorm(
 private func inverseRoot(_ mean: Float, _ epsilon: Float) -> Float { mean < .infinity ? 1 / (mean + epsilon).squareRoot() : .nan }
 
 @inline(__always) private func normalize(
-    _ x: UnsafePointer<Float>, less mean: Float, by scale: Float, _ weight: UnsafePointer<Float>?, _ bias: UnsafePointer<Float>?, count: Int,
+    _ x: UnsafePointer<Float>, less mean: Float, by scale: Float, _ weight: UnsafePointer<Float>?, _ bias: UnsafePointer<Float>?,
+    count: Int,
     into y: Floats
 ) {
     for c in stride(from: 0, to: count, by: 16) {

@@ -34,7 +34,8 @@ package struct Matrix: Sendable {
     /// The rows `first ..< first + run` of every `period` rows, of which there are `count` in all. Matrices that a file holds as one are taken
     /// apart by it.
     init(_ whole: Matrix, from first: Int, run: Int, period: Int, count: Int) throws {
-        guard run > 0, first >= 0, first + run <= period, count % run == 0, count / run * period <= whole.rows, whole.run == whole.period else {
+        guard run > 0, first >= 0, first + run <= period, count % run == 0, count / run * period <= whole.rows, whole.run == whole.period
+        else {
             throw ModelError("\(count) rows from \(first) on, \(run) of every \(period), are not in a matrix of \(whole.rows) rows")
         }
         (type, columns, stride, owner) = (whole.type, whole.columns, whole.stride, whole.owner)

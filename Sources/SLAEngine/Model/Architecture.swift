@@ -69,7 +69,8 @@ struct Architecture: Sendable {
     static let all: [String: Architecture] = [
         "arcee": Architecture(pairs: .neighbours, activation: .squaredRelu, isGated: false),
         "afmoe": Architecture(
-            turned: .allButEvery(4), attentionOutputNorm: "post_attention_norm", feedOutputNorm: "post_ffw_norm", windows: Windows(period: 4),
+            turned: .allButEvery(4), attentionOutputNorm: "post_attention_norm", feedOutputNorm: "post_ffw_norm",
+            windows: Windows(period: 4),
             embeddingScale: .root, experts: ExpertDefaults(gating: .sigmoid)),
         "baichuan": Architecture(pairs: .neighbours),
         "bailingmoe": Architecture(pairs: .neighbours),
@@ -126,7 +127,8 @@ struct Architecture: Sendable {
             experts: ExpertDefaults(gating: .sigmoid, isNormalized: false, weighsInput: true)),
         "maincoder": Architecture(pairs: .neighbours, normsTurned: true),
         "mellum": Architecture(windows: Windows(period: 4, isScaled: false), experts: ExpertDefaults(isNormalized: true)),
-        "minicpm": Architecture(pairs: .neighbours, embeddingScale: .factor(12), dividesLogits: true, experts: ExpertDefaults(isNormalized: true)),
+        "minicpm": Architecture(
+            pairs: .neighbours, embeddingScale: .factor(12), dividesLogits: true, experts: ExpertDefaults(isNormalized: true)),
         "minicpm3": Architecture(embeddingScale: .factor(12), isLatent: true),
         "minimax-m2": Architecture(experts: ExpertDefaults(gating: .sigmoid, isNormalized: true)),
         "mistral3": Architecture(pairs: .neighbours, experts: ExpertDefaults(isNormalized: true)),

@@ -234,8 +234,10 @@ struct LayerReader {
         let rank = try metadata.size("attention.kv_lora_rank", in: 16...1 << 16)
         let ropeDim = try metadata.size("rope.dimension_count", in: 2...1024)
         let isAbsorbed = tensors.has(prefix + "k_b.weight")
-        let headDim = try metadata.size(isAbsorbed ? "attention.key_length_mla" : "attention.key_length", in: 1...1024, default: hiddenSize / heads)
-        let valueDim = try metadata.size(isAbsorbed ? "attention.value_length_mla" : "attention.value_length", in: 1...1024, default: hiddenSize / heads)
+        let headDim = try metadata.size(
+            isAbsorbed ? "attention.key_length_mla" : "attention.key_length", in: 1...1024, default: hiddenSize / heads)
+        let valueDim = try metadata.size(
+            isAbsorbed ? "attention.value_length_mla" : "attention.value_length", in: 1...1024, default: hiddenSize / heads)
         let plainDim = headDim - ropeDim
         guard plainDim > 0 || plainDim == 0 && !isAbsorbed else {
             throw ModelError("a head of \(headDim) values has no room for \(ropeDim) that are turned")
@@ -263,7 +265,8 @@ struct LayerReader {
             down: try tensors.matrix(prefix + "kv_a_mqa.weight", rank + ropeDim, hiddenSize),
             norm: Model.Norm(kind: .rms, size: rank, weight: try tensors.vector(prefix + "kv_a_norm.weight", rank), epsilon: epsilon),
             plainDim: plainDim, ropeDim: ropeDim, valueDim: valueDim, widening: widening)
-        let query = Model.Projection(matrix: try tensors.matrix(prefix + (hasQueryRank ? "q_b.weight" : "q.weight"), heads * headDim, queryRank))
+        let query = Model.Projection(
+            matrix: try tensors.matrix(prefix + (hasQueryRank ? "q_b.weight" : "q.weight"), heads * headDim, queryRank))
         let rope = try rope(i, isWindowed: false, headDim: ropeDim)
         // YaRN's growth of the scores is in their scale, once for queries and once for keys.
         let growth = try RopeScaling(metadata).latentMagnitude
@@ -474,7 +477,9 @@ struct Metadata {
     let architecture: String
 
     /// A whole number within `range`; of layer `layer` where the file has one for each.
-    func size(_ key: String, of layer: Int? = nil, in range: ClosedRange<Int>, default fallback: @autoclosure () throws -> Int? = nil) throws -> Int {
+    func size(_ key: String, of layer: Int? = nil, in range: ClosedRange<Int>, default fallback: @autoclosure () throws -> Int? = nil)
+        throws -> Int
+    {
         let name = "\(architecture).\(key)"
         var value: Int?
         if let layer, file.isArray(name) {

@@ -100,7 +100,8 @@ package final class Model: Sendable {
         for i in 0..<reader.layers { layers.append(try reader.layer(i)) }
         self.layers = layers
         embeddingScale = try reader.embeddingScale
-        embeddingNorm = entry.outputNorm != "token_embd_norm" && tensors.has("token_embd_norm.weight") ? try reader.norm("token_embd_norm") : nil
+        embeddingNorm =
+            entry.outputNorm != "token_embd_norm" && tensors.has("token_embd_norm.weight") ? try reader.norm("token_embd_norm") : nil
         guard let outputNorm = try reader.norm(entry.outputNorm) else { throw ModelError("\(architecture) has no final norm") }
         self.outputNorm = outputNorm
         output =

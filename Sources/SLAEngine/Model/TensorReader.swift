@@ -77,7 +77,9 @@ extension GGUF {
         }
         let matrix = try Matrix(tensor, of: self)
         return [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
-            if let base = buffer.baseAddress { for row in 0..<matrix.rows { matrix.dequantize(row: row, into: base + row * matrix.columns) } }
+            if let base = buffer.baseAddress {
+                for row in 0..<matrix.rows { matrix.dequantize(row: row, into: base + row * matrix.columns) }
+            }
             initialized = count
         }
     }
