@@ -20,7 +20,7 @@
 //   3. The batch step         requests begin, and one forward pass computes the next tokens of all of them
 //   4. The transformer        the forward pass of a batch of rows, the reward channel in it
 //   5. Attention              first which rows share which page, then one pass over the pages with online softmax
-//   6. The cache              pages of keys and values, page tables of branches, a radix tree of what was computed before
+//   6. The cache              pages of keys and values, states, page tables of branches, a radix tree of what was computed before
 //
 // Results are the same to the last bit whatever else is in the batch, in the cache or on the other threads, and on every
 // processor: every number is reduced in one order that depends on its own row only, in IEEE operations only.
@@ -499,6 +499,9 @@ package final class Engine {
     /// Rows of given tokens that a step takes on: the most, and the least beside running answers, whose next tokens they delay: 32 rows take
     /// about as long as five steps of one answer, whatever the model's size, since both grow with it.
     static let pieceRows = 256, leastPieceRows = 32
+    /// Places within a prompt from which later ones can go on, where not every place is: the most, and their share of the cache, so that a long
+    /// prompt leaves room for others. Behind a change no more than the piece before it is computed again.
+    static let mostCheckpoints = 8, checkpointShare = 4
 
     package let model: Model
     /// The longest table, in tokens.
@@ -515,7 +518,7 @@ package final class Engine {
     /// - Parameters:
     ///   - threads: how many threads compute; results do not depend on it.
     ///   - context: the longest table in tokens; at most what the model was made for, which is the default.
-    ///   - cacheBytes: the budget of keys and values.
+    ///   - cacheBytes: the budget of keys, values and states.
     ///   - maximumJobs: how many requests run at once; others wait.
     package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
@@ -525,7 +528,7 @@ package final class Engine {
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
         transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context)
-        cache = PrefixCache(pool: PagePool(bytesPerPage: transformer.bytesPerPage, budget: cacheBytes))
+        cache = PrefixCache(pool: PagePool(transformer.cacheLayout, budget: cacheBytes))
     }
 
     /// A request on its way: its given tokens are computed first, then its method decides on more.
@@ -535,14 +538,16 @@ package final class Engine {
         /// The prompt, and behind it the completion that is to be scored.
         let given: [Token]
         let promptCount: Int
-        /// The most pages it can hold at once.
-        let pages: Int
+        /// The most bytes of the cache that it can hold at once.
+        let bytes: Int
         let priority: Int
         /// Once all that is given is computed.
         var method: (any DecodingMethod)?
         /// Until then: where its keys and values are, and of how many given tokens.
         var table: PageTable?
         var computed = 0
+        /// After how many given tokens there is to be a checkpoint.
+        var checkpoints: Set<Int> = []
         /// Its share of the rows of a step.
         var rows = 0..<0
         /// The answer so far, and what is known of every token, for the cache.
@@ -550,9 +555,9 @@ package final class Engine {
         var marks: [PrefixCache.Mark]
         var summary = Output.Summary()
 
-        init(id: JobID, work: Work, given: [Token], promptCount: Int, pages: Int, priority: Int) {
+        init(id: JobID, work: Work, given: [Token], promptCount: Int, bytes: Int, priority: Int) {
             (self.id, self.work, self.given, self.promptCount) = (id, work, given, promptCount)
-            (self.pages, self.priority) = (pages, priority)
+            (self.bytes, self.priority) = (bytes, priority)
             marks = Array(repeating: PrefixCache.Mark(), count: given.count)
         }
     }
@@ -562,10 +567,12 @@ package final class Engine {
     package var waitingJobs: Int { waiting.count }
     /// Those of the waiting requests that have to go on waiting as things are; the others begin with the next step.
     package var queuedJobs: some RandomAccessCollection<JobID> { waiting[admissible...].lazy.map(\.id) }
-    /// Pages that hold something, those of them with several holders, the most there may be, and the bytes of one.
+    /// Pages that hold something, those of them with several holders, the most there may be, and the bytes of the pages of as many tokens.
     package var cachePages: (used: Int, shared: Int, capacity: Int, bytesPerPage: Int) {
-        (cache.pool.used, cache.pool.shared, cache.pool.capacity, cache.pool.bytesPerPage)
+        (cache.pool.used, cache.pool.shared, cache.pool.capacity, transformer.cacheLayout.bytesPerPage)
     }
+    /// Bytes of the pages that hold something, and the most that they may take.
+    package var cacheBytes: (used: Int, budget: Int) { (cache.pool.usedBytes, cache.pool.budget) }
     package var evictions: Int { cache.evictions }
 
     /// Takes on a request; of those that wait, the ones of higher priority begin first. Complexity: O(tokens + waiting
@@ -575,8 +582,7 @@ package final class Engine {
         var completion: [Token] = []
         let field: String
         var room: Int
-        // Beside the pages of the prompt and the answer.
-        var branchPages = 0
+        var branches = BranchCount()
         switch work {
         case .generate(let generation):
             prompt = generation.prompt
@@ -584,7 +590,7 @@ package final class Engine {
             guard generation.maxTokens > 0 else { throw RequestFailure.invalid("max_tokens must be at least 1", field: "max_tokens") }
             room = min(generation.maxTokens, context - prompt.count)
             try generation.method.check(model)
-            branchPages = generation.method.pages(answer: max(0, room))
+            branches = generation.method.branches(answer: max(0, room))
         case .score(let given, let behind):
             (prompt, completion) = (given, behind)
             field = "completion"
@@ -598,13 +604,12 @@ package final class Engine {
             throw RequestFailure.contextOverflow(
                 "the prompt's \(prompt.count) tokens leave no room in a context of \(context); shorten it", field: "prompt")
         }
-        let pages = (prompt.count + room) / PagePool.pageSize + 2 + branchPages
-        guard pages <= cache.pool.capacity else {
-            let page = cache.pool.bytesPerPage
-            throw RequestFailure.cacheTooSmall(needed: pages * page, budget: cache.pool.capacity * page, field: field)
+        let bytes = transformer.cacheLayout.bytes(tokens: prompt.count + room, piece: Engine.pieceRows, branches)
+        guard bytes <= cache.pool.budget else {
+            throw RequestFailure.cacheTooSmall(needed: bytes, budget: cache.pool.budget, field: field)
         }
         nextID += 1
-        let job = Job(id: nextID, work: work, given: prompt + completion, promptCount: prompt.count, pages: pages, priority: priority)
+        let job = Job(id: nextID, work: work, given: prompt + completion, promptCount: prompt.count, bytes: bytes, priority: priority)
         waiting.insert(job, at: waiting.firstIndex { $0.priority < priority } ?? waiting.count)
         return nextID
     }
@@ -641,7 +646,7 @@ package final class Engine {
 
     /// One forward pass for everything that is running, and what it led to.
     package func step() -> [(JobID, Output)] {
-        // Step 1: waiting requests begin, in order, while the pages they may need are there for all.
+        // Step 1: waiting requests begin, in order, while the memory they may need is there for all.
         admit()
         // Step 2: every method asks for rows: the last tokens of all branches of all answers.
         var rows: [Row] = []
@@ -669,12 +674,12 @@ package final class Engine {
         return takeOutputs()
     }
 
-    /// How many of the waiting requests can begin, in order, while the pages they may need are there for all.
+    /// How many of the waiting requests can begin, in order, while the memory they may need is there for all.
     private var admissible: Int {
-        var reserved = jobs.reduce(0) { $0 + $1.pages }
+        var reserved = jobs.reduce(0) { $0 + $1.bytes }
         return waiting.prefix(max(0, maximumJobs - jobs.count)).prefix { next in
-            reserved += next.pages
-            return reserved <= cache.pool.capacity
+            reserved += next.bytes
+            return reserved <= cache.pool.budget
         }.count
     }
 
@@ -687,7 +692,9 @@ package final class Engine {
     /// Adds a job's rows to the batch once their pages can be written.
     private func add(_ job: Job, _ wanted: [Row], to rows: inout [Row]) {
         do {
-            for row in wanted { try row.table.makeWritable(row.position, cache) }
+            for (row, next) in zip(wanted, wanted.dropFirst().map(Optional.some) + [nil]) where next?.table !== row.table {
+                try row.table.extend(to: row.position + 1, cache)
+            }
             job.rows = rows.count..<rows.count + wanted.count
             rows += wanted
         } catch {
@@ -698,24 +705,23 @@ package final class Engine {
     /// Adds pieces of given tokens. A prompt that begins like one on its way waits until that beginning is computed, and then finds it in the
     /// cache.
     private func prefill(_ room: Int, _ rows: inout [Row]) {
-        var begun: [(given: [Token], computed: Int)] = []
+        var begun: [Job] = []
         var ready: [(job: Job, table: PageTable)] = []
         for job in jobs.filter({ $0.method == nil }).sorted(by: { ($1.priority, $0.id) < ($0.priority, $1.id) }) {
             if job.table == nil {
-                let isWorthWaitingFor = begun.contains { other in
-                    zip(other.given, job.given).prefix { $0 == $1 }.count >= other.computed + PagePool.pageSize
-                }
-                if isWorthWaitingFor { continue }
+                if begun.contains(where: { isWorthWaiting(job, for: $0) }) { continue }
                 begin(job)
             }
-            begun.append((job.given, job.computed))
+            begun.append(job)
             if let table = job.table { ready.append((job, table)) }
         }
         // The room is shared evenly, what one leaves of its share going to those behind it: a long prompt does not hold up short ones.
         var left = room
         for (i, (job, table)) in ready.enumerated() where left > 0 {
             let share = min(left, max(PagePool.pageSize, left / (ready.count - i)))
-            let piece = job.computed..<min(job.given.count, job.computed + share)
+            var piece = job.computed..<min(job.given.count, job.computed + share)
+            // A state can be kept only where a piece ends.
+            if table.hasState, let end = piece.dropFirst().first(where: job.checkpoints.contains) { piece = job.computed..<end }
             left -= piece.count
             add(
                 job,
@@ -725,6 +731,34 @@ package final class Engine {
                         wantsReward: p >= job.promptCount || p + 1 == job.given.count && wantsPromptReward(job))
                 }, to: &rows)
         }
+    }
+
+    /// Whether a job that has yet to begin had better wait until another has computed what both begin with.
+    private func isWorthWaiting(_ job: Job, for other: Job) -> Bool {
+        let common = zip(other.given, job.given).prefix { $0 == $1 }.count
+        let isFar = common >= other.computed + PagePool.pageSize
+        guard !cache.pool.layout.keepsAll else { return isFar }
+        // It can go on only where the other leaves a checkpoint.
+        let place = min(common, job.promptCount - 1)
+        if isFar { other.checkpoints.insert(place) }
+        return place > other.computed && other.checkpoints.contains(place)
+    }
+
+    /// Chooses where checkpoints are left if not every place can be gone on from: where the prompt ends, where it parts from one before it, and
+    /// every so many tokens.
+    private func planCheckpoints(_ job: Job, parting: Int) {
+        let layout = cache.pool.layout
+        guard !layout.keepsAll else { return }
+        let last = job.promptCount - 1
+        var places = [parting, last]
+        let most = min(Engine.mostCheckpoints, cache.pool.budget / Engine.checkpointShare / max(1, layout.checkpointBytes))
+        if most > 0 {
+            // A power of two, so that prompts of several lengths that begin alike have them at the same places.
+            var interval = Engine.pieceRows
+            while interval * most < last { interval *= 2 }
+            places += stride(from: interval, to: last, by: interval)
+        }
+        job.checkpoints = Set(places.filter { $0 >= job.computed + PagePool.pageSize && $0 <= last })
     }
 
     /// What has to be known behind given token `p`: what the method begins with, or the next token of a completion to score.
@@ -750,22 +784,26 @@ package final class Engine {
     /// Takes from the cache what it has of the given tokens: all but the last, whose logits are needed; or, to score, all that is scored already.
     private func begin(_ job: Job) {
         job.summary.promptTokens = job.promptCount
-        guard case .score = job.work else {
-            let found = cache.match(job.given, limit: job.given.count - 1)
-            (job.table, job.computed, job.summary.cachedTokens) = (found.table, found.count, found.count)
-            return
+        var known = job.given.count - 1
+        var limit = known
+        if case .score = job.work {
+            let marks = cache.match(job.given, limit: job.given.count).marks
+            let lacking = marks.indices.first {
+                $0 >= job.promptCount && (marks[$0].logprob == nil || marks[$0].reward == nil && model.rewardChannel != nil)
+            }
+            known = lacking ?? marks.count
+            for p in job.promptCount..<max(job.promptCount, known) { job.marks[p] = marks[p] }
+            if known == job.given.count {
+                (job.computed, job.summary.cachedTokens) = (known, job.promptCount)
+                return finish(job, [scored(job)])
+            }
+            // A token's log-probability comes from the row before it, so computing begins one row before the first token that lacks something.
+            limit = max(known, job.promptCount) - 1
         }
-        let found = cache.match(job.given, limit: job.given.count)
-        let lacking = found.marks.indices.first {
-            $0 >= job.promptCount && (found.marks[$0].logprob == nil || found.marks[$0].reward == nil && model.rewardChannel != nil)
-        }
-        let known = lacking ?? found.count
-        job.summary.cachedTokens = min(known, job.promptCount)
-        job.table = found.table
-        // A token's log-probability comes from the row before it, so computing begins one row before the first token that lacks something.
-        job.computed = known == job.given.count ? known : min(max(known - 1, job.promptCount - 1), found.count)
-        for p in job.promptCount..<max(job.promptCount, known) { job.marks[p] = found.marks[p] }
-        if known == job.given.count { finish(job, [scored(job)]) }
+        let found = cache.match(job.given, limit: limit)
+        (job.table, job.computed) = (found.table, found.count)
+        job.summary.cachedTokens = min(found.count == limit ? known : found.count, job.promptCount)
+        planCheckpoints(job, parting: found.marks.count)
     }
 
     private func receive(_ job: Job, _ results: [RowResult]) {
@@ -775,8 +813,12 @@ package final class Engine {
             if p >= job.promptCount { job.marks[p].reward = result.reward }
             if p + 1 < job.given.count, let next = result.candidates.first { job.marks[p + 1].logprob = next.logprob }
         }
-        job.computed += results.count
-        cache.insert(Array(job.given[..<job.computed]), table, marks: Array(job.marks[..<job.computed]))
+        let computed = job.computed + results.count
+        for end in job.computed + 1...computed where end == computed || job.checkpoints.contains(end) {
+            cache.insert(
+                Array(job.given[..<end]), table, marks: Array(job.marks[..<end]), resumable: job.checkpoints.contains(end))
+        }
+        job.computed = computed
         guard job.computed == job.given.count else { return }
         switch job.work {
         case .generate(let generation):
@@ -824,7 +866,7 @@ package final class Engine {
     private func retire(_ job: Job) {
         if let (table, count) = job.method?.history, count > 0 {
             let tokens = job.given + job.answer.prefix(count)
-            cache.insert(tokens, table, marks: Array(job.marks.prefix(tokens.count)))
+            cache.insert(tokens, table, marks: Array(job.marks.prefix(tokens.count)), resumable: true)
         }
         (job.method, job.table) = (nil, nil)
         jobs.removeAll { $0 === job }
@@ -904,6 +946,7 @@ struct RunState {
     let cosines: [FloatBuffer]  // [ropes][n, dim / 2]    of every pair's angle at the row's position
     let sines: [FloatBuffer]  // [ropes][n, dim / 2]
     let experts: ExpertBuffers
+    let recurrent: FloatBuffer  // [n, …]                 what stands between in a recurrent layer
     let r: FloatBuffer  // [m, r]                         r_i, the reward channel's stream
     let beside: FloatBuffer  // [m, hiddenSize + r]       [h_i ; r_i], which the channel's matrices read
     let channelOutput: FloatBuffer  // [m, widest]        what they give
@@ -922,7 +965,9 @@ struct RunState {
         let intermediateSize = max(feeds.map(\.intermediateSize).max() ?? 0, largest { $0.gate?.matrix.rows ?? 0 })
         let latentSize = largest { ($0.latent?.bufferSize ?? 0) + ($0.latent?.valueDim ?? 0) * $0.form.heads }
         let expertSize = parts.map { if case .experts(let experts) = $0.work { experts.rowSize } else { 0 } }.max() ?? 0
-        let rows = max(1, min(256, (1 << 26) / max(hiddenSize, intermediateSize, querySize, latentSize, expertSize)))
+        let recurrentSize = parts.map { if case .recurrent(let layer, _) = $0.work { layer.bufferSize } else { 0 } }.max() ?? 0
+        let widestRow = max(hiddenSize, intermediateSize, querySize, latentSize, expertSize, recurrentSize)
+        let rows = max(1, min(256, (1 << 26) / widestRow))
         let channel = model.rewardChannel?.size ?? 0
         let widest = model.rewardChannel?.head.map(\.rows).max() ?? 0
         maximumRows = rows
@@ -940,6 +985,7 @@ struct RunState {
         cosines = model.ropes.map { FloatBuffer(rows * $0.frequencies.count) }
         sines = model.ropes.map { FloatBuffer(rows * $0.frequencies.count) }
         experts = ExpertBuffers()
+        recurrent = FloatBuffer(rows * recurrentSize)
         r = FloatBuffer(rows * channel)
         beside = FloatBuffer(rows * (hiddenSize + channel))
         channelOutput = FloatBuffer(rows * max(channel, widest))
@@ -971,8 +1017,12 @@ package final class Transformer {
     /// The most rows in one pass; more are computed in several.
     package var maximumRows: Int { state.maximumRows }
 
-    /// Bytes of a cache page for this model.
-    package var bytesPerPage: Int { max(1, model.cached) * PagePool.pageSize * (cacheType == .f16 ? 2 : 4) }
+    /// What the cache keeps for this model: a group of pages for each of its windows.
+    package var cacheLayout: CacheLayout {
+        let bytes = PagePool.pageSize * (cacheType == .f16 ? 2 : 4)
+        let groups = zip(model.windows, model.cached).map { CacheLayout.Group(window: $0, bytesPerPage: $1 * bytes) }
+        return CacheLayout(groups, stateSize: model.stateSize)
+    }
 
     /// For training: sees h_0 … h_L of a pass's rows as they are computed, `[rows, hiddenSize]` each.
     package var observeStates: ((_ i: Int, UnsafePointer<Float>) -> Void)?
@@ -996,7 +1046,8 @@ package final class Transformer {
         let (x, normed, added, part) = (state.x.base, state.normed.base, state.added.base, state.part.base)
         let rewarded = model.rewardChannel == nil ? [] : rows.indices.filter { rows[$0].wantsReward }
         let places = RowPlace.all(rows, pool)
-        let plans = model.windows.map { AttentionPlan(places, window: $0) }
+        let plans = model.windows.enumerated().map { AttentionPlan(places, window: $1, group: $0) }
+        let runs = BranchRows.runs(places)
         findRotations(rows)
 
         // Step 1: h_0 is the embedding.
@@ -1019,6 +1070,8 @@ package final class Transformer {
                         attend(attention, AttentionKernel<Format>(form: attention.form), plans[attention.form.window], source, into: output)
                     case .feedForward(let feed): feedForward(feed, source, rows: n, into: output)
                     case .experts(let experts): experts.run(source, rows: n, into: output, state.experts, threadPool)
+                    case .recurrent(let layer, let offset):
+                        layer.run(source, runs.map { $0.layer(at: offset) }, into: output, state.recurrent.base, input, threadPool)
                     }
                     if some.scale != 1 { scale(output, by: some.scale, count: n * size) }
                     if j > 0 { add(part, to: added, rows: n) }
@@ -1289,18 +1342,24 @@ extension Model.HeadNorm {
 
 // MARK: - 5. Attention
 
-/// A row's way to its pages.
+/// A row's way to its memory.
 struct RowPlace {
     let position: Int
-    let pages: [UnsafeMutableRawPointer]
+    /// Of each group of layers: each of the model's windows.
+    let pages: [PageRun<UnsafeMutableRawPointer>]
+    /// Of the recurrent layers.
+    var state: Floats?
 
     static func all(_ rows: [Row], _ pool: PagePool) -> [RowPlace] {
-        var tables: [ObjectIdentifier: [UnsafeMutableRawPointer]] = [:]
+        var tables: [ObjectIdentifier: RowPlace] = [:]
         return rows.map { row in
             let id = ObjectIdentifier(row.table)
-            let pages = tables[id] ?? row.table.pages.map(pool.address)
-            tables[id] = pages
-            return RowPlace(position: row.position, pages: pages)
+            let known = tables[id]
+            let place = RowPlace(
+                position: row.position, pages: known?.pages ?? row.table.pages.map { $0.map(pool.address) },
+                state: known?.state ?? row.table.state.map { pool.address($0).assumingMemoryBound(to: Float.self) })
+            if known == nil { tables[id] = place }
+            return place
         }
     }
 }
@@ -1323,15 +1382,16 @@ struct AttentionPlan {
     let rows: [RowPlace]
     let bands: [(rows: Range<Int>, visits: [Visit])]
 
-    init(_ rows: [RowPlace], window: AttentionWindow = .all) {
+    /// - Parameter group: the group of layers whose pages they are.
+    init(_ rows: [RowPlace], window: AttentionWindow = .all, group: Int = 0) {
         self.rows = rows
         bands = stride(from: 0, to: rows.count, by: AttentionPlan.bandRows).map { first in
             let band = first..<min(first + AttentionPlan.bandRows, rows.count)
-            return (band, AttentionPlan.visits(rows, band, window))
+            return (band, AttentionPlan.visits(rows, band, window, group))
         }
     }
 
-    private static func visits(_ rows: [RowPlace], _ band: Range<Int>, _ window: AttentionWindow) -> [Visit] {
+    private static func visits(_ rows: [RowPlace], _ band: Range<Int>, _ window: AttentionWindow, _ group: Int) -> [Visit] {
         var visits: [Visit] = []
         let first = band.map { window.first(seenFrom: rows[$0].position) / PagePool.pageSize }.min() ?? 0
         let last = band.map { rows[$0].position / PagePool.pageSize }.max() ?? -1
@@ -1347,8 +1407,8 @@ struct AttentionPlan {
                 row += 1
                 // A row whose past ends before this page, or begins behind it, drops out.
                 guard !own.isEmpty else { continue }
-                let page = rows[first].pages[index]
-                while row < band.upperBound, seen(row) == own, rows[row].pages[index] == page { row += 1 }
+                let page = rows[first].pages[group][index]
+                while row < band.upperBound, seen(row) == own, rows[row].pages[group][index] == page { row += 1 }
                 visits.append(Visit(page: page, start: start, rows: first..<row, seen: own))
             }
         }
@@ -1374,7 +1434,7 @@ struct AttentionKernel<Format: CacheFormat> {
 
     /// Puts a row's keys and values (`[kvHeads, keyDim]` and `[kvHeads, valueDim]`) into its page.
     func store(keys k: Floats, values v: Floats, row: RowPlace) {
-        let page = row.pages[row.position / pageSize]
+        let page = row.pages[form.window][row.position / pageSize]
         let slot = row.position % pageSize
         for head in 0..<form.kvHeads {
             let keyBlock = keys(page, head)
@@ -1489,36 +1549,51 @@ struct AttentionKernel<Format: CacheFormat> {
 
 // MARK: - 6. The cache
 
-/// The memory that keys and values live in: pages of ``pageSize`` tokens, for all layers and heads, counted references, a byte budget.
+/// The memory of the cache: pages of several kinds, counted references, one byte budget.
 ///
-/// In a page each (layer, key/value head) has a block of keys `[headDim, pageSize]`, so that a vector holds one value of 16 tokens,
-/// and a block of values `[pageSize, headDim]`, so that a vector holds 16 values of one token.
+/// Every group of layers that see the same of the past has pages of its own kind, of ``pageSize`` tokens each. In one of them each
+/// (layer, key/value head) has a block of keys `[headDim, pageSize]`, so that a vector holds one value of 16 tokens, and a block of values
+/// `[pageSize, headDim]`, so that a vector holds 16 values of one token. A page of the last kind is a state of all recurrent layers.
 package final class PagePool {
     typealias Page = Int32
 
     /// Tokens in a page. Attention adds up in pieces of this size from position 0, so it is part of what a result is.
     package static let pageSize = 32
 
-    package let bytesPerPage: Int
-    /// The most pages that may exist.
-    package let capacity: Int
-    private var memory: [UnsafeMutableRawPointer] = []
+    let layout: CacheLayout
+    /// The most bytes that pages may take, all kinds together; whole pages of the first kind.
+    package let budget: Int
+    // Of every page: where it lies, if it has memory at the moment; its kind; its holders.
+    private var memory: [UnsafeMutableRawPointer?] = []
+    private var kinds: [Int] = []
     private(set) var references: [Int32] = []
-    private(set) var free: [Page] = []
+    /// Pages that have memory and no holder, of each kind.
+    private(set) var free: [[Page]]
+    /// Those that have no memory.
+    private(set) var vacant: [Page] = []
+    private var mappedBytes = 0
+    /// Pages that something refers to, and their bytes.
+    package private(set) var used = 0
+    package private(set) var usedBytes = 0
 
-    package init(bytesPerPage: Int, budget: Int) {
-        self.bytesPerPage = bytesPerPage
-        capacity = max(1, budget / bytesPerPage)
+    package init(_ layout: CacheLayout, budget: Int) {
+        self.layout = layout
+        self.budget = max(1, budget / layout.bytes(0)) * layout.bytes(0)
+        free = Array(repeating: [], count: layout.kinds)
     }
 
-    deinit { for page in memory { munmap(page, bytesPerPage) } }
+    deinit { for (page, kind) in zip(memory, kinds) { if let page { munmap(page, layout.bytes(kind)) } } }
 
-    /// Pages that something refers to.
-    package var used: Int { memory.count - free.count }
+    /// The most pages of the first kind that may exist.
+    package var capacity: Int { budget / layout.bytes(0) }
     /// Pages that several things refer to. Complexity: O(pages).
     package var shared: Int { references.reduce(0) { $0 + ($1 > 1 ? 1 : 0) } }
 
-    func address(_ page: Page) -> UnsafeMutableRawPointer { memory[Int(page)] }
+    func address(_ page: Page) -> UnsafeMutableRawPointer {
+        guard let address = memory[Int(page)] else { preconditionFailure("a page without memory is used") }
+        return address
+    }
+    func kind(_ page: Page) -> Int { kinds[Int(page)] }
     func holders(_ page: Page) -> Int { Int(references[Int(page)]) }
     func isShared(_ page: Page) -> Bool { references[Int(page)] > 1 }
     func retain(_ page: Page) {
@@ -1528,92 +1603,162 @@ package final class PagePool {
     func release(_ page: Page) {
         assert(references[Int(page)] > 0)
         references[Int(page)] -= 1
-        if references[Int(page)] == 0 { free.append(page) }
+        guard references[Int(page)] == 0 else { return }
+        free[kind(page)].append(page)
+        used -= 1
+        usedBytes -= layout.bytes(kind(page))
     }
 
     /// A page with one reference, or nil when the budget or the system's memory is used up. What it held before may still be in it.
-    func allocate() -> Page? {
-        if let page = free.popLast() {
-            references[Int(page)] = 1
-            return page
+    func allocate(_ kind: Int) -> Page? {
+        let bytes = layout.bytes(kind)
+        guard let page = free[kind].popLast() ?? map(kind, bytes) else { return nil }
+        references[Int(page)] = 1
+        used += 1
+        usedBytes += bytes
+        return page
+    }
+
+    /// A page with new memory. Unused pages of other kinds give theirs back if the budget asks for it.
+    private func map(_ kind: Int, _ bytes: Int) -> Page? {
+        guard usedBytes + bytes <= budget else { return nil }
+        for other in free.indices {
+            while mappedBytes + bytes > budget, let page = free[other].popLast() {
+                munmap(address(page), layout.bytes(other))
+                memory[Int(page)] = nil
+                vacant.append(page)
+                mappedBytes -= layout.bytes(other)
+            }
         }
-        guard memory.count < capacity,
-            let page = mmap(nil, bytesPerPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0), page != MAP_FAILED
-        else { return nil }
-        memory.append(page)
-        references.append(1)
-        return Page(memory.count - 1)
+        guard let address = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0), address != MAP_FAILED else {
+            return nil
+        }
+        mappedBytes += bytes
+        guard let page = vacant.popLast() else {
+            memory.append(address)
+            kinds.append(kind)
+            references.append(0)
+            return Page(memory.count - 1)
+        }
+        (memory[Int(page)], kinds[Int(page)]) = (address, kind)
+        return page
     }
 
     /// Gives the memory behind unused pages back to the system; it comes anew when they are written.
     package func trim() {
-        for page in free { madvise(memory[Int(page)], bytesPerPage, MADV_DONTNEED) }
+        for (kind, pages) in free.enumerated() { for page in pages { madvise(address(page), layout.bytes(kind), MADV_DONTNEED) } }
     }
 }
 
-/// The pages of one branch: its keys and values from position 0 on. Forks share pages until one of them writes.
+/// Neighbouring pages of a sequence, by their places in it.
+struct PageRun<Page> {
+    /// The pages before it are not there.
+    fileprivate(set) var first = 0
+    fileprivate(set) var pages: [Page] = []
+
+    var end: Int { first + pages.count }
+    subscript(place: Int) -> Page {
+        get { pages[place - first] }
+        set { pages[place - first] = newValue }
+    }
+    func map<Other>(_ transform: (Page) -> Other) -> PageRun<Other> { PageRun<Other>(first: first, pages: pages.map(transform)) }
+}
+
+/// The memory of one branch: its keys and values, of every group of layers as far back as that sees, and the state behind the last position.
+/// Forks share pages and state until one of them writes.
 package final class PageTable {
-    fileprivate(set) var pages: [PagePool.Page]
+    /// Of each group of layers.
+    fileprivate(set) var pages: [PageRun<PagePool.Page>]
+    /// Of the recurrent layers, once something is written.
+    fileprivate(set) var state: PagePool.Page?
+    /// Positions written.
+    package fileprivate(set) var count: Int
     private let pool: PagePool
 
-    /// Takes over one reference to each of `pages`.
-    fileprivate init(_ pages: [PagePool.Page], _ pool: PagePool) {
-        self.pages = pages
-        self.pool = pool
+    /// Takes over one reference to each of `pages` and to `state`.
+    fileprivate init(_ pages: [PageRun<PagePool.Page>], _ state: PagePool.Page?, count: Int, _ pool: PagePool) {
+        (self.pages, self.state, self.count, self.pool) = (pages, state, count, pool)
     }
 
-    deinit { for page in pages { pool.release(page) } }
+    deinit { for page in held { pool.release(page) } }
+
+    var hasState: Bool { pool.layout.stateSize > 0 }
+    /// All pages, and the state.
+    var held: [PagePool.Page] { pages.flatMap(\.pages) + (state.map { [$0] } ?? []) }
 
     /// A second branch with the same past. Complexity: O(pages); nothing is copied but their numbers.
     package func fork() -> PageTable {
-        for page in pages { pool.retain(page) }
-        return PageTable(pages, pool)
+        for page in held { pool.retain(page) }
+        return PageTable(pages, state, count: count, pool)
     }
 
-    /// Makes sure that `position`, the next one or one that exists, can be written without another branch seeing it.
-    package func makeWritable(_ position: Int, _ cache: PrefixCache) throws {
-        let index = position / PagePool.pageSize
-        assert(index <= pages.count)
-        if index == pages.count {
-            pages.append(try cache.allocatePage())
-        } else if pool.isShared(pages[index]) {
-            let copy = try cache.allocatePage()
-            memcpy(pool.address(copy), pool.address(pages[index]), pool.bytesPerPage)
-            pool.release(pages[index])
-            pages[index] = copy
+    /// Makes sure that the positions from ``count`` up to `end` can be written without another branch seeing it, and counts them as written. What
+    /// none of them sees is given back. They are computed in one pass, or in order.
+    package func extend(to end: Int, _ cache: PrefixCache) throws {
+        assert(end > count)
+        for (kind, group) in pool.layout.groups.enumerated() {
+            let first = group.window.first(seenFrom: count) / PagePool.pageSize
+            while pages[kind].first < first {
+                if !pages[kind].pages.isEmpty { pool.release(pages[kind].pages.removeFirst()) }
+                pages[kind].first += 1
+            }
+            // The page that the branch ends in, which others may end in too.
+            let last = count / PagePool.pageSize
+            if last < pages[kind].end { try cache.makeOwn(&pages[kind][last], kind) }
+            while pages[kind].end * PagePool.pageSize < end { pages[kind].pages.append(try cache.allocatePage(kind)) }
         }
+        if pool.layout.stateSize > 0 {
+            let kind = pool.layout.groups.count
+            if var own = state {
+                try cache.makeOwn(&own, kind)
+                state = own
+            } else {
+                let new = try cache.allocatePage(kind)
+                memset(pool.address(new), 0, pool.layout.bytes(kind))
+                state = new
+            }
+        }
+        count = end
+    }
+
+    /// What a branch that goes on behind the first `count` positions needs beside the first group's pages; nil when the table has it no more. The
+    /// references are the caller's.
+    fileprivate func resume(at count: Int) -> (windows: [PageRun<PagePool.Page>], state: PagePool.Page?)? {
+        guard count <= self.count, count == self.count || state == nil else { return nil }
+        var windows: [PageRun<PagePool.Page>] = []
+        for (group, run) in zip(pool.layout.groups, pages).dropFirst() {
+            let (first, end) = (
+                group.window.first(seenFrom: count) / PagePool.pageSize, (count + PagePool.pageSize - 1) / PagePool.pageSize
+            )
+            guard run.first <= first else { return nil }
+            windows.append(PageRun(first: first, pages: Array(run.pages[(first - run.first)..<(end - run.first)])))
+        }
+        for page in windows.flatMap(\.pages) { pool.retain(page) }
+        if let state { pool.retain(state) }
+        return (windows, state)
     }
 }
 
 /// What was computed before, by the tokens it was computed from: a radix tree whose edges are runs of tokens.
 ///
-/// A node holds the pages that its run lies in, and each token's log-probability given those before it and its reward, as far as they
-/// were asked for. The least recently used leaves give way when pages run out.
+/// A node holds the pages that its run lies in, of the layers that see all of the past, and each token's log-probability given those before it
+/// and its reward, as far as they were asked for. Where layers keep less than all of the past, a branch can begin behind a node only with
+/// a checkpoint there: the pages in the layers' windows and the recurrent layers' state. The least recently used leaves and checkpoints give way
+/// when the budget is used up.
 ///
-/// All nodes are in a ring in the order in which they were last used, and a parent, which is used whenever a child is, comes after its
-/// children: so the first is always a leaf. The root closes the ring.
+/// All nodes and checkpoints are in a ring in the order in which they were last used, and a parent, which is used whenever a child is, comes after
+/// its children, and a node after its checkpoint: so the first is always a leaf or a checkpoint. The root closes the ring.
 package final class PrefixCache {
-    final class Node {
-        var tokens: [Token]
-        /// Position of the first token.
-        var start: Int
-        /// The pages that `start ..< start + tokens.count` lies in; the first also holds the end of the path before it.
-        var pages: [PagePool.Page]
-        var marks: [Mark]
-        var children: [Token: Node] = [:]
-        // Only parents own nodes.
+    /// What can give way.
+    class Entry {
+        // Only parents own entries.
         unowned var parent: Node?
-        /// The ring's neighbours: last used before this node and after it.
-        unowned var older, newer: Node?
+        /// The ring's neighbours: last used before this entry and after it.
+        unowned var older, newer: Entry?
+        /// The pages it holds, and a state.
+        var pages: [PagePool.Page]
 
-        init(tokens: [Token], start: Int, pages: [PagePool.Page], marks: [Mark], parent: Node?) {
-            self.tokens = tokens
-            self.start = start
-            self.pages = pages
-            self.marks = marks
-            self.parent = parent
-        }
-        var firstPage: Int { start / PagePool.pageSize }
+        init(_ parent: Node?, _ pages: [PagePool.Page]) { (self.parent, self.pages) = (parent, pages) }
 
         func unlink() {
             older?.newer = newer
@@ -1628,6 +1773,41 @@ package final class PrefixCache {
             older?.newer = self
             newer?.older = self
         }
+
+        fileprivate func leaveParent() {}
+    }
+
+    final class Node: Entry {
+        var tokens: [Token]
+        /// Position of the first token.
+        var start: Int
+        // Its pages are those that `start ..< end` lies in; the first also holds the end of the path before it.
+        var marks: [Mark]
+        var children: [Token: Node] = [:]
+        fileprivate(set) var checkpoint: Checkpoint?
+
+        init(tokens: [Token], start: Int, pages: [PagePool.Page], marks: [Mark], parent: Node?) {
+            (self.tokens, self.start, self.marks) = (tokens, start, marks)
+            super.init(parent, pages)
+        }
+        var end: Int { start + tokens.count }
+        var firstPage: Int { start / PagePool.pageSize }
+
+        fileprivate override func leaveParent() { parent?.children[tokens[0]] = nil }
+    }
+
+    /// What it takes to go on behind its node, beside pages that nodes hold.
+    final class Checkpoint: Entry {
+        /// Of each group of layers but the first.
+        let windows: [PageRun<PagePool.Page>]
+        let state: PagePool.Page?
+
+        init(_ windows: [PageRun<PagePool.Page>], _ state: PagePool.Page?, parent: Node) {
+            (self.windows, self.state) = (windows, state)
+            super.init(parent, windows.flatMap(\.pages) + (state.map { [$0] } ?? []))
+        }
+
+        fileprivate override func leaveParent() { parent?.checkpoint = nil }
     }
 
     /// What is known of a token beside its keys and values.
@@ -1650,39 +1830,50 @@ package final class PrefixCache {
 
     deinit { clear() }
 
-    /// The longest cached beginning of `tokens`, at most `limit` tokens of it: a table that holds it, its length, its marks. Complexity: O(limit).
+    /// The longest cached beginning of `tokens`, at most `limit` tokens of it: its marks, and a table that holds as much of it as a branch can go
+    /// on behind, and how much that is. Complexity: O(limit).
     package func match(_ tokens: [Token], limit: Int) -> (table: PageTable, count: Int, marks: [Mark]) {
         var pages: [PagePool.Page] = []
         var marks: [Mark] = []
         var node = root
-        var count = 0
-        while count < limit, let child = node.children[tokens[count]] {
-            let common = zip(child.tokens, tokens[count..<limit]).prefix { $0 == $1 }.count
+        var checkpoint: Checkpoint?
+        while marks.count < limit, let child = node.children[tokens[marks.count]] {
+            let common = zip(child.tokens, tokens[marks.count..<limit]).prefix { $0 == $1 }.count
             child.use()
-            count += common
             marks += child.marks[..<common]
             pages.removeLast(pages.count - child.firstPage)
-            pages += child.pages[..<((count - 1) / PagePool.pageSize - child.firstPage + 1)]
+            pages += child.pages[..<((marks.count - 1) / PagePool.pageSize - child.firstPage + 1)]
             guard common == child.tokens.count else { break }
             node = child
+            checkpoint = child.checkpoint ?? checkpoint
         }
-        for page in pages { pool.retain(page) }
-        return (PageTable(pages, pool), count, marks)
+        var count = marks.count
+        if !pool.layout.keepsAll {
+            count = checkpoint?.parent?.end ?? 0
+            pages.removeLast(pages.count - (count + PagePool.pageSize - 1) / PagePool.pageSize)
+            checkpoint?.use()
+        }
+        for page in pages + (checkpoint?.pages ?? []) { pool.retain(page) }
+        let windows = checkpoint?.windows ?? pool.layout.groups.dropFirst().map { _ in PageRun() }
+        return (PageTable([PageRun(pages: pages)] + windows, checkpoint?.state, count: count, pool), count, marks)
     }
 
-    /// Remembers that `table` holds `tokens`, and their marks. Complexity: O(tokens).
-    package func insert(_ tokens: [Token], _ table: PageTable, marks: [Mark]) {
+    /// Remembers that `table` holds `tokens`, and their marks; `resumable` asks that branches can go on behind them. Complexity: O(tokens).
+    package func insert(_ tokens: [Token], _ table: PageTable, marks: [Mark], resumable: Bool = false) {
         var node = root
-        var count = 0
-        while count < tokens.count {
+        // Where a branch can go on before the end.
+        var resumed = 0
+        while node.end < tokens.count {
+            let count = node.end
             guard let child = node.children[tokens[count]] else {
                 let first = count / PagePool.pageSize
-                let pages = Array(table.pages[first...(tokens.count - 1) / PagePool.pageSize])
+                let pages = Array(table.pages[0].pages[first...(tokens.count - 1) / PagePool.pageSize])
                 for page in pages { pool.retain(page) }
                 let leaf = Node(tokens: Array(tokens[count...]), start: count, pages: pages, marks: Array(marks[count...]), parent: node)
                 node.children[tokens[count]] = leaf
                 leaf.use()
-                return
+                node = leaf
+                break
             }
             let common = zip(child.tokens, tokens[count...]).prefix { $0 == $1 }.count
             let upper = common < child.tokens.count ? split(child, of: node, at: common) : child
@@ -1691,9 +1882,16 @@ package final class PrefixCache {
                 if upper.marks[i].logprob == nil { upper.marks[i].logprob = marks[count + i].logprob }
                 if upper.marks[i].reward == nil { upper.marks[i].reward = marks[count + i].reward }
             }
-            count += common
             node = upper
+            if node.checkpoint != nil { resumed = node.end }
         }
+        // A few tokens are computed again as fast as a checkpoint is copied.
+        guard resumable, !pool.layout.keepsAll, node.end >= resumed + PagePool.pageSize, let resume = table.resume(at: node.end) else {
+            return
+        }
+        let checkpoint = Checkpoint(resume.windows, resume.state, parent: node)
+        node.checkpoint = checkpoint
+        checkpoint.use()
     }
 
     /// Cuts a node in two; the part before the cut is a new node in its place, which is returned, and has yet to be used.
@@ -1715,21 +1913,34 @@ package final class PrefixCache {
         return upper
     }
 
-    /// A page, at the cost of the least recently used leaves if need be. Throws only when running requests hold every page, which their
+    /// A page, at the cost of what was used least recently if need be. Throws only when running requests hold all of the budget, which their
     /// reservations rule out.
-    func allocatePage() throws -> PagePool.Page {
+    func allocatePage(_ kind: Int) throws -> PagePool.Page {
         while true {
-            if let page = pool.allocate() { return page }
-            guard evictLeaf() else { throw RequestFailure.cacheFull }
+            if let page = pool.allocate(kind) { return page }
+            guard evict() else { throw RequestFailure.cacheFull }
         }
     }
 
-    /// Forgets the least recently used leaf; false when there is none. Complexity: O(its pages), however many leaves there are.
-    func evictLeaf() -> Bool {
-        guard let oldest = root.newer, let parent = oldest.parent else { return false }
-        for page in oldest.pages { pool.release(page) }
+    /// Sees to it that a table is a page's only holder: by a copy, unless what else holds it gives way first.
+    fileprivate func makeOwn(_ page: inout PagePool.Page, _ kind: Int) throws {
+        while pool.isShared(page) {
+            if let copy = pool.allocate(kind) {
+                memcpy(pool.address(copy), pool.address(page), pool.layout.bytes(kind))
+                pool.release(page)
+                page = copy
+            } else if !evict() {
+                throw RequestFailure.cacheFull
+            }
+        }
+    }
+
+    /// Forgets the least recently used leaf or checkpoint; false when there is none. Complexity: O(its pages), however many there are.
+    func evict() -> Bool {
+        guard let oldest = root.newer, oldest !== root else { return false }
         oldest.unlink()
-        parent.children[oldest.tokens[0]] = nil
+        oldest.leaveParent()
+        for page in oldest.pages { pool.release(page) }
         evictions += 1
         return true
     }
@@ -1740,7 +1951,7 @@ package final class PrefixCache {
         root.children = [:]
         (root.older, root.newer) = (root, root)
         while let node = stack.popLast() {
-            for page in node.pages { pool.release(page) }
+            for page in node.pages + (node.checkpoint?.pages ?? []) { pool.release(page) }
             stack += node.children.values
             node.children = [:]  // a long path must not be freed by recursion
         }

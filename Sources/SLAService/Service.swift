@@ -436,7 +436,7 @@ package final class Service {
     }
 
     private func stats(_ id: RequestID) -> JSONObject {
-        let pages = engine.cachePages
+        let (pages, bytes) = (engine.cachePages, engine.cacheBytes)
         return event("stats", id) {
             $0.add("active", engine.activeJobs)
             $0.add("waiting", engine.waitingJobs)
@@ -448,8 +448,8 @@ package final class Service {
             $0.add(
                 "cache",
                 JSONObject {
-                    $0.add("used_bytes", pages.used * pages.bytesPerPage)
-                    $0.add("budget_bytes", pages.capacity * pages.bytesPerPage)
+                    $0.add("used_bytes", bytes.used)
+                    $0.add("budget_bytes", bytes.budget)
                     $0.add("page_bytes", pages.bytesPerPage)
                     $0.add("shared_pages", pages.shared)
                     $0.add("evictions", engine.evictions)

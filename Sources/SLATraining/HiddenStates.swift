@@ -48,10 +48,9 @@ final class HiddenStates {
     ///   - budget: bytes of states that may be kept.
     init(_ model: Model, threads: Int, stateCount: Int, longest: Int, budget: Int) {
         transformer = Transformer(model, threads: threads, cacheType: .f16)
-        // Keys and values: 256 MiB, or what an example takes.
-        let pages = 4 * (longest / PagePool.pageSize + 2)
-        cache = PrefixCache(
-            pool: PagePool(bytesPerPage: transformer.bytesPerPage, budget: max(256 << 20, pages * transformer.bytesPerPage)))
+        // Keys, values and states: 256 MiB, or what an example takes.
+        let layout = transformer.cacheLayout
+        cache = PrefixCache(pool: PagePool(layout, budget: max(256 << 20, 4 * layout.bytes(tokens: longest, piece: longest))))
         rowBytes = 2 * stateCount
         room = budget
     }
@@ -61,11 +60,12 @@ final class HiddenStates {
         var computed: [Int: Rows] = [:]
         var missing = items.filter { kept[$0.id] == nil }[...]
         while !missing.isEmpty {
-            // As many as the pages are there for.
-            var pages = 0
+            // As many as the memory is there for; an answer's branch may share a page with its prompt's only in part.
+            var bytes = 0
             let some = missing.prefix { item in
-                pages += (item.prompt.count + item.answer.count) / PagePool.pageSize + 3
-                return pages <= cache.pool.capacity
+                let tokens = item.prompt.count + item.answer.count
+                bytes += transformer.cacheLayout.bytes(tokens: tokens + PagePool.pageSize, piece: tokens, BranchCount(tables: 2))
+                return bytes <= cache.pool.budget
             }
             guard let rows = try compute(Array(some), shouldStop) else { return nil }
             for (item, rows) in zip(some, rows) {
@@ -90,7 +90,9 @@ final class HiddenStates {
             prompts[item.prompt] = table
         }
         guard pass(rows, targets: nil, shouldStop) else { return nil }
-        for (prompt, table) in prompts { cache.insert(prompt, table, marks: Array(repeating: .init(), count: prompt.count)) }
+        for (prompt, table) in prompts {
+            cache.insert(prompt, table, marks: Array(repeating: .init(), count: prompt.count), resumable: true)
+        }
 
         let states = items.map { Rows(count: $0.answer.count, rowBytes: rowBytes) }
         rows = []
@@ -109,7 +111,7 @@ final class HiddenStates {
     }
 
     private func rows(_ tokens: ArraySlice<Token>, _ table: PageTable) throws -> [Row] {
-        for position in tokens.indices { try table.makeWritable(position, cache) }
+        if !tokens.isEmpty { try table.extend(to: tokens.endIndex, cache) }
         return tokens.indices.map { Row(table: table, position: $0, token: tokens[$0], want: .nothing, wantsReward: false) }
     }
 

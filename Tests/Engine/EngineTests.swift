@@ -469,7 +469,7 @@ import Testing
             // One pass over everything, in an engine of its own.
             let reader = Engine(model)
             let table = reader.cache.match([], limit: 0).table
-            for position in all.indices { try table.makeWritable(position, reader.cache) }
+            try table.extend(to: all.count, reader.cache)
             var logits: [Int: [Float]] = [:]
             reader.transformer.observeLogits = { row, values in logits[row.position] = Array(values) }
             let rows = all.indices.map { Row(table: table, position: $0, token: all[$0], want: .best(1, banned: []), wantsReward: true) }

@@ -419,7 +419,7 @@ import Testing
 
         init(_ form: AttentionForm, window: AttentionWindow = .all, seed: UInt64) {
             (self.form, self.window) = (form, window)
-            cache = PrefixCache(pool: PagePool(bytesPerPage: 2 * form.cached * 32 * Format.bytes, budget: 1 << 22))
+            cache = PrefixCache(pool: PagePool(CacheLayout(bytesPerPage: 2 * form.cached * 32 * Format.bytes), budget: 1 << 22))
             random = SeededGenerator(seed: seed)
             branches = [(cache.match([], limit: 0).table, [], [])]
         }
@@ -439,7 +439,7 @@ import Testing
                 let (keySize, valueSize) = (form.kvHeads * form.keyDim, form.kvHeads * form.valueDim)
                 branches[branch].keys.append((0..<2 * keySize).map { _ in number() })
                 branches[branch].values.append((0..<2 * valueSize).map { _ in number() })
-                try branches[branch].table.makeWritable(position, cache)
+                try branches[branch].table.extend(to: position + 1, cache)
                 let place = self.place(branch, position)
                 let (k, v) = (FloatBuffer(2 * keySize), FloatBuffer(2 * valueSize))
                 for i in 0..<2 * keySize { k.base[i] = branches[branch].keys[position][i] }
@@ -453,7 +453,7 @@ import Testing
         func fork(_ branch: Int) { branches.append((branches[branch].table.fork(), branches[branch].keys, branches[branch].values)) }
 
         func place(_ branch: Int, _ position: Int) -> RowPlace {
-            RowPlace(position: position, pages: branches[branch].table.pages.map(cache.pool.address))
+            RowPlace(position: position, pages: branches[branch].table.pages.map { $0.map(cache.pool.address) })
         }
 
         func attend(_ queries: [[Float]], _ rows: [(branch: Int, position: Int)], layer: Int, threads: Int = 1) -> [[Float]] {

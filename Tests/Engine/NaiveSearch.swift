@@ -301,7 +301,7 @@ final class NaiveSearch {
         let tokens = generation.prompt + answer
         var rows: [Row] = []
         for (position, token) in tokens.enumerated() {
-            try table.makeWritable(position, engine.cache)
+            try table.extend(to: position + 1, engine.cache)
             let isLast = position + 1 == tokens.count
             rows.append(
                 Row(table: table, position: position, token: token, want: isLast ? .best(1, banned: []) : .nothing, wantsReward: isLast))

@@ -29,7 +29,7 @@ enum Feeding: String, CaseIterable, Sendable {
         engine.transformer.observeLogits = { row, values in logits[row.position] = Array(values) }
         var answers: [RowResult] = []
         func feed(_ range: Range<Int>, _ table: PageTable) throws {
-            for p in range { try table.makeWritable(p, engine.cache) }
+            if !range.isEmpty { try table.extend(to: range.upperBound, engine.cache) }
             let rows = range.map { p in
                 Row(table: table, position: p, token: prompt[p], want: .token(p + 1 < prompt.count ? prompt[p + 1] : 0), wantsReward: true)
             }

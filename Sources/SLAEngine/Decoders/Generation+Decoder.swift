@@ -29,16 +29,20 @@ extension Generation.Method {
         }
     }
 
-    /// The most pages that branches can hold beside those of the prompt and of one answer of `length` tokens: each its own, and at either end
-    /// one that it shares only in part.
-    package func pages(answer length: Int) -> Int {
-        func each(_ tokens: Int) -> Int { min(tokens, length) / PagePool.pageSize + 2 }
-        return switch self {
-        case .greedy, .sample: 0
-        case .beam(let width): width * each(length)
-        case .bestOf(let count, _, _): count * each(length)
-        case .sla(let search): search.leavesByLevel.reduce(0, +) * each(search.chunk)
-        case .mcts(let settings): (settings.simulations + settings.chunks.width) * each(settings.chunks.chunk)
+    /// How an answer of `length` tokens branches.
+    package func branches(answer length: Int) -> BranchCount {
+        switch self {
+        case .greedy, .sample: BranchCount()
+        // One that is finished stays beside those of the beam.
+        case .beam(let width): BranchCount(chunks: width, tokens: length, tables: width + 1)
+        case .bestOf(let count, _, _): BranchCount(chunks: count, tokens: length, tables: count)
+        case .sla(let search):
+            BranchCount(
+                chunks: search.leavesByLevel.reduce(0, +), tokens: min(search.chunk, length), tables: search.leavesByLevel.last ?? 1)
+        case .mcts(let settings):
+            BranchCount(
+                chunks: settings.simulations + settings.chunks.width, tokens: min(settings.chunks.chunk, length),
+                tables: settings.simulations + settings.chunks.width)
         }
     }
 

@@ -16,6 +16,11 @@ struct Architecture: Sendable {
     }
     enum TurnedLayers: Sendable { case all, windowed, allButEvery(Int) }
     enum EmbeddingScale: Sendable { case none, root, factor(Double) }
+    enum Recurrence: Sendable {
+        /// Whether heads of values that follow each other share a key.
+        case deltaNet(isGrouped: Bool)
+        case mamba, mamba2, shortConvolution
+    }
     struct ExpertDefaults: Sendable {
         var gating: ExpertTraits.Gating = .softmax
         /// nil asks the file.
@@ -61,6 +66,8 @@ struct Architecture: Sendable {
     /// Whether YaRN's borders are rounded to whole pairs.
     var roundsYarn = true
     var isLatent = false
+    /// What layers have whose tensors are those of a recurrent layer.
+    var recurrence: Recurrence?
     /// Projections that have no bias: one in the file belongs to something else.
     var unbiased: Set<String> = []
     var hasExperts = true
@@ -96,6 +103,7 @@ struct Architecture: Sendable {
         "exaone4": Architecture(
             turned: .windowed, attentionNorm: nil, attentionOutputNorm: "post_attention_norm", feedNorm: nil,
             feedOutputNorm: "post_ffw_norm", windows: Windows(period: 4)),
+        "falcon-h1": Architecture(recurrence: .mamba2),
         "falcon": Architecture(norm: .layer, feedNorm: nil, isParallel: true, activation: .exactGelu, isGated: false),
         "gemma": Architecture(activation: .gelu, embeddingScale: .root),
         "gemma2": Architecture(
@@ -114,6 +122,8 @@ struct Architecture: Sendable {
         "gptneox": Architecture(norm: .layer, activation: .exactGelu, isGated: false),
         "granite": Architecture(pairs: .neighbours, dividesLogits: true, experts: ExpertDefaults(isNormalized: true)),
         "granitemoe": Architecture(pairs: .neighbours, dividesLogits: true, experts: ExpertDefaults(isNormalized: true)),
+        "granitehybrid": Architecture(
+            pairs: .neighbours, dividesLogits: true, experts: ExpertDefaults(isNormalized: true), recurrence: .mamba2),
         "grok": Architecture(
             attentionOutputNorm: "attn_output_norm", feedOutputNorm: "layer_output_norm", activation: .gelu,
             embeddingScale: .factor(78.38367176906169), logitScale: 0.5773502691896257, scoreCap: 30,
@@ -121,11 +131,17 @@ struct Architecture: Sendable {
         "hunyuan-dense": Architecture(normsTurned: true),
         "hunyuan-moe": Architecture(normsTurned: true, experts: ExpertDefaults(isNormalized: true)),
         "internlm2": Architecture(pairs: .neighbours),
+        "jamba": Architecture(pairs: nil, experts: ExpertDefaults(isNormalized: false), recurrence: .mamba),
+        "lfm2": Architecture(outputNorm: "token_embd_norm", windows: Windows(period: 0), recurrence: .shortConvolution),
+        "lfm2moe": Architecture(
+            outputNorm: "token_embd_norm", experts: ExpertDefaults(isNormalized: true), recurrence: .shortConvolution),
         "llama": Architecture(pairs: .neighbours, experts: ExpertDefaults(isNormalized: true)),
         "llama4": Architecture(
             pairs: .neighbours, turned: .allButEvery(4), normsTurned: true,
             experts: ExpertDefaults(gating: .sigmoid, isNormalized: false, weighsInput: true)),
         "maincoder": Architecture(pairs: .neighbours, normsTurned: true),
+        "mamba": Architecture(pairs: nil, feedNorm: nil, recurrence: .mamba),
+        "mamba2": Architecture(pairs: nil, feedNorm: nil, recurrence: .mamba2),
         "mellum": Architecture(windows: Windows(period: 4, isScaled: false), experts: ExpertDefaults(isNormalized: true)),
         "minicpm": Architecture(
             pairs: .neighbours, embeddingScale: .factor(12), dividesLogits: true, experts: ExpertDefaults(isNormalized: true)),
@@ -134,6 +150,10 @@ struct Architecture: Sendable {
         "mistral3": Architecture(pairs: .neighbours, experts: ExpertDefaults(isNormalized: true)),
         "mpt": Architecture(pairs: nil, norm: .layer, activation: .exactGelu, isGated: false),
         "nemotron": Architecture(norm: .layer, activation: .squaredRelu, isGated: false),
+        "nemotron_h": Architecture(pairs: nil, feedNorm: "attn_norm", activation: .squaredRelu, isGated: false, recurrence: .mamba2),
+        "nemotron_h_moe": Architecture(
+            pairs: nil, feedNorm: "attn_norm", activation: .squaredRelu, isGated: false, experts: ExpertDefaults(gating: .sigmoid),
+            recurrence: .mamba2),
         "olmo": Architecture(pairs: .neighbours, norm: .layer, attentionNorm: "", feedNorm: "", outputNorm: ""),
         "olmo2": Architecture(
             attentionNorm: nil, attentionOutputNorm: "post_attention_norm", feedNorm: nil, feedOutputNorm: "post_ffw_norm",
@@ -147,7 +167,12 @@ struct Architecture: Sendable {
         "qwen2": Architecture(),
         "qwen2moe": Architecture(experts: ExpertDefaults(isNormalized: false)),
         "qwen3": Architecture(),
+        "qwen35": Architecture(feedNorm: "post_attention_norm", recurrence: .deltaNet(isGrouped: false)),
+        "qwen35moe": Architecture(
+            feedNorm: "post_attention_norm", experts: ExpertDefaults(isNormalized: true), recurrence: .deltaNet(isGrouped: false)),
         "qwen3moe": Architecture(experts: ExpertDefaults(isNormalized: true)),
+        "qwen3next": Architecture(
+            feedNorm: "post_attention_norm", experts: ExpertDefaults(isNormalized: true), recurrence: .deltaNet(isGrouped: true)),
         "refact": Architecture(
             pairs: nil, alibi: 8, unbiased: ["attn_output", "ffn_gate", "ffn_up", "ffn_down"], hasExperts: false),
         "seed_oss": Architecture(feedNorm: "post_attention_norm"),

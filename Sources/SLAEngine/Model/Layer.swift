@@ -18,6 +18,8 @@ extension Model {
             case attention(Attention)
             case feedForward(FeedForward)
             case experts(Experts)
+            /// Its state begins `offset` numbers behind that of the first recurrent layer.
+            case recurrent(any RecurrentLayer, offset: Int)
         }
 
         /// Before it; nil reads what the part before it reads, and the first one then reads the stream as it is.
@@ -158,21 +160,4 @@ struct AttentionForm: Sendable {
 
     /// Numbers that a token takes up in the cache.
     var cached: Int { kvHeads * (keyDim + valueDim) }
-}
-
-/// Which of the positions up to its own a row sees.
-enum AttentionWindow: Sendable, Equatable {
-    case all
-    /// The last so many.
-    case last(Int)
-    /// Those of its own piece of so many.
-    case pieces(Int)
-
-    func first(seenFrom position: Int) -> Int {
-        switch self {
-        case .all: 0
-        case .last(let count): max(0, position + 1 - count)
-        case .pieces(let count): position / count * count
-        }
-    }
 }

@@ -16,8 +16,10 @@ struct LayerReader {
     /// Sets of rotary frequencies, and of windows, that layers refer to.
     private(set) var ropes: [Model.Rope] = []
     private(set) var windows: [AttentionWindow] = [.all]
-    /// Numbers that a token takes up in the cache.
-    private(set) var cached = 0
+    /// Numbers that a token takes up in the cache, of the layers of each window.
+    private(set) var cached = [0]
+    /// Numbers in the states of all recurrent layers.
+    private(set) var stateSize = 0
 
     private var file: GGUF { tensors.file }
 
@@ -30,7 +32,9 @@ struct LayerReader {
         // Command A's mixture has either norm.
         let isEither = try name == "cohere2moe" && metadata.number("attention.layer_norm_rms_epsilon") != nil
         normKind = isEither ? .rms : architecture.norm
-        let key = normKind == .rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon"
+        // Nemotron-H's files may give what its layers have in common under the other name.
+        let isOther = try name.hasPrefix("nemotron_h") && metadata.number("attention.layer_norm_rms_epsilon") == nil
+        let key = normKind == .rms && !isOther ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon"
         guard let epsilon = try metadata.number(key), epsilon >= 0, epsilon < 1 else {
             throw ModelError("metadata key \(name).\(key) is missing or not from 0 to 1")
         }
@@ -77,10 +81,24 @@ struct LayerReader {
     mutating func layer(_ i: Int) throws -> Model.Layer {
         let prefix = "blk.\(i)."
         let residual = Float(try metadata.number("residual_scale", orWhere: architecture.residualScale) ?? defaultResidualScale)
-        let heads = try metadata.size("attention.head_count", of: i, in: 1...4096)
-        let kvHeads = try metadata.size("attention.head_count_kv", of: i, in: 1...4096, default: heads)
         let norm = try tensors.has(prefix + "attn_norm_2.weight") ? norm(i, "attn_norm_2") : norm(i, architecture.attentionNorm)
-        let mix = [Model.Part(norm: norm, work: .attention(try attention(i, heads: heads, kvHeads: kvHeads)))]
+        var mix: [Model.Part] = []
+        if architecture.recurrence == nil || tensors.has(prefix + "attn_output.weight") {
+            let heads = try metadata.size("attention.head_count", of: i, in: 1...4096)
+            let kvHeads = try metadata.size("attention.head_count_kv", of: i, in: 1...4096, default: heads)
+            mix.append(Model.Part(norm: norm, work: .attention(try attention(i, heads: heads, kvHeads: kvHeads))))
+        }
+        if let recurrent = try recurrent(i) {
+            // Beside attention it reads what that reads.
+            mix.append(Model.Part(norm: mix.isEmpty ? norm : nil, work: .recurrent(recurrent, offset: stateSize)))
+            stateSize += recurrent.stateSize
+        }
+        // Some recurrent models have layers that only mix, and some that only feed.
+        let hasFeed = ["ffn_down.weight", "ffn_down_exps.weight"].contains { tensors.has(prefix + $0) }
+        guard architecture.recurrence == nil || hasFeed else {
+            guard !mix.isEmpty else { throw ModelError("the file has no tensors of layer \(i)") }
+            return Model.Layer(blocks: [Model.Block(parts: mix, scale: residual)])
+        }
         var feed = try feedForward(i)
         // Falcon's feed-forward, and StableLM's with one norm, read what attention read.
         let hasFeedNorm = architecture.feedNorm.map { $0.isEmpty || tensors.has(prefix + $0 + ".weight") } ?? false
@@ -95,11 +113,31 @@ struct LayerReader {
         if isParallel {
             return Model.Layer(blocks: [Model.Block(parts: mix + feed, outputNorm: mixOutputNorm ?? feedOutputNorm, scale: residual)])
         }
-        return Model.Layer(
-            blocks: [
-                Model.Block(parts: mix, outputNorm: mixOutputNorm, scale: residual),
-                Model.Block(parts: feed, outputNorm: feedOutputNorm, scale: residual),
-            ])
+        let feedBlock = Model.Block(parts: feed, outputNorm: feedOutputNorm, scale: residual)
+        if mix.isEmpty { return Model.Layer(blocks: [feedBlock]) }
+        return Model.Layer(blocks: [Model.Block(parts: mix, outputNorm: mixOutputNorm, scale: residual), feedBlock])
+    }
+
+    /// What layer `i` has beside attention, or instead of it.
+    private func recurrent(_ i: Int) throws -> (any RecurrentLayer)? {
+        let prefix = "blk.\(i)."
+        guard let recurrence = architecture.recurrence else { return nil }
+        if case .shortConvolution = recurrence {
+            guard tensors.has(prefix + "shortconv.out_proj.weight") else { return nil }
+            return try ShortConvolution(
+                tensors, prefix, taps: metadata.size("shortconv.l_cache", in: 2...64), hiddenSize: hiddenSize)
+        }
+        guard tensors.has(prefix + "ssm_out.weight") else { return nil }
+        let sizes = try StateSpaceSizes(file, name)
+        switch recurrence {
+        case .deltaNet(let isGrouped):
+            return try DeltaNet(tensors, prefix, sizes, hiddenSize: hiddenSize, epsilon: epsilon, isGrouped: isGrouped)
+        case .mamba:
+            let isNormed = try file.boolIfPresent("\(name).ssm.dt_b_c_rms") ?? false
+            return try Mamba(tensors, prefix, sizes, hiddenSize: hiddenSize, epsilon: epsilon, isNormed: isNormed)
+        case .mamba2: return try Mamba2(tensors, prefix, sizes, hiddenSize: hiddenSize, epsilon: epsilon)
+        case .shortConvolution: return nil
+        }
     }
 
     /// Grok's files have two names for the norm behind the feed-forward.
@@ -155,7 +193,7 @@ struct LayerReader {
         let rope = try rope(i, isWindowed: window != .all, headDim: headDim)
         var form = AttentionForm(
             heads: heads, kvHeads: kvHeads, keyDim: headDim, valueDim: valueDim, scale: try scale(heads: heads, headDim: headDim),
-            window: windowIndex, offset: cached)
+            window: windowIndex, offset: cached[windowIndex])
         if let cap = try metadata.number("attn_logit_softcapping", orWhere: architecture.scoreCap), architecture.scoreCap != nil {
             form.softCap = Float(cap)
         }
@@ -164,7 +202,7 @@ struct LayerReader {
         }
         form.sinks = try tensors.vectorIfPresent(prefix + "sinks.weight", heads) ?? []
         form.slopes = try slopes(heads)
-        cached += form.cached
+        cached[windowIndex] += form.cached
         guard tensors.has(prefix + "q_norm.weight") == tensors.has(prefix + "k_norm.weight") else {
             throw ModelError("of the tensors \(prefix)q_norm.weight and \(prefix)k_norm.weight one is missing")
         }
@@ -272,8 +310,8 @@ struct LayerReader {
         let growth = try RopeScaling(metadata).latentMagnitude
         let form = AttentionForm(
             heads: heads, kvHeads: isAbsorbed ? 1 : heads, keyDim: isAbsorbed ? rank + ropeDim : headDim,
-            valueDim: isAbsorbed ? rank : valueDim, scale: Float(growth * growth) / Float(headDim).squareRoot(), offset: cached)
-        cached += form.cached
+            valueDim: isAbsorbed ? rank : valueDim, scale: Float(growth * growth) / Float(headDim).squareRoot(), offset: cached[0])
+        cached[0] += form.cached
         return Model.Attention(
             form: form, query: query, key: query, value: query,
             output: try projection(prefix + "output", hiddenSize, heads * valueDim), rope: rope,
@@ -312,6 +350,7 @@ struct LayerReader {
     private mutating func index(of window: AttentionWindow) -> Int {
         if let known = windows.firstIndex(of: window) { return known }
         windows.append(window)
+        cached.append(0)
         return windows.count - 1
     }
 
@@ -327,7 +366,7 @@ struct LayerReader {
         case .allButEvery(let step):
             if (i + 1) % step == 0 { return nil }
         }
-        if name == "granite", try file.boolIfPresent("granite.rope.scaling.finetuned") == false { return nil }
+        if ["granite", "granitehybrid"].contains(name), try file.boolIfPresent("\(name).rope.scaling.finetuned") == false { return nil }
         if name == "baichuan", layers != 32 { return nil }
         let dim = try metadata.size("rope.dimension_count", in: 2...headDim, default: headDim)
         guard dim % 2 == 0 else { throw ModelError("metadata key \(name).rope.dimension_count is odd") }
@@ -340,7 +379,8 @@ struct LayerReader {
         }
         guard own >= 1, own < 1e30 else { throw ModelError("metadata key \(name).rope.freq_base is \(own)") }
         let scaling = try RopeScaling(metadata, roundsYarn: architecture.roundsYarn)
-        let factors = try tensors.vectorIfPresent("rope_freqs.weight", dim / 2)
+        // Falcon-H1 has no factors.
+        let factors = name == "falcon-h1" ? nil : try tensors.vectorIfPresent("rope_freqs.weight", dim / 2)
         let short = try tensors.vectorIfPresent("rope_factors_short.weight", dim / 2)
         let long = try tensors.vectorIfPresent("rope_factors_long.weight", dim / 2)
         let context = Swift.min(1 << 20, try metadata.size("context_length", in: 1...Int(UInt32.max)))
@@ -401,7 +441,7 @@ struct LayerReader {
     /// for classifying, and rotations that old files carry beside the metadata.
     func isForeign(_ name: String) -> Bool {
         if name.hasPrefix("reward.") || name.contains("attn_rot_embd") || name.hasPrefix("cls.") { return true }
-        if architecture.pairs == nil, name == "rope_freqs.weight" { return true }
+        if architecture.pairs == nil || self.name == "falcon-h1", name == "rope_freqs.weight" { return true }
         guard name.hasPrefix("blk."), let layer = Int(name.dropFirst(4).prefix { $0 != "." }) else { return false }
         return (layers..<blocks).contains(layer)
     }

@@ -31,8 +31,10 @@ package final class Model: Sendable {
     let outputBias: [Float]?
     /// Logits are multiplied with `logitScale`, and are then c · tanh(logit / c) if c = `logitCap` is not 0.
     let logitScale, logitCap: Float
-    /// Numbers that a token's keys and values take up in the cache.
-    let cached: Int
+    /// Numbers that a token's keys and values take up in the cache, of the layers of each window.
+    let cached: [Int]
+    /// Numbers in the states of all recurrent layers.
+    let stateSize: Int
 
     /// The numbers that give a transformer its form.
     package struct Shape: Sendable, Equatable {
@@ -109,7 +111,7 @@ package final class Model: Sendable {
             ? PackedMatrix(embedding) : try tensors.matrix("output.weight", embedding.rows, reader.hiddenSize)
         outputBias = try tensors.vectorIfPresent("output.bias", embedding.rows)
         (logitScale, logitCap) = (try reader.logitScale, try reader.logitCap)
-        (ropes, windows, cached) = (reader.ropes, reader.windows, reader.cached)
+        (ropes, windows, cached, stateSize) = (reader.ropes, reader.windows, reader.cached, reader.stateSize)
         let shape = Shape(
             layers: reader.layers, hiddenSize: reader.hiddenSize, vocabularySize: embedding.rows, context: context,
             normEpsilon: reader.epsilon)
@@ -132,6 +134,7 @@ package final class Model: Sendable {
             case .attention(let attention): attention.matrices
             case .feedForward(let feedForward): feedForward.matrices
             case .experts(let experts): experts.matrices
+            case .recurrent(let layer, _): layer.matrices
             }
         }
     }
