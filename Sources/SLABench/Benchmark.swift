@@ -276,9 +276,7 @@ extension Model {
 
     /// Bytes of the matrices that decoding a token reads, and the weights of those in the layers.
     fileprivate var readWeights: (bytes: Int, layerCount: Int) {
-        (
-            (layerMatrices + [output]).reduce(0) { $0 + $1.bytes }, layerMatrices.reduce(0) { $0 + $1.rows * $1.columns }
-        )
+        ((layerMatrices + [output]).reduce(0) { $0 + $1.read.bytes }, layerMatrices.reduce(0) { $0 + $1.read.weights })
     }
 }
 

@@ -964,8 +964,10 @@ struct RunState {
         let gatherSize = largest { $0.form.heads * $0.form.valueDim }
         let intermediateSize = max(feeds.map(\.intermediateSize).max() ?? 0, largest { $0.gate?.matrix.rows ?? 0 })
         let latentSize = largest { ($0.latent?.bufferSize ?? 0) + ($0.latent?.valueDim ?? 0) * $0.form.heads }
+        let expertSize = parts.map { if case .experts(let experts) = $0.work { experts.rowSize } else { 0 } }.max() ?? 0
         let recurrentSize = parts.map { if case .recurrent(let layer, _) = $0.work { layer.bufferSize } else { 0 } }.max() ?? 0
-        let rows = max(1, min(256, (1 << 26) / max(hiddenSize, intermediateSize, querySize, latentSize, recurrentSize)))
+        let widestRow = max(hiddenSize, intermediateSize, querySize, latentSize, expertSize, recurrentSize)
+        let rows = max(1, min(256, (1 << 26) / widestRow))
         let channel = model.rewardChannel?.size ?? 0
         let widest = model.rewardChannel?.head.map(\.rows).max() ?? 0
         maximumRows = rows

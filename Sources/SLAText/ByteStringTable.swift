@@ -10,22 +10,31 @@ struct ByteStringTable: Sendable {
     private var bytes: [UInt8] = []
     /// Where each string begins, and where the last one ends.
     private var starts = [0]
-    /// Open addressing with linear probing: the hash's upper half, then the number plus one; 0 is a free slot.
-    private var slots: [UInt64]
+    /// Open addressing with linear probing. Most strings are told apart by what lies here: looking at their bytes costs more than all else.
+    private var slots: [Slot]
     /// Whether a string is in the hash table.
-    private var isFindable: [Bool] = []
+    private(set) var isFindable: [Bool] = []
     private var findableCount = 0
     /// Drawn for each table, so that a file cannot be made to collide everywhere.
     private let seed = UInt64.random(in: .min ... .max)
     /// The most bytes in a string that can be found.
     private(set) var longest = 0
 
+    private struct Slot {
+        /// 24 bits of the hash, 8 of the string's length (255 for more), then the number plus one; 0 is a free slot.
+        var tag: UInt64 = 0
+        /// The first eight bytes.
+        var head: UInt64 = 0
+
+        var number: Int { Int(tag & 0xffff_ffff) - 1 }
+    }
+
     /// Makes room for `count` strings of `byteCount` bytes altogether.
     init(count: Int, byteCount: Int) {
         bytes.reserveCapacity(byteCount)
         starts.reserveCapacity(count + 1)
         isFindable.reserveCapacity(count)
-        slots = Array(repeating: 0, count: Self.slotCount(for: count))
+        slots = Array(repeating: Slot(), count: Self.slotCount(for: count))
     }
 
     var count: Int { starts.count - 1 }
@@ -50,19 +59,30 @@ struct ByteStringTable: Sendable {
         return number
     }
 
-    /// The number of the string that equals these bytes.
-    func find(_ string: ArraySlice<UInt8>) -> Int? {
-        guard string.count <= longest else { return nil }
-        return probe(string, hash(string)).number
+    // What is looked for is given as a range of an array: a slice would be retained and released again and again.
+
+    /// The number of the string that equals `text[range]`.
+    func find(_ text: [UInt8], _ range: Range<Int>) -> Int? {
+        guard range.count <= longest else { return nil }
+        let (slot, isThere) = probe(text, range, key(text, range))
+        return isThere ? slots[slot].number : nil
     }
 
     /// Whether `find` would give this number.
-    func isFound(_ number: Int, for string: ArraySlice<UInt8>) -> Bool {
-        number < count && isFindable[number] && self[number].elementsEqual(string)
+    func isFound(_ number: Int, for text: [UInt8], _ range: Range<Int>) -> Bool {
+        number < count && isFindable[number] && equals(number, text, range)
     }
 
-    /// The number of the string that equals these bytes, which is added where there is none.
-    mutating func number(of string: ArraySlice<UInt8>) -> Int { find(string) ?? append(string, findable: true) }
+    /// The number of the string that equals `text[range]`, which is added where there is none.
+    mutating func number(of text: [UInt8], _ range: Range<Int>) -> Int { find(text, range) ?? append(text[range], findable: true) }
+
+    @inline(__always)
+    private func equals(_ number: Int, _ text: [UInt8], _ range: Range<Int>) -> Bool {
+        let start = starts[number]
+        guard starts[number + 1] - start == range.count else { return false }
+        for offset in 0..<range.count where bytes[start + offset] != text[range.lowerBound + offset] { return false }
+        return true
+    }
 
     private static func slotCount(for count: Int) -> Int {
         var slots = 16
@@ -70,37 +90,47 @@ struct ByteStringTable: Sendable {
         return slots
     }
 
-    /// FNV-1a, from the table's own start, its bits mixed at the end because the slot is taken from the lower ones.
-    /// Source: draft-eastlake-fnv.
-    private func hash(_ string: ArraySlice<UInt8>) -> UInt64 {
+    private typealias Key = (hash: UInt64, tag: UInt64, head: UInt64)
+
+    /// The hash is FNV-1a, from the table's own start, its bits mixed at the end because the slot is taken from the lower ones. `tag` is a
+    /// slot's without the number. Source: draft-eastlake-fnv.
+    @inline(__always)
+    private func key(_ text: [UInt8], _ range: Range<Int>) -> Key {
         var hash = seed
-        for byte in string { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        return (hash ^ hash >> 29) &* 0x9e37_79b9_7f4a_7c15
+        for position in range { hash = (hash ^ UInt64(text[position])) &* 0x100_0000_01b3 }
+        hash = (hash ^ hash >> 29) &* 0x9e37_79b9_7f4a_7c15
+        var head: UInt64 = 0
+        for position in range.prefix(8) { head = head << 8 | UInt64(text[position]) }
+        return (hash, hash & 0xffff_ff00_0000_0000 | UInt64(min(range.count, 255)) << 32, head)
     }
 
-    private func probe(_ string: ArraySlice<UInt8>, _ hash: UInt64) -> (slot: Int, number: Int?) {
+    /// The slot of the string that equals `text[range]`, or the free one where it would be.
+    private func probe(_ text: [UInt8], _ range: Range<Int>, _ key: Key) -> (slot: Int, isThere: Bool) {
         let mask = slots.count - 1
-        var slot = Int(truncatingIfNeeded: hash >> 20) & mask
-        while slots[slot] != 0 {
-            let number = Int(slots[slot] & 0xffff_ffff) - 1
-            if slots[slot] >> 32 == hash >> 32, self[number].elementsEqual(string) { return (slot, number) }
+        var slot = Int(truncatingIfNeeded: key.hash >> 20) & mask
+        while slots[slot].tag != 0 {
+            let candidate = slots[slot]
+            if (candidate.tag ^ key.tag) >> 32 == 0, candidate.head == key.head, range.count <= 8 || equals(candidate.number, text, range) {
+                return (slot, true)
+            }
             slot = (slot + 1) & mask
         }
-        return (slot, nil)
+        return (slot, false)
     }
 
     /// Whether the string of that number was new.
     private mutating func insert(_ number: Int) -> Bool {
-        let hash = hash(self[number])
-        let (slot, earlier) = probe(self[number], hash)
-        guard earlier == nil else { return false }
-        slots[slot] = hash & 0xffff_ffff_0000_0000 | UInt64(number + 1)
+        let range = starts[number]..<starts[number + 1]
+        let key = key(bytes, range)
+        let (slot, isThere) = probe(bytes, range, key)
+        guard !isThere else { return false }
+        slots[slot] = Slot(tag: key.tag | UInt64(number + 1), head: key.head)
         return true
     }
 
     private mutating func grow() {
-        let numbers = slots.filter { $0 != 0 }.map { Int($0 & 0xffff_ffff) - 1 }
-        slots = Array(repeating: 0, count: 2 * slots.count)
+        let numbers = slots.filter { $0.tag != 0 }.map(\.number)
+        slots = Array(repeating: Slot(), count: 2 * slots.count)
         for number in numbers { _ = insert(number) }
     }
 }

@@ -19,20 +19,38 @@ struct PreTokenizer: Sendable {
     }
 
     private let steps: [Step]
+    private let family: Family
     /// A word that is a token is that token, whatever merging would give.
-    let ignoresMerges: Bool
+    var ignoresMerges: Bool { family.ignoresMerges }
     /// Models of this family begin with BOS unless their file says otherwise.
-    let addsBOS: Bool
+    var addsBOS: Bool { family.addsBOS }
+    /// They do even when their file says otherwise.
+    var needsBOS: Bool { family.isGemma }
+    /// A number of newlines that is a token is that token.
+    var keepsNewlines: Bool { family.isGemma }
+    /// Merging begins with bytes, in GPT-2's writing. Otherwise it begins with characters, and spaces are written as in SentencePiece.
+    var isByteLevel: Bool { family.isByteLevel }
+    /// Reads a token's text as bytes of text; false when no text can have it.
+    var decode: (ArraySlice<UInt8>, inout [UInt8]) -> Bool {
+        guard isByteLevel else { return SentencePieceEncoder.decode }
+        let alphabet = ByteAlphabet()
+        return { alphabet.decode($0, &$1) }
+    }
+    /// Files of this family may be without merges: then of two neighbours' strings that are tokens the one of the lower number comes first.
+    var mayLackMerges: Bool { family.mayLackMerges }
 
     /// What the names in `tokenizer.ggml.pre` stand for.
-    private struct Family {
+    private struct Family: Sendable {
         let names: String
         let steps: [Source]
         var ignoresMerges = false
         var addsBOS = false
+        var isGemma = false
+        var isByteLevel = true
+        var mayLackMerges = false
     }
 
-    private enum Source: ExpressibleByStringLiteral {
+    private enum Source: ExpressibleByStringLiteral, Sendable {
         case split(String)
         case thousands(String, cutsBehind: Bool)
 
@@ -132,7 +150,7 @@ struct PreTokenizer: Sendable {
             steps: [
                 .split(
                     #"\p{Han}+|[^\r\n\p{L}\p{N}]?[\p{L}&&[^\p{Han}]]+(?:\#(endings))?|\p{N}{1,3}|\#(symbols)|\#(spaces)"#)
-            ]),
+            ], mayLackMerges: true),
         Family(
             names: "deepseek-llm",
             steps: [
@@ -172,6 +190,8 @@ struct PreTokenizer: Sendable {
                 "<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", #"([\t\n]|    |  )"#, #"\p{N}"#, #"[\p{P}!-/:-@\[-`{-~]"#,
                 .split(gpt2),
             ], addsBOS: true),
+        Family(names: "gemma4 granite-embed-multi-311m", steps: [lines], addsBOS: true, isGemma: true, isByteLevel: false),
+        Family(names: "sarvam-moe", steps: [lines], isByteLevel: false),
     ]
 
     /// All names that are known.
@@ -193,33 +213,66 @@ struct PreTokenizer: Sendable {
             case .thousands(let source, let cutsBehind): .thousands(try WordExpression(source), cutsBehind: cutsBehind)
             }
         }
-        ignoresMerges = family.ignoresMerges
-        addsBOS = family.addsBOS
+        self.family = family
     }
 
     /// Gives the words of `text[range]`, which cover it without gaps.
-    func forEachWord(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) { cut(text, range, 0, body) }
+    func forEachWord(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
+        var start = range.lowerBound
+        for end in ends(in: text, range) {
+            body(start..<end)
+            start = end
+        }
+    }
 
-    private func cut(_ text: [UInt8], _ range: Range<Int>, _ number: Int, _ body: (Range<Int>) -> Void) {
-        guard number < steps.count else { return body(range) }
-        switch steps[number] {
-        case .split(let expression): expression.forEachPart(of: text, range) { cut(text, $0, number + 1, body) }
-        case .thousands(let digits, let cutsBehind):
-            var start = range.lowerBound
-            func end(at place: Int) {
-                guard start < place else { return }
-                cut(text, start..<place, number + 1, body)
-                start = place
-            }
-            digits.forEachMatch(in: text, range) { match in
-                var ends = [match.lowerBound]
-                while let last = ends.last, last < match.upperBound { ends.append(Scalars.next(text, last, match.upperBound).end) }
-                let count = ends.count - 1
-                for (digit, place) in ends.enumerated() where (count - digit) % 3 == 0 {
-                    if cutsBehind ? digit > 0 : digit < count { end(at: place) }
+    /// Pieces that follow each other, by where each ends.
+    private struct Cuts {
+        var ends: [Int] = []
+        var start: Int
+
+        /// Ends a piece here, if it is not empty.
+        @inline(__always)
+        mutating func cut(_ place: Int) {
+            guard start < place else { return }
+            ends.append(place)
+            start = place
+        }
+    }
+
+    /// Where the words of `text[range]` end. One step after the other goes over all pieces: going into each with all steps took longer.
+    private func ends(in text: [UInt8], _ range: Range<Int>) -> [Int] {
+        var ends = [range.upperBound]
+        var cuts = Cuts(start: range.lowerBound)
+        var choices = WordExpression.Choices()
+        for step in steps {
+            cuts.ends.removeAll(keepingCapacity: true)
+            cuts.start = range.lowerBound
+            switch step {
+            case .split(let expression):
+                for end in ends {
+                    expression.forEachMatch(in: text, cuts.start..<end, &choices) { match in
+                        cuts.cut(match.lowerBound)
+                        cuts.cut(match.upperBound)
+                    }
+                    cuts.cut(end)
+                }
+            case .thousands(let digits, let cutsBehind):
+                for end in ends {
+                    digits.forEachMatch(in: text, cuts.start..<end, &choices) { match in
+                        var places = [match.lowerBound]
+                        while let last = places.last, last < match.upperBound {
+                            places.append(Scalars.next(text, last, match.upperBound).end)
+                        }
+                        let count = places.count - 1
+                        for (digit, place) in places.enumerated() where (count - digit) % 3 == 0 {
+                            if cutsBehind ? digit > 0 : digit < count { cuts.cut(place) }
+                        }
+                    }
+                    cuts.cut(end)
                 }
             }
-            end(at: range.upperBound)
+            swap(&ends, &cuts.ends)
         }
+        return ends
     }
 }

@@ -57,16 +57,9 @@ struct SentencePieceEncoder: Sendable {
         Self.unescape(text[range], into: &spaced)
 
         var merger = SymbolMerger()
-        var start = 0
-        while start < spaced.count {
-            let byte = spaced[start]
-            let length = byte < 0xc0 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4
-            let end = min(start + length, spaced.count)
-            merger.append(token: Token(strings.find(spaced[start..<end]) ?? -1), start: start, end: end)
-            start = end
-        }
+        merger.append(charactersOf: spaced, spaced.indices, in: strings)
         merger.merge { left, right in
-            guard let token = strings.find(spaced[left.start..<right.end]) else { return nil }
+            guard let token = strings.find(spaced, left.start..<right.end) else { return nil }
             return (priorities[token], Token(token))
         }
         merger.forEach { symbol in

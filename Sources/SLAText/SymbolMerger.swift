@@ -43,6 +43,18 @@ struct SymbolMerger {
         symbols.append(Symbol(token: token, start: start, end: end, previous: symbols.count - 1, next: -1))
     }
 
+    /// Adds the characters of `text[range]`, each as the string it is.
+    mutating func append(charactersOf text: [UInt8], _ range: Range<Int>, in strings: ByteStringTable) {
+        var start = range.lowerBound
+        while start < range.upperBound {
+            let byte = text[start]
+            let length = byte < 0xc0 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4
+            let end = min(start + length, range.upperBound)
+            append(token: Token(strings.find(text, start..<end) ?? -1), start: start, end: end)
+            start = end
+        }
+    }
+
     /// Merges until nothing can be. `pair` says what two neighbours become, and how early.
     @inline(__always)
     mutating func merge(_ pair: (_ left: Symbol, _ right: Symbol) -> (priority: UInt32, merged: Token)?) {

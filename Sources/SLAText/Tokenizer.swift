@@ -11,9 +11,9 @@ package typealias Token = Int32
 /// let prompt = tokenizer.encode("Once upon a time", addSpecial: true)
 /// let text = String(decoding: tokenizer.decode(prompt), as: UTF8.self)
 /// ```
-/// Three kinds of model are read: byte-level byte-pair encoding (`gpt2`: Llama 3, Qwen, GPT-2 and their relatives), and SentencePiece's
-/// byte-pair encoding (`llama`: Llama 2, Mistral, Gemma) and unigram model (`t5`). Encoding takes O(n log n) whatever the text is, with `t5`
-/// O(n) times the longest piece. All that is kept is shared between copies.
+/// These kinds of model are read: byte-pair encoding of bytes (`gpt2`: Llama 3, Qwen, GPT-2 and their relatives) and of characters
+/// (`gemma4`), and SentencePiece's byte-pair encoding (`llama`: Llama 2, Mistral, Gemma) and unigram model (`t5`). Encoding takes
+/// O(n log n) whatever the text is, with `t5` O(n) times the longest piece. All that is kept is shared between copies.
 ///
 /// Source of the metadata's meaning: ggml's `docs/gguf.md`, and llama.cpp's `llama-vocab.cpp`, whose tokens these are.
 package struct Tokenizer: Sendable {
@@ -38,16 +38,19 @@ package struct Tokenizer: Sendable {
         let encoder: Encoder
         let chatTemplate: Result<ChatTemplate, any Error>?
         let infill: Infill?
+        /// Special tokens that take the white space behind them away.
+        let stripping: Set<Token>
 
         init(
             _ vocabulary: Vocabulary, _ special: SpecialTokens, _ encoder: Encoder, _ chatTemplate: Result<ChatTemplate, any Error>?,
-            _ infill: Infill?
+            _ infill: Infill?, stripping: Set<Token>
         ) {
             self.vocabulary = vocabulary
             self.special = special
             self.encoder = encoder
             self.chatTemplate = chatTemplate
             self.infill = infill
+            self.stripping = stripping
         }
     }
 
@@ -69,24 +72,30 @@ package struct Tokenizer: Sendable {
         [
             "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "</s>", "<eos>",
             "<|return|>", "<|call|>", "<end_of_utterance>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<｜end▁of▁sentence｜>",
+            "<|flush|>", "<|calls|>", "<turn|>", "<|tool_response>", "[e~[",
             // Behind the end of a file, code models go on with the next one.
-            "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<|repo_name|>", "<|fim_repo|>", "<|file_sep|>",
+            "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|repo_name|>", "<|fim_repo|>", "<fim-repo>", "<REPO>",
+            "<reponame>", "<|file_sep|>",
         ].map { Array($0.utf8) })
+
+    /// Control tokens that divide an answer of gpt-oss into its parts, and so belong to its text.
+    private static let shownNames = Set(["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"].map { Array($0.utf8) })
 
     /// Reads the `tokenizer.ggml.*` metadata. Throws ``ModelError`` for a tokenizer of another kind, or one that contradicts itself.
     package init(_ file: GGUF) throws {
         guard let kind = try file.stringIfPresent("tokenizer.ggml.model") else {
             throw ModelError("tokenizer.ggml.model is missing: the file has no tokenizer")
         }
-        let isBytePair = kind == "gpt2"
+        let isGemma = kind == "gemma4"
+        let isBytePair = isGemma || kind == "gpt2"
         let isUnigram = kind == "t5"
         guard isBytePair || isUnigram || kind == "llama" else {
             throw ModelError(
-                "tokenizer.ggml.model is \(kind), which is not supported; gpt2 (byte-level BPE), llama (SentencePiece) and t5 (unigram) are"
-            )
+                "tokenizer.ggml.model is \(kind), which is not supported; gpt2 (byte-level BPE), gemma4 (BPE of characters), "
+                    + "llama (SentencePiece) and t5 (unigram) are")
         }
-        let alphabet = ByteAlphabet()
-        var vocabulary = try Vocabulary(file, decode: isBytePair ? alphabet.decode : SentencePieceEncoder.decode)
+        let preTokenizer = isBytePair ? try PreTokenizer(named: isGemma ? kind : file.stringIfPresent("tokenizer.ggml.pre")) : nil
+        var vocabulary = try Vocabulary(file, decode: preTokenizer?.decode ?? SentencePieceEncoder.decode)
 
         /// A token that the file names, or the default where there is one in this vocabulary.
         func token(_ name: String, default number: Int? = nil) throws -> Token? {
@@ -106,25 +115,48 @@ package struct Tokenizer: Sendable {
         let unknown = try token("unknown", default: isBytePair ? nil : isUnigram ? 2 : 0)
         var ends = Set([eos, try token("eot"), try token("eom")].compactMap(\.self))
 
+        var specials = vocabulary.kinds.indices.filter {
+            switch vocabulary.kinds[$0] {
+            case .control, .userDefined, .unknown: true
+            case .normal, .byte, .unused: false
+            }
+        }
+        var marks: [[UInt8]: Token] = [:]
+        for number in specials where vocabulary.kinds[number] != .unknown {
+            let text = Array(vocabulary.strings[number])
+            if Self.endNames.contains(text) { marks[text] = Token(number) }
+        }
+        func has(_ name: String) -> Bool { marks[Array(name.utf8)] != nil }
+        var shown = Self.shownNames
+        if has("<|call|>") && has("<|return|>") || (has("<|call|>") || has("<|calls|>")) && has("<|flush|>") {
+            // Here it ends a part of the answer.
+            shown.insert(Array("<|end|>".utf8))
+            if let end = marks.removeValue(forKey: Array("<|end|>".utf8)) { ends.remove(end) }
+        }
+        // Gemma 4 has </s> for HTML.
+        if has("<|tool_response>"), let text = marks.removeValue(forKey: Array("</s>".utf8)) {
+            ends.remove(text)
+            specials.removeAll { $0 == text }
+            vocabulary.setKind(of: text, .normal)
+        }
         var special = SpecialTokens()
-        for number in 0..<vocabulary.count {
+        for number in specials {
             let token = Token(number)
-            guard let kind = vocabulary.kind(of: token), kind == .control || kind == .userDefined || kind == .unknown else { continue }
             let text = vocabulary.strings[number]
-            var isControl = kind != .userDefined
-            if kind != .unknown, Self.endNames.contains(Array(text)) {
+            let isEnd = marks[Array(text)] != nil && vocabulary.kinds[number] != .unknown
+            try special.insert(token, text, isControl: isEnd || vocabulary.kinds[number] != .userDefined)
+            if isEnd {
                 ends.insert(token)
                 // Some files call them user-defined; they would then be part of the answer.
-                vocabulary.makeControl(token)
-                isControl = true
+                vocabulary.setKind(of: token, .control)
+            } else if shown.contains(Array(text)) {
+                vocabulary.setKind(of: token, .userDefined)
             }
-            try special.insert(token, text, isControl: isControl)
         }
 
         let encoder: Encoder
         let addsBOS: Bool
-        if isBytePair {
-            let preTokenizer = try PreTokenizer(named: file.stringIfPresent("tokenizer.ggml.pre"))
+        if let preTokenizer {
             encoder = .bytePair(try BytePairEncoder(file, &vocabulary, preTokenizer: preTokenizer, unknown: unknown))
             addsBOS = preTokenizer.addsBOS
         } else if isUnigram {
@@ -139,11 +171,14 @@ package struct Tokenizer: Sendable {
             try token(newer) ?? token(older) ?? names.lazy.compactMap { special.token(named: $0.utf8) }.first
         }
         let prefix = try infillToken(
-            "fim_pre", "prefix", ["<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>", "<|code_prefix|>"])
+            "fim_pre", "prefix",
+            ["<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>", "<|code_prefix|>", "<|prefix|>"])
         let suffix = try infillToken(
-            "fim_suf", "suffix", ["<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>", "<|code_suffix|>"])
+            "fim_suf", "suffix",
+            ["<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>", "<|code_suffix|>", "<|suffix|>"])
         let middle = try infillToken(
-            "fim_mid", "middle", ["<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>", "<|code_middle|>"])
+            "fim_mid", "middle",
+            ["<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>", "<|code_middle|>", "<|middle|>"])
         var infill: Infill?
         if let prefix, let suffix, let middle { infill = Infill(prefix: prefix, suffix: suffix, middle: middle) }
 
@@ -155,12 +190,20 @@ package struct Tokenizer: Sendable {
         let wantsEOS = try file.boolIfPresent("tokenizer.ggml.add_eos_token")
         if wantsBOS == true, bos == nil { throw ModelError("add_bos_token is true, but tokenizer.ggml.bos_token_id is missing") }
         if wantsEOS == true, eos == nil { throw ModelError("add_eos_token is true, but tokenizer.ggml.eos_token_id is missing") }
-        self.addsBOS = (wantsBOS ?? addsBOS) && bos != nil
+        self.addsBOS = (preTokenizer?.needsBOS == true || wantsBOS ?? addsBOS) && bos != nil
         self.addsEOS = (wantsEOS ?? isUnigram) && eos != nil
         self.bos = bos
         self.eos = eos
         endOfGeneration = ends
-        model = Model(vocabulary, special, encoder, chatTemplate, infill)
+        model = Model(vocabulary, special, encoder, chatTemplate, infill, stripping: try Self.stripping(file, vocabulary, specials))
+    }
+
+    /// Which special tokens take the white space behind them away: those of Phi-3 but for these. The file tells by the model's name alone.
+    private static func stripping(_ file: GGUF, _ vocabulary: Vocabulary, _ specials: [Int]) throws -> Set<Token> {
+        let name = try file.stringIfPresent("general.name")?.lowercased() ?? ""
+        guard name.contains("phi-3") || name.contains("phi3") else { return [] }
+        let others = ["<unk>", "<s>", "<|endoftext|>"].map { Array($0.utf8) }
+        return Set(specials.filter { !others.contains(Array(vocabulary.strings[$0])) }.map(Token.init))
     }
 
     /// The vocabulary's size.
@@ -207,6 +250,10 @@ package struct Tokenizer: Sendable {
             tokens.append(special.token)
             afterSpecial = true
             position = special.end
+            if model.stripping.contains(special.token) {
+                // What C's `isspace` says.
+                while position < text.count, text[position] == 32 || 9...13 ~= text[position] { position += 1 }
+            }
             plainStart = position
         }
         if plainStart < text.count { encode(text, plainStart..<text.count, first: afterSpecial, into: &tokens) }

@@ -34,7 +34,7 @@ struct UnigramEncoder: Sendable {
         for (number, kind) in vocabulary.kinds.enumerated() {
             let text = vocabulary.strings[number]
             switch kind {
-            case .normal: if vocabulary.strings.isFound(number, for: text) { try insert(Token(number), text) }
+            case .normal: if vocabulary.strings.isFindable[number] { try insert(Token(number), text) }
             case .userDefined, .unused:
                 piece.removeAll()
                 if SentencePieceEncoder.decode(text, &piece) { try insert(Token(number), piece[...]) }

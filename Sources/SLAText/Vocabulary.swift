@@ -33,7 +33,8 @@ struct Vocabulary: Sendable {
         kinds = []
         kinds.reserveCapacity(texts.count)
         var decoded: [UInt8] = []
-        for (number, text) in texts.enumerated() {
+        for number in texts.indices {
+            let text = texts[number]
             let byte = Self.byte(named: text)
             let kind: Kind
             switch types?[number] {
@@ -67,8 +68,7 @@ struct Vocabulary: Sendable {
 
     func kind(of token: Token) -> Kind? { kinds.indices.contains(Int(token)) ? kinds[Int(token)] : nil }
 
-    /// Makes a user-defined token a control token.
-    mutating func makeControl(_ token: Token) { kinds[Int(token)] = .control }
+    mutating func setKind(of token: Token, _ kind: Kind) { kinds[Int(token)] = kind }
 
     /// What the token adds to a text.
     func bytes(of token: Token) -> ArraySlice<UInt8> {

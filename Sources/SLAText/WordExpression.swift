@@ -5,7 +5,7 @@ import SLATemplate
 ///
 /// ```swift
 /// let digits = try WordExpression(#"\p{N}{1,3}"#)
-/// digits.forEachPart(of: text, text.indices) { … }    // "ab", "123", "45" of ab12345
+/// digits.forEachMatch(in: text, text.indices, &choices) { … }    // "123", "45" of ab12345
 /// ```
 /// It knows what those expressions use: characters, `\s` `\S` `\d` `\r` `\n` `\t`, `\p{L}` `\p{M}` `\p{N}` `\p{P}` `\p{S}` `\p{Han}`, sets of
 /// these with ranges, `^` and `&&`, groups, alternatives of which the first counts, greedy `?` `*` `+` `{n}` `{n,m}`, and looking ahead with
@@ -17,9 +17,9 @@ import SLATemplate
 struct WordExpression: Sendable {
     private enum Instruction: Sendable {
         /// One character of a set.
-        case one(Int)
-        /// As many characters of a set as there are, at least `min`, at most `max`.
-        case many(Int, min: Int, max: Int)
+        case one(Sets)
+        /// As many characters of a set as there are, at least `min`, at most `max`. Where `goesBack`, fewer may do for what follows.
+        case many(Sets, min: Int, max: Int, goesBack: Bool)
         /// Goes on here, and at the other place should that fail.
         case split(Int)
         case jump(Int)
@@ -28,207 +28,275 @@ struct WordExpression: Sendable {
         case accept
     }
 
+    /// One bit for each of `sets`.
+    private typealias Sets = UInt64
+
+    /// Each ASCII character has a column, and each class of the others.
+    private static let columnCount = 0x80 + CharacterClass.kinds.count
+
+    /// The column of a character above ASCII, or of a byte that is no character.
+    @inline(__always)
+    private static func column(wide scalar: Unicode.Scalar?) -> Int { 0x80 + (scalar.map { CharacterClass($0).number } ?? 0) }
+
     private var sets: [CharacterSet] = []
-    /// The ASCII characters of each, which are looked up most.
-    private var ascii: [ASCIISet] = []
+    /// Which sets hold the characters of a column.
+    private var columns = [Sets](repeating: 0, count: Self.columnCount)
+    /// The sets whose characters above ASCII their class does not tell. They are in those columns where they may hold a character.
+    private var ranged: Sets = 0
     private var code: [Instruction] = []
-    /// Whether an instruction is `accept`: no choice need be kept before it.
-    private var isEnd: [Bool] = []
-    /// Where each alternative begins, and with which ASCII characters: most are passed over by that alone.
-    private var alternatives: [(start: Int, first: ASCIISet)] = []
+    /// Where the code of each alternative begins.
+    private var starts: [Int] = []
+    /// One bit for each alternative that a character of the column may begin.
+    private var alternatives = [UInt64](repeating: 0, count: Self.columnCount)
+    /// Whether a character above ASCII may begin a match.
+    private var beginsWide = false
 
     /// Throws ``ModelError`` for an expression that is none, or uses what there is not here.
     init(_ source: String) throws {
         var parser = Parser(source)
         let choices = try parser.choices()
         guard parser.isAtEnd else { throw parser.error("has a ) without a (") }
+        var firsts: [Sets] = []
         for choice in choices {
-            let start = code.count
-            emit(.sequence(choice))
+            starts.append(code.count)
+            firsts.append(try emit(.sequence(choice)).first)
             code.append(.accept)
-            alternatives.append((start, Self.first(of: choice).set))
         }
-        ascii = sets.map(\.ascii)
-        isEnd = code.map { if case .accept = $0 { true } else { false } }
+        guard sets.count <= Sets.bitWidth, choices.count <= UInt64.bitWidth else { throw parser.error("has too many sets or alternatives") }
+        for column in columns.indices {
+            for (number, set) in sets.enumerated() where set.mayHold(column) { columns[column] |= 1 << Sets(number) }
+            for (number, first) in firsts.enumerated() where first & columns[column] != 0 { alternatives[column] |= 1 << UInt64(number) }
+        }
+        for (number, set) in sets.enumerated() where set.hasWideRanges { ranged |= 1 << Sets(number) }
+        beginsWide = alternatives[0x80...].contains { $0 != 0 }
+        for place in code.indices {
+            if case .many(let set, let min, let max, _) = code[place] {
+                code[place] = .many(set, min: min, max: max, goesBack: goesBack(from: code[place + 1], into: set))
+            }
+        }
     }
 
     /// Where there is a choice left: go on at `next` with what was taken, less a character at a time down to `least`.
-    private struct Choice {
+    fileprivate struct Choice {
         let next: Int
         var position: Int
         let least: Int
     }
 
-    /// Gives the matches in `text[range]` and what lies between them, in the text's order.
-    func forEachPart(of text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
-        var done = range.lowerBound
-        forEachMatch(in: text, range) { match in
-            if done < match.lowerBound { body(done..<match.lowerBound) }
-            body(match)
-            done = match.upperBound
+    /// The choices that a match may still go back to. Made once for many searches.
+    struct Choices {
+        fileprivate var list: [Choice] = []
+        fileprivate var count = 0
+
+        @inline(__always)
+        fileprivate mutating func push(_ choice: Choice) {
+            if count < list.count { list[count] = choice } else { list.append(choice) }
+            count += 1
         }
-        if done < range.upperBound { body(done..<range.upperBound) }
     }
 
     /// Gives the matches in `text[range]`, in the text's order. None is empty.
-    func forEachMatch(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
-        var choices: [Choice] = []
+    @inline(__always)
+    func forEachMatch(in text: [UInt8], _ range: Range<Int>, _ choices: inout Choices, _ body: (Range<Int>) -> Void) {
         var position = range.lowerBound
-        while position < range.upperBound {
-            guard let end = match(text, position, range.upperBound, &choices), end > position else {
-                position = Scalars.next(text, position, range.upperBound).end
-                continue
-            }
-            body(position..<end)
-            position = end
+        while let match = match(text, position, range.upperBound, &choices) {
+            body(match)
+            position = match.upperBound
         }
     }
 
-    private func match(_ text: [UInt8], _ start: Int, _ end: Int, _ choices: inout [Choice]) -> Int? {
-        let byte = text[start]
-        for alternative in alternatives where byte >= 0x80 || alternative.first.contains(byte) {
-            if let end = run(alternative.start, text, start, end, &choices) { return end }
+    /// The first match in `text[start..<end]`.
+    private func match(_ text: [UInt8], _ start: Int, _ end: Int, _ choices: inout Choices) -> Range<Int>? {
+        var start = start
+        while start < end {
+            let byte = text[start]
+            var column = Int(byte)
+            var next = start + 1
+            if byte >= 0x80 {
+                guard beginsWide else {
+                    start = next
+                    continue
+                }
+                let (scalar, behind) = Scalars.next(text, start, end)
+                column = Self.column(wide: scalar)
+                next = behind
+            }
+            var left = alternatives[column]
+            while left != 0 {
+                if let behind = run(starts[left.trailingZeroBitCount], text, start, end, &choices), behind > start { return start..<behind }
+                left &= left - 1
+            }
+            start = next
         }
         return nil
     }
 
-    private func run(_ start: Int, _ text: [UInt8], _ from: Int, _ end: Int, _ choices: inout [Choice]) -> Int? {
+    /// Where the match ends that begins at `position` with the code at `next`.
+    private func run(_ next: Int, _ text: [UInt8], _ position: Int, _ end: Int, _ choices: inout Choices) -> Int? {
         let base = choices.count
-        var next = start
-        var position = from
+        var next = next
+        var position = position
         while true {
             var fails = false
             switch code[next] {
             case .accept:
-                if choices.count > base { choices.removeSubrange(base...) }
+                choices.count = base
                 return position
             case .one(let set):
-                if let behind = step(set, text, position, end) { position = behind } else { fails = true }
+                if position < end, let behind = step(set, text, position, end) { position = behind } else { fails = true }
                 next += 1
-            case .many(let set, let min, let max):
+            case .many(let set, let min, let max, let goesBack):
                 var count = 0
                 var least = position
-                let ascii = ascii[set]
-                while count < max {
-                    guard position < end else { break }
-                    let byte = text[position]
-                    let behind: Int
-                    if byte < 0x80 {
-                        guard ascii.contains(byte) else { break }
-                        behind = position + 1
-                    } else {
-                        guard let wide = step(set, text, position, end) else { break }
-                        behind = wide
+                if max == Int.max {
+                    position = skip(set, text, position, end)
+                    if min > 0, least < position {
+                        count = 1
+                        if goesBack { least = Scalars.next(text, least, end).end }
                     }
-                    position = behind
-                    count += 1
-                    if count == min { least = position }
+                } else {
+                    while count < max, position < end, let behind = step(set, text, position, end) {
+                        position = behind
+                        count += 1
+                        if count == min { least = position }
+                    }
                 }
                 next += 1
                 if count < min {
                     fails = true
-                } else if least < position, !isEnd[next] {
-                    choices.append(Choice(next: next, position: position, least: least))
+                } else if goesBack, least < position {
+                    choices.push(Choice(next: next, position: position, least: least))
                 }
             case .split(let other):
                 next += 1
-                choices.append(Choice(next: other, position: position, least: position))
+                choices.push(Choice(next: other, position: position, least: position))
             case .jump(let place): next = place
             case .ahead(let isWanted, let place):
                 fails = (run(next + 1, text, position, end, &choices) != nil) != isWanted
                 next = place
             }
             guard fails else { continue }
-            guard choices.count > base, var choice = choices.popLast() else { return nil }
+            guard choices.count > base else { return nil }
+            choices.count -= 1
+            var choice = choices.list[choices.count]
             if choice.least < choice.position {
                 choice.position = Scalars.previous(text, choice.position, choice.least)
-                if choice.least < choice.position { choices.append(choice) }
+                if choice.least < choice.position { choices.push(choice) }
             }
             next = choice.next
             position = choice.position
         }
     }
 
-    /// Where the character at `position` ends, if it is of the set.
+    /// Where the characters of the set that begin at `position` end.
     @inline(__always)
-    private func step(_ set: Int, _ text: [UInt8], _ position: Int, _ end: Int) -> Int? {
-        guard position < end else { return nil }
-        let byte = text[position]
-        if byte < 0x80 { return ascii[set].contains(byte) ? position + 1 : nil }
-        let (scalar, behind) = Scalars.next(text, position, end)
-        return sets[set].contains(wide: scalar) ? behind : nil
+    private func skip(_ set: Sets, _ text: [UInt8], _ position: Int, _ end: Int) -> Int {
+        var position = position
+        let columns = columns
+        while position < end {
+            let byte = text[position]
+            if byte < 0x80 {
+                guard columns[Int(byte)] & set != 0 else { break }
+                position += 1
+            } else {
+                guard let behind = wideStep(set, text, position, end) else { break }
+                position = behind
+            }
+        }
+        return position
     }
 
-    private mutating func emit(_ node: Node) {
+    /// Where the character at `position` ends, if it is of the set.
+    @inline(__always)
+    private func step(_ set: Sets, _ text: [UInt8], _ position: Int, _ end: Int) -> Int? {
+        let byte = text[position]
+        if byte < 0x80 { return columns[Int(byte)] & set != 0 ? position + 1 : nil }
+        return wideStep(set, text, position, end)
+    }
+
+    /// Kept out of the loop over ASCII characters, which it would slow down.
+    @inline(never)
+    private func wideStep(_ set: Sets, _ text: [UInt8], _ position: Int, _ end: Int) -> Int? {
+        let (scalar, behind) = Scalars.next(text, position, end)
+        guard columns[Self.column(wide: scalar)] & set != 0 else { return nil }
+        return set & ranged == 0 || sets[set.trailingZeroBitCount].contains(scalar) ? behind : nil
+    }
+
+    /// Adds the code of a node. Gives the sets that it can begin with, and whether it can be empty.
+    @discardableResult
+    private mutating func emit(_ node: Node) throws -> (first: Sets, isEmpty: Bool) {
         switch node {
         case .set(let set):
-            code.append(.one(sets.count))
-            sets.append(set)
-        case .sequence(let nodes): for node in nodes { emit(node) }
+            let set = try bit(of: set)
+            code.append(.one(set))
+            return (set, false)
+        case .sequence(let nodes):
+            var all = (first: Sets(0), isEmpty: true)
+            for node in nodes {
+                let (first, isEmpty) = try emit(node)
+                if all.isEmpty { all.first |= first }
+                all.isEmpty = all.isEmpty && isEmpty
+            }
+            return all
         case .choice(let choices):
+            var all = (first: Sets(0), isEmpty: false)
             var jumps: [Int] = []
             for (number, choice) in choices.enumerated() {
                 let split = code.count
                 let isLast = number == choices.count - 1
                 if !isLast { code.append(.accept) }
-                emit(.sequence(choice))
+                let (first, isEmpty) = try emit(.sequence(choice))
+                all.first |= first
+                all.isEmpty = all.isEmpty || isEmpty
                 guard !isLast else { continue }
                 jumps.append(code.count)
                 code.append(.accept)
                 code[split] = .split(code.count)
             }
             for jump in jumps { code[jump] = .jump(code.count) }
+            return all
         case .ahead(let choices, let isWanted):
             let start = code.count
             code.append(.accept)
-            emit(.choice(choices))
+            try emit(.choice(choices))
             code.append(.accept)
             code[start] = .ahead(isWanted: isWanted, next: code.count)
+            return (0, true)
         case .many(.set(let set), let min, let max):
-            code.append(.many(sets.count, min: min, max: max))
-            sets.append(set)
+            let set = try bit(of: set)
+            code.append(.many(set, min: min, max: max, goesBack: true))
+            return (set, min == 0)
         case .many(let node, let min, let max):
-            for _ in 0..<min { emit(node) }
+            var all = (first: Sets(0), isEmpty: true)
+            for _ in 0..<min { all = try emit(node) }
             let loop = code.count
             var splits: [Int] = []
             for _ in 0..<(max == Int.max ? 1 : max - min) {
                 splits.append(code.count)
                 code.append(.accept)
-                emit(node)
+                all.first |= try emit(node).first
             }
             if max == Int.max { code.append(.jump(loop)) }
             for split in splits { code[split] = .split(code.count) }
-        }
-    }
-
-    /// The ASCII characters that a sequence can begin with, and whether it can be empty.
-    private static func first(of nodes: [Node]) -> (set: ASCIISet, isEmpty: Bool) {
-        var first = ASCIISet()
-        for node in nodes {
-            let (set, isEmpty) = Self.first(of: node)
-            first.formUnion(set)
-            if !isEmpty { return (first, false) }
-        }
-        return (first, true)
-    }
-
-    private static func first(of node: Node) -> (set: ASCIISet, isEmpty: Bool) {
-        switch node {
-        case .set(let set): return (set.ascii, false)
-        case .sequence(let nodes): return first(of: nodes)
-        case .choice(let choices):
-            var all = (set: ASCIISet(), isEmpty: false)
-            for choice in choices {
-                let (set, isEmpty) = first(of: choice)
-                all.set.formUnion(set)
-                all.isEmpty = all.isEmpty || isEmpty
-            }
             return all
-        case .many(let node, let min, _):
-            let (set, isEmpty) = first(of: node)
-            return (set, isEmpty || min == 0)
-        case .ahead: return (ASCIISet(), true)
         }
+    }
+
+    /// Whether what follows as many characters of a set as there are can match with fewer: not where it begins with no such character.
+    private func goesBack(from next: Instruction, into set: Sets) -> Bool {
+        switch next {
+        case .accept: false
+        case .one(let other): columns.contains { $0 & set != 0 && $0 & other != 0 }
+        case .many(let other, let min, _, _): min == 0 || columns.contains { $0 & set != 0 && $0 & other != 0 }
+        default: true
+        }
+    }
+
+    /// The bit of a set, which is added where there is none like it.
+    private mutating func bit(of set: CharacterSet) throws -> Sets {
+        let number = sets.firstIndex(of: set) ?? sets.count
+        if number == sets.count { sets.append(set) }
+        return 1 << Sets(number)
     }
 
     private indirect enum Node {
@@ -285,7 +353,7 @@ struct WordExpression: Sendable {
             if take("[") { return .set(try set()) }
             var set = CharacterSet()
             try add(to: &set)
-            return .set(set.closed())
+            return .set(set)
         }
 
         private mutating func repeated(_ node: Node) throws -> Node {
@@ -316,7 +384,7 @@ struct WordExpression: Sendable {
                 guard !isAtEnd else { throw error("has a [ without a ]") }
                 if take("&&[") { set.and.append(try self.set()) } else { try add(to: &set) }
             }
-            return set.closed()
+            return set
         }
 
         /// Adds a character, a range or a class.
@@ -359,60 +427,36 @@ struct WordExpression: Sendable {
     }
 }
 
-/// One bit for each ASCII character.
-private struct ASCIISet: Sendable {
-    private var low: UInt64 = 0
-    private var high: UInt64 = 0
-
-    @inline(__always)
-    func contains(_ byte: UInt8) -> Bool { (byte < 64 ? low : high) >> UInt64(byte & 63) & 1 == 1 }
-
-    mutating func insert(_ byte: UInt8) {
-        if byte < 64 { low |= 1 << UInt64(byte) } else { high |= 1 << UInt64(byte & 63) }
-    }
-
-    mutating func formUnion(_ other: ASCIISet) {
-        low |= other.low
-        high |= other.high
-    }
-}
-
 /// A set of characters: classes and ranges, or all others, as far as they are in each of `and` too.
-private struct CharacterSet: Sendable {
+private struct CharacterSet: Equatable, Sendable {
     var isNegated = false
     var classes: CharacterClass = []
     var hasNonSpaces = false
     var ranges: [ClosedRange<UInt32>] = []
     var and: [CharacterSet] = []
-    private(set) var ascii = ASCIISet()
 
     /// What llama.cpp takes for Chinese characters: the blocks of unified and compatibility ideographs.
     static let han: [ClosedRange<UInt32>] = [
         0x4e00...0x9fff, 0x3400...0x4dbf, 0x20000...0x2a6df, 0x2a700...0x2ebef, 0xf900...0xfaff, 0x2f800...0x2fa1f,
     ]
 
-    /// The same with its ASCII characters counted out.
-    func closed() -> CharacterSet {
-        var set = self
-        for byte in UInt8(0)..<0x80 where contains(Unicode.Scalar(byte)) { set.ascii.insert(byte) }
-        return set
+    /// Whether the class of a character above ASCII does not tell whether it is in here.
+    var hasWideRanges: Bool { ranges.contains { $0.upperBound >= 0x80 } || and.contains(where: \.hasWideRanges) }
+
+    /// Whether a character of the column may be in here; whether it is, unless the set has wide ranges.
+    func mayHold(_ column: Int) -> Bool {
+        if column < 0x80 { return contains(Unicode.Scalar(UInt8(column))) }
+        return hasWideRanges || contains(nil, CharacterClass.kinds[column - 0x80])
     }
 
-    func contains(wide scalar: Unicode.Scalar?) -> Bool { contains(scalar) }
-
     /// Nil is a byte that is no character.
-    private func contains(_ scalar: Unicode.Scalar?) -> Bool {
-        var isIn = false
-        if let scalar {
-            isIn = ranges.contains { $0.contains(scalar.value) }
-            if !isIn, hasNonSpaces || !classes.isEmpty {
-                let kind = CharacterClass(scalar)
-                isIn = !kind.isDisjoint(with: classes) || hasNonSpaces && !kind.contains(.space)
-            }
-        } else {
-            isIn = hasNonSpaces
-        }
-        return isIn != isNegated && and.allSatisfy { $0.contains(scalar) }
+    func contains(_ scalar: Unicode.Scalar?) -> Bool { contains(scalar?.value, scalar.map { CharacterClass($0) } ?? []) }
+
+    private func contains(_ value: UInt32?, _ kind: CharacterClass) -> Bool {
+        let isIn =
+            !kind.isDisjoint(with: classes) || hasNonSpaces && !kind.contains(.space)
+            || value.map { value in ranges.contains { $0.contains(value) } } ?? false
+        return isIn != isNegated && and.allSatisfy { $0.contains(value, kind) }
     }
 }
 
@@ -432,6 +476,13 @@ struct CharacterClass: OptionSet, Sendable {
     static let symbol = CharacterClass(rawValue: 16)
     /// `\p{M}`
     static let mark = CharacterClass(rawValue: 32)
+
+    /// What a character can be: one of these.
+    static let kinds: [CharacterClass] = [[], .letter, .number, .space, .punctuation, .symbol, .mark]
+
+    /// The place in `kinds`.
+    @inline(__always)
+    var number: Int { UInt8.bitWidth - rawValue.leadingZeroBitCount }
 
     init(rawValue: UInt8) { self.rawValue = rawValue }
 
@@ -461,6 +512,7 @@ struct CharacterClass: OptionSet, Sendable {
             : scalar.value < 0x10000 ? Self.table[Int(scalar.value)] : CharacterClass(lookingUp: scalar)
     }
 
+    @inline(never)
     private init(lookingUp scalar: Unicode.Scalar) {
         let properties = scalar.properties
         switch properties.generalCategory {

@@ -120,7 +120,7 @@ import Testing
         if let bias = try vector("exp_probs_b.bias", 0) { scores = zip(scores, bias).map(+) }
         let groupSize = traits.count / traits.groups
         let sums = (0..<traits.groups).map { group in
-            scores[group * groupSize..<(group + 1) * groupSize].sorted(by: >).prefix(2).reduce(0, +)
+            scores[group * groupSize..<(group + 1) * groupSize].sorted(by: >).prefix(traits.gating == .softmax ? 1 : 2).reduce(0, +)
         }
         let groups = sums.indices.sorted { (sums[$1], $0) < (sums[$0], $1) }.prefix(traits.groupsUsed)
         let possible = scores.indices.filter { groups.contains($0 / groupSize) }

@@ -293,6 +293,17 @@ import Testing
         }
     }
 
+    @Test(arguments: [Activation.silu, .gelu, .exactGelu, .relu, .squaredRelu, .clampedSwiGLU])
+    func whatIsNoNumberStaysNoneInAnActivation(_ activation: Activation) {
+        let (gate, up) = (FloatBuffer(1), FloatBuffer(1))
+        for (x, factor) in [(Float.nan, nil), (.nan, 1), (1, .nan), (-1, .nan)] as [(Float, Float?)] {
+            gate.base[0] = x
+            if let factor { up.base[0] = factor }
+            activation.apply(gate.base, times: factor == nil ? nil : up.base, count: 1)
+            #expect(gate.base[0].isNaN, "\(x) times \(factor ?? 1)")
+        }
+    }
+
     @Test(arguments: [1, 7, 16, 19, 40]) func siluIsRight(_ count: Int) {
         var random = SeededGenerator(seed: UInt64(count))
         for scale in [1, 30, 200] as [Float] {

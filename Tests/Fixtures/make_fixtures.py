@@ -5,12 +5,12 @@
 Two runs on one machine give the same bytes. On another machine the last digits of the references may differ (another order
 of float32 sums), which is why the tests compare with a tolerance; the weights, quantized blocks and token ids never differ.
 """
-import json, pathlib, re, sys
+import io, json, pathlib, re, sys, tempfile
 import gguf, numpy as np, sentencepiece, torch
 from gguf import GGMLQuantizationType as Type, GGUFWriter
 from gguf.quants import dequantize, quantize
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch.nn.functional import silu
 from transformers import (LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
@@ -81,6 +81,60 @@ class SentencePieceVocabulary:
         return sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString()).encode
 
 
+class CharacterVocabulary:
+    """`tokenizer.ggml.model` = gemma4; the reference is the tokenizers package on the same merges."""
+    def __init__(self):
+        newlines = ["\n" * n for n in range(1, 5)]
+        self.tokens = ["<pad>", "<eos>", "<bos>", "<unk>"] + [f"<0x{b:02X}>" for b in range(256)] + newlines + PIECES
+        self.types = [CONTROL] * 3 + [UNKNOWN] + [BYTE] * 256 + [NORMAL] * (len(newlines) + len(PIECES))
+        # As converters write SentencePiece's pieces: every way to put a piece together, the better piece first.
+        self.merges = [(p[:i], p[i:]) for p in PIECES for i in range(1, len(p)) if p[:i] in PIECES and p[i:] in PIECES]
+
+    def describe(self, w):
+        w.add_tokenizer_model("gemma4")
+        w.add_token_list(self.tokens); w.add_token_types(self.types); w.add_token_merges([" ".join(m) for m in self.merges])
+        w.add_eos_token_id(1); w.add_bos_token_id(2); w.add_unk_token_id(3)
+
+    def encoder(self):
+        # llama.cpp has a rule for newlines, the file no merges.
+        newlines = [("\n", "\n"), ("\n\n", "\n"), ("\n\n", "\n\n")]
+        t = Tokenizer(models.BPE({token: i for i, token in enumerate(self.tokens)}, newlines + self.merges, byte_fallback=True,
+                                 unk_token="<unk>"))
+        t.normalizer = normalizers.Replace(" ", "▁")
+        return lambda text: t.encode(text, add_special_tokens=False).ids
+
+
+class UnigramVocabulary:
+    """`tokenizer.ggml.model` = t5; the reference is the sentencepiece package, which finds the pieces in TEXTS. Some characters are
+    replaced, many spaces become one."""
+    RULES = {"ﬁ": "fi", "１": "1", "²": "2", "\t": " ", "\u3000": " ", "…": "...", "e\u0301": "é"}
+
+    def __init__(self):
+        model = io.BytesIO()
+        with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+            for text, replacement in self.RULES.items():
+                print(" ".join(f"{ord(c):X}" for c in text), " ".join(f"{ord(c):X}" for c in replacement), sep="\t", file=rules)
+            rules.flush()
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(sum((t.split("\n") for t in TEXTS if "\0" not in t), []) * 20), model_writer=model, vocab_size=300,
+                model_type="unigram", normalization_rule_tsv=rules.name, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, num_threads=1,
+                character_coverage=0.98, hard_vocab_limit=False, minloglevel=2)
+        self.proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+        self.tokens = [p.piece for p in self.proto.pieces]
+        self.types = [p.type for p in self.proto.pieces]
+
+    def describe(self, w):
+        w.add_tokenizer_model("t5"); w.add_tokenizer_pre("default"); w.add_add_space_prefix(True); w.add_remove_extra_whitespaces(True)
+        w.add_token_list(self.tokens); w.add_token_scores([p.score for p in self.proto.pieces]); w.add_token_types(self.types)
+        w.add_eos_token_id(1); w.add_unk_token_id(2); w.add_pad_token_id(0)
+        w.add_precompiled_charsmap(self.proto.normalizer_spec.precompiled_charsmap)
+
+    def encoder(self):
+        # Of "▁" alone sentencepiece makes nothing, llama.cpp two spaces.
+        encode = sentencepiece.SentencePieceProcessor(model_proto=self.proto.SerializeToString()).encode
+        return lambda text: [self.tokens.index("▁")] * 2 if text == "▁" else encode(text)
+
+
 class ByteVocabulary:
     """`tokenizer.ggml.model` = gpt2; the reference is the tokenizers package on the same merges. No Unicode normalization."""
     def __init__(self, pre, controls):
@@ -126,6 +180,7 @@ def write_tokenizer(name, file, vocabulary):
     encode = vocabulary.encoder()
     cases = lambda texts, encode: [{"text": t, "ids": encode(t)} for t in texts]
     fields = {"gguf": file, "cases": cases(TEXTS, encode)}
+    if isinstance(vocabulary, UnigramVocabulary): return write_json(f"tokenizer-{name}.json", **fields)
     controls = [t for t, kind in zip(vocabulary.tokens, vocabulary.types) if kind == CONTROL]
     spelled = [f"{c}Hello{controls[-1]}\n the{c}{c} {c} " for c in controls]
     fields["controlsAsText"] = cases(spelled, encode)
@@ -361,6 +416,7 @@ def main():
     llama3 = ByteVocabulary("llama-bpe", ["<|begin_of_text|>", "<|eot_id|>"])
     qwen = ByteVocabulary("qwen2", ["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     gpt2 = {pre: ByteVocabulary(pre, ["<|endoftext|>"]) for pre in ("default", "gpt-2")}
+    gemma, t5 = CharacterVocabulary(), UnigramVocabulary()
 
     write_parity("llama", "llama", llama, 10, channel="linear", rms_norm_eps=1e-5)
     write_parity("llama-tied-rope", "llama", llama3, 15, rms_norm_eps=1e-5, tie_word_embeddings=True,
@@ -379,6 +435,10 @@ def main():
     write_tokenizer("qwen2", "parity-qwen2.gguf", qwen)
     write_tokenizer("gpt2", "tokenizer-gpt2.gguf", gpt2["default"])
     write_tokenizer("gpt2-pre", "tokenizer-gpt2-pre.gguf", gpt2["gpt-2"])
+    write_vocabulary("tokenizer-gemma4.gguf", gemma)
+    write_tokenizer("gemma4", "tokenizer-gemma4.gguf", gemma)
+    write_vocabulary("tokenizer-t5.gguf", t5)
+    write_tokenizer("t5", "tokenizer-t5.gguf", t5)
 
 
 main()

@@ -68,8 +68,10 @@ struct ReferenceTokenizers {
         for item in reference.cases {
             #expect(tokenizer.encode(item.text, addSpecial: false) == item.ids, "\(item.text.debugDescription)")
             // SentencePiece writes spaces as U+2581, and so takes one for the other.
-            let text = name == "tokenizer-llama.json" ? item.text.replacingOccurrences(of: "\u{2581}", with: " ") : item.text
-            #expect(tokenizer.decode(item.ids) == Array(text.utf8))
+            let takesMarksForSpaces = ["tokenizer-llama.json", "tokenizer-gemma4.json"].contains(name)
+            let text = takesMarksForSpaces ? item.text.replacingOccurrences(of: "\u{2581}", with: " ") : item.text
+            // The unigram model replaces characters.
+            if name != "tokenizer-t5.json" { #expect(tokenizer.decode(item.ids) == Array(text.utf8)) }
         }
         for item in reference.controlsAsText ?? [] {
             #expect(tokenizer.encode(item.text, addSpecial: false, parseSpecial: false) == item.ids, "\(item.text.debugDescription)")

@@ -67,6 +67,45 @@ struct BytePairEncoding {
         }
     }
 
+    @Test("takes the number of a token for its rank, where kimi-k2 comes without merges")
+    func ranksByNumber() throws {
+        var fixture = BytePairFixture(pre: "kimi-k2")
+        for token in ["bc", "ab", "abc", "cd", "xyz"] { fixture.add(special: token, 1) }
+        var metadata = TokenizerMetadata()
+        metadata.add("model", "gpt2")
+        metadata.add("pre", "kimi-k2")
+        metadata.add("tokens", zip(fixture.tokens, fixture.types).map { $1 == 1 ? BytePairFixture.written($0) : $0 })
+        let tokenizer = try metadata.tokenizer()
+        let first = Token(fixture.tokens.count - 5)
+        #expect(tokenizer.encode("abcd", addSpecial: false) == [first + 2, 100])
+        #expect(tokenizer.encode("bcd!ab", addSpecial: false) == [first, 100, 33, first + 1])
+        // A whole word needs no pair that leads to it.
+        #expect(tokenizer.encode("xyz", addSpecial: false) == [first + 4])
+    }
+
+    @Test("of characters writes spaces as SentencePiece, keeps newlines together, and begins with BOS whatever the file says")
+    func characters() throws {
+        func tokenizer(_ model: String, _ pre: String?) throws -> Tokenizer {
+            var metadata = TokenizerMetadata()
+            metadata.add("model", model)
+            if let pre { metadata.add("pre", pre) }
+            let bytes = (0...255).map { "<0x" + ($0 < 16 ? "0" : "") + String($0, radix: 16, uppercase: true) + ">" }
+            let tokens = ["<b>"] + bytes + ["\n", "\n\n", "\u{2581}", "a", "\u{2581}a", "é"]
+            metadata.add("tokens", tokens.map { Array($0.utf8) })
+            metadata.add("token_type", [3] + bytes.map { _ in Int32(6) } + [1, 1, 1, 1, 1, 1])
+            metadata.add("merges", [Array("\u{2581} a".utf8)])
+            metadata.add("bos_token_id", 0)
+            metadata.add("add_bos_token", false)
+            return try metadata.tokenizer()
+        }
+        for (model, pre) in [("gemma4", nil), ("gpt2", "gemma4")] as [(String, String?)] {
+            let gemma = try tokenizer(model, pre)
+            #expect(gemma.encode("a aé \n\nü", addSpecial: true) == [0, 260, 261, 262, 259, 258, 0xc3 + 1, 0xbc + 1])
+            #expect(gemma.decodedText([0, 260, 261, 262, 259, 258, 0xc3 + 1, 0xbc + 1]) == "a aé \n\nü")
+        }
+        #expect(try tokenizer("gpt2", "sarvam-moe").encode(" a\n\n", addSpecial: true) == [261, 257, 257])
+    }
+
     @Test("tells composed from decomposed characters")
     func comparesBytes() throws {
         let fixture = BytePairFixture(merges: [("e", "\u{301}"), ("\u{c3}", "x")])
@@ -318,6 +357,30 @@ struct SpecialTokensInText {
         // `<eos>` is ordinary text here.
         #expect(tokenizer.endOfGeneration == [256, 257, 258, 259])
         #expect(tokenizer.bytes(of: 259).isEmpty && !tokenizer.bytes(of: 260).isEmpty)
+    }
+
+    @Test("of gpt-oss divide the answer and are part of it; <|end|> does not end it")
+    func partsOfAnswers() throws {
+        let names = ["<|channel|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>"]
+        func tokenizer(_ count: Int) throws -> Tokenizer {
+            try BytePairFixture(special: names.prefix(count).map { ($0, 3) }).metadata.tokenizer()
+        }
+        #expect(try tokenizer(3).endOfGeneration == [258])
+        let tokenizer = try tokenizer(5)
+        #expect(tokenizer.endOfGeneration == [259, 260])
+        #expect(tokenizer.decodedText([256, 120, 257, 258, 259]) == "<|channel|>x<|message|><|end|>")
+        #expect(tokenizer.encode("<|end|>", addSpecial: false, parseSpecial: false).count == 7)
+    }
+
+    @Test("of Phi-3 take the white space behind them away")
+    func stripSpaces() throws {
+        var metadata = SentencePieceFixture(pieces: [("\u{2581}", 0)], special: [("<|user|>", 3), ("<|endoftext|>", 3)]).metadata
+        let text = "<|user|> \n\t\u{a0}<|user|> <|endoftext|> <s> "
+        let plain = try metadata.tokenizer().encode(text, addSpecial: false)
+        #expect(plain == [260, 259, 259, 13, 12, 0xc2 + 3, 0xa0 + 3, 260, 259, 259, 261, 259, 259, 1, 259, 259])
+        metadata.add(key: "general.name", "Microsoft Phi-3 mini")
+        let stripped = try metadata.tokenizer().encode(text, addSpecial: false)
+        #expect(stripped == [260, 259, 0xc2 + 3, 0xa0 + 3, 260, 261, 259, 259, 1, 259, 259])
     }
 
     @Test("numbered -1 are none; numbers behind the vocabulary are refused")

@@ -1,4 +1,3 @@
-import Foundation
 import Testing
 
 @testable import SLABase
@@ -6,26 +5,6 @@ import Testing
 
 @Suite("Unigram")
 struct Unigram {
-    private struct Reference: Decodable {
-        struct Case: Decodable {
-            var text: String
-            var ids: [Token]
-        }
-        var gguf: String
-        var cases: [Case]
-    }
-
-    @Test("gives the tokens of SentencePiece and llama.cpp")
-    func givesTheSameTokens() throws {
-        let json = try Data(contentsOf: tokenizerFixtures.appendingPathComponent("unigram.json"))
-        let reference = try JSONDecoder().decode(Reference.self, from: json)
-        let tokenizer = try Tokenizer.load(tokenizerFixtures.appendingPathComponent(reference.gguf).path)
-        #expect(reference.cases.count > 50)
-        for item in reference.cases {
-            #expect(tokenizer.encode(item.text, addSpecial: false) == item.ids, "\(item.text.debugDescription)")
-        }
-    }
-
     private func metadata(_ pieces: [(String, Float)], spaced: Bool = true) -> TokenizerMetadata {
         var file = TokenizerMetadata()
         file.add("model", "t5")

@@ -14,22 +14,23 @@ package enum Activation: Sendable, Equatable {
     case clampedSwiGLU
 
     /// Puts act(gate) · up in the place of `gate`, or act(gate) alone.
+    // Limits come first: of the two the second is what remains where one is no number.
     func apply(_ gate: Floats, times up: Floats? = nil, count: Int) {
         switch self {
         case .silu: SLAEngine.silu(gate, times: up, count: count)
         case .gelu: map(gate, times: up, count) { x in x / (1 + exp(x * (-1.5957691216 - 0.0713548162726 * x * x))) }
         case .exactGelu: map(gate, times: up, count, normalDistribution)
-        case .relu: map(gate, times: up, count) { simd_max($0, Vector.zero) }
+        case .relu: map(gate, times: up, count) { simd_max(Vector.zero, $0) }
         case .squaredRelu:
             map(gate, times: up, count) { x in
-                let y = simd_max(x, Vector.zero)
+                let y = simd_max(Vector.zero, x)
                 return y * y
             }
         case .clampedSwiGLU:
             let limit = Vector(repeating: 7)
             for c in stride(from: 0, to: count, by: 16) {
-                let x = simd_min(UnsafePointer(gate).clampedVector(c, count), limit)
-                let factor = up.map { simd_max(simd_min(UnsafePointer($0).clampedVector(c, count), limit), -limit) + 1 }
+                let x = simd_min(limit, UnsafePointer(gate).clampedVector(c, count))
+                let factor = up.map { simd_max(-limit, simd_min(limit, UnsafePointer($0).clampedVector(c, count))) + 1 }
                 let y = x / (1 + exp(x * -1.702)) * (factor ?? Vector(repeating: 1))
                 if c + 16 <= count { gate.store(y, c) } else { for lane in 0..<count - c { gate[c + lane] = y[lane] } }
             }

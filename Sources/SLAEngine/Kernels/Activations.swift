@@ -3,16 +3,20 @@ import SLABase
 import SLAText
 
 /// The inputs of matrix products, `[rows, columns]` floats, as the kernels read them: in panels of eight, four or one, in which the inputs of a
-/// panel lie beside each other.
+/// panel lie beside each other. Where two or three are left, or six or seven, the last of them fills the panel: that is faster than one at a time.
 ///
 /// For plain weights a panel of n is `[columns, n]` floats. For quantized weights every 32 values of an input are rounded to 8 bits with one scale,
 /// max |x| / 127, and the panel is one record for every such run: codes `[n, 32]`, scales `[n]`, and less the sums of the codes of the run, of its
 /// first half and of its second, `[n]` each: what a weight code's offset is multiplied with. Then these three times their scales: what a minimum is
 /// multiplied with.
 package final class Activations {
-    /// Inputs beside each other: `inputs` of them, 8, 4 or 1, from row `first` on.
+    /// Inputs beside each other: those of `inputs` rows from row `first` on. Before it are panels for `place` inputs.
     struct Panel {
-        let first, inputs: Int
+        let first, inputs, place: Int
+        /// Inputs that it has room for.
+        @inline(__always) var size: Int { inputs > 4 ? 8 : inputs > 1 ? 4 : 1 }
+        /// The row that is input `i`.
+        @inline(__always) func row(_ i: Int) -> Int { first + min(i, inputs - 1) }
     }
 
     /// Rows in succession that meet the same part of a matrix, and their panels.
@@ -26,6 +30,8 @@ package final class Activations {
 
     private(set) var rows = 0
     private(set) var columns = 0
+    /// Inputs that the panels have room for.
+    private var room = 0
     private(set) var panels: [Panel] = []
     private(set) var groups: [Group] = []
     private var source: UnsafePointer<Float>
@@ -61,18 +67,19 @@ package final class Activations {
         self.columns = columns
         self.order = order
         sourceRows = rows
-        (self.rows, isPlain, isQuantized) = (0, false, false)
+        (self.rows, room, isPlain, isQuantized) = (0, 0, false, false)
         panels.removeAll(keepingCapacity: true)
         groups.removeAll(keepingCapacity: true)
     }
 
-    /// The next `count` rows: eights, then a four, then ones.
+    /// The next `count` rows.
     private func addGroup(of count: Int, part: Int) {
         let (first, end) = (panels.count, rows + count)
         while rows < end {
-            let inputs = end - rows >= 8 ? 8 : end - rows >= 4 ? 4 : 1
-            panels.append(Panel(first: rows, inputs: inputs))
-            rows += inputs
+            let panel = Panel(first: rows, inputs: end - rows == 5 ? 4 : min(end - rows, 8), place: room)
+            panels.append(panel)
+            rows += panel.inputs
+            room += panel.size
         }
         groups.append(Group(part: part, rows: count, panels: first..<panels.count))
     }
@@ -82,24 +89,24 @@ package final class Activations {
     @inline(__always) private func sourceRow(_ row: Int) -> Int { order?[row] ?? row }
 
     func plainPanel(_ panel: Panel) -> UnsafePointer<Float> {
-        panel.inputs == 1 ? source + sourceRow(panel.first) * columns : UnsafePointer(plain.base + panel.first * columns)
+        panel.size == 1 ? source + sourceRow(panel.first) * columns : UnsafePointer(plain.base + panel.place * columns)
     }
     func quantizedPanel(_ panel: Panel) -> UnsafeRawPointer {
-        if let order, panel.inputs == 1 { return UnsafeRawPointer(alone.base) + order[panel.first] * rowBytes }
-        return UnsafeRawPointer(quantized.base) + panel.first * rowBytes
+        if let order, panel.size == 1 { return UnsafeRawPointer(alone.base) + order[panel.first] * rowBytes }
+        return UnsafeRawPointer(quantized.base) + panel.place * rowBytes
     }
 
     /// Lays out the panels of floats, once for all the matrices that read them.
     func interleave(_ threadPool: ThreadPool) {
         guard !isPlain else { return }
         isPlain = true
-        plain.reserve(rows * columns)
+        plain.reserve(room * columns)
         forPanels(threadPool, cost: 2) { panel in
-            guard panel.inputs > 1 else { return }
-            let target = plain.base + panel.first * columns
-            for i in 0..<panel.inputs {
-                let row = source + sourceRow(panel.first + i) * columns
-                for c in 0..<columns { target[c * panel.inputs + i] = row[c] }
+            guard panel.size > 1 else { return }
+            let target = plain.base + panel.place * columns
+            for i in 0..<panel.size {
+                let row = source + sourceRow(panel.row(i)) * columns
+                for c in 0..<columns { target[c * panel.size + i] = row[c] }
             }
         }
     }
@@ -108,15 +115,15 @@ package final class Activations {
     func quantize(_ threadPool: ThreadPool) {
         guard !isQuantized else { return }
         isQuantized = true
-        quantized.reserve(rows * rowBytes / 4)
+        quantized.reserve(room * rowBytes / 4)
         guard order != nil else {
             return forPanels(threadPool, cost: 4) { quantize($0, UnsafeMutableRawPointer(mutating: quantizedPanel($0))) }
         }
         alone.reserve(sourceRows * rowBytes / 4)
         threadPool.share(sourceRows, cost: 4 * sourceRows * columns) { range in
-            for row in range { quantize(Panel(first: row, inputs: 1), UnsafeMutableRawPointer(alone.base) + row * rowBytes) }
+            for row in range { quantize(Panel(first: row, inputs: 1, place: row), UnsafeMutableRawPointer(alone.base) + row * rowBytes) }
         }
-        forPanels(threadPool, cost: 1) { if $0.inputs > 1 { gather($0) } }
+        forPanels(threadPool, cost: 1) { if $0.size > 1 { gather($0) } }
     }
 
     /// Calls `body` with all panels; `cost` is that of a value.
@@ -129,11 +136,11 @@ package final class Activations {
     /// Puts the records of rows that are quantized already beside each other.
     private func gather(_ panel: Panel) {
         guard let order else { return }
-        let (n, target) = (panel.inputs, UnsafeMutableRawPointer(mutating: quantizedPanel(panel)))
+        let (n, target) = (panel.size, UnsafeMutableRawPointer(mutating: quantizedPanel(panel)))
         for run in 0..<columns / 32 {
             let record = target + run * n * Activations.runBytes
             for i in 0..<n {
-                let row = UnsafeRawPointer(alone.base) + order[panel.first + i] * rowBytes + run * Activations.runBytes
+                let row = UnsafeRawPointer(alone.base) + order[panel.row(i)] * rowBytes + run * Activations.runBytes
                 (record + 32 * i).copyMemory(from: row, byteCount: 32)
                 for field in 8..<15 {
                     record.storeBytes(
@@ -145,12 +152,12 @@ package final class Activations {
 
     /// Rounds rows of the source, those of `panel`.
     private func quantize(_ panel: Panel, _ target: UnsafeMutableRawPointer) {
-        let inputs = panel.inputs
+        let inputs = panel.size
         // Record by record, so that each is written while it is in the first-level cache.
         for run in 0..<columns / 32 {
             let record = target + run * inputs * Activations.runBytes
             for i in 0..<inputs {
-                let start = (panel.first + i) * columns + 32 * run
+                let start = panel.row(i) * columns + 32 * run
                 let low = source.vector(start)
                 let high = source.vector(start + 16)
                 // Not a number where one of them is none: that must not get lost in the rounding.

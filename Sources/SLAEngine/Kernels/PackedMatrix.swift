@@ -27,20 +27,23 @@ package final class PackedMatrix: Sendable {
 
     let type: TensorType
     var tiles: Int { (rows + 15) / 16 }
-    package var parts: Int { sources.count }
+    private let share: (met: Int, parts: Int)
     /// Bytes of all tiles.
-    package var bytes: Int { parts * tiles * stride }
+    var bytes: Int { share.parts * tiles * stride }
+    /// What the product with one input reads, and how many weights that are.
+    package var read: (bytes: Int, weights: Int) { (share.met * tiles * stride, share.met * rows * columns) }
 
     /// `matrix`, to be packed when it is first needed.
     convenience init(_ matrix: Matrix) { self.init(parts: [matrix]) }
 
-    /// Matrices of one type and size.
-    init(parts: [Matrix]) {
+    /// Matrices of one type and size, and how many of them an input meets.
+    init(parts: [Matrix], met: Int = 1) {
         let first = parts[0]
         precondition(parts.allSatisfy { ($0.type, $0.rows, $0.columns) == (first.type, first.rows, first.columns) })
         (rows, columns, type, sources) = (first.rows, first.columns, first.type, parts)
         stride = ((type.visit(TileBytes(columns: columns)) ?? 0) + 63) & ~63
         packed = Locked(parts.map { _ in false })
+        share = (met, parts.count)
     }
 
     deinit { memory?.deallocate() }

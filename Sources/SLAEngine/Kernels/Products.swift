@@ -60,7 +60,7 @@ private struct Multiplication: FormatVisitor {
                 for tile in some..<min(some + 4, tiles.upperBound) {
                     let place = TilePanel(
                         weights: matrix.address(tile, part: group.part), rows: matrix.rows, columns: matrix.columns, row: 16 * tile,
-                        first: panel.first, isFirst: index == group.panels.lowerBound, output: output)
+                        first: panel.first, inputs: panel.inputs, isFirst: index == group.panels.lowerBound, output: output)
                     body(place, panel)
                 }
             }
@@ -73,14 +73,14 @@ private struct TilePanel {
     let weights: UnsafeRawPointer
     /// Of the matrix.
     let rows, columns: Int
-    /// The tile's first row, and the panel's first input.
-    let row, first: Int
+    /// The tile's first row, and the panel's first input and how many it has.
+    let row, first, inputs: Int
     /// Only the first panel asks the memory ahead: the others find the weights in a cache.
     let isFirst: Bool
     let output: Floats
 
     @inline(__always) func store(_ sum: some Tile<Vector>) {
-        for i in 0..<type(of: sum).inputs {
+        for i in 0..<type(of: sum).inputs where i < inputs {
             let target = output + (first + i) * rows + row
             if row + 16 <= rows { target.store(sum[i], 0) } else { for lane in 0..<rows - row { target[lane] = sum[i][lane] } }
         }

@@ -18,8 +18,8 @@ struct ExpertTraits: Sendable, Equatable {
     var isNormalized = false
     /// What the weights are multiplied with.
     var scale: Float = 1
-    /// The experts fall into groups of neighbours, of which a row takes some first, those with the largest sum of two shares. Source: DeepSeek-V3,
-    /// arXiv 2412.19437.
+    /// The experts fall into groups of neighbours, of which a row takes some first, those with the best experts. Sources: DeepSeek-V2, arXiv
+    /// 2405.04434, and DeepSeek-V3, arXiv 2412.19437.
     var groups = 1
     var groupsUsed = 1
     /// Whether an expert's input is multiplied with its weight, instead of its output.
@@ -68,7 +68,7 @@ struct Experts: Sendable {
             return PackedMatrix(
                 parts: try (0..<traits.count).map {
                     try Matrix(all, from: $0 * height + own.lowerBound, run: own.count, period: all.rows, count: own.count)
-                })
+                }, met: traits.used)
         }
         func bias(_ role: String, _ own: Range<Int>, of height: Int) throws -> [Float]? {
             let name = "\(prefix)ffn_\(role)_exps.bias"
@@ -99,6 +99,9 @@ struct Experts: Sendable {
         down = try matrix("down", 0..<hiddenSize, of: hiddenSize, intermediateSize)
         downBias = try bias("down", 0..<hiddenSize, of: hiddenSize)
     }
+
+    /// Values that the widest buffer holds for a row.
+    var rowSize: Int { traits.used * max(hiddenSize, intermediateSize) }
 
     /// Every matrix that is multiplied with.
     var matrices: [PackedMatrix] { [router, up, down] + (gate.map { [$0] } ?? []) }

@@ -330,7 +330,9 @@ struct LayerReader {
             return size == 0 || (i + 1) % 4 == 0 ? .all : .pieces(size)
         }
         guard let windows = architecture.windows else {
-            // Files of some models name a window that all their layers have.
+            guard try metadata.number("attention.sliding_window") == nil else {
+                throw ModelError("metadata key \(name).attention.sliding_window is set, which is not supported for \(name)")
+            }
             return .all
         }
         // EXAONE 4's smaller model has none.
