@@ -1010,6 +1010,7 @@ package final class Transformer {
         self.model = model
         self.cacheType = cacheType
         threadPool = ThreadPool(threads: max(1, threads))
+        cacheLayout = CacheLayout(model, cacheType)
         state = RunState(model)
         frequencies = model.ropes.map { $0.frequencies(context: context ?? model.shape.context) }
     }
@@ -1017,12 +1018,8 @@ package final class Transformer {
     /// The most rows in one pass; more are computed in several.
     package var maximumRows: Int { state.maximumRows }
 
-    /// What the cache keeps for this model: a group of pages for each of its windows.
-    package var cacheLayout: CacheLayout {
-        let bytes = PagePool.pageSize * (cacheType == .f16 ? 2 : 4)
-        let groups = zip(model.windows, model.cached).map { CacheLayout.Group(window: $0, bytesPerPage: $1 * bytes) }
-        return CacheLayout(groups, stateSize: model.stateSize)
-    }
+    /// What the cache keeps for this model.
+    package let cacheLayout: CacheLayout
 
     /// For training: sees h_0 … h_L of a pass's rows as they are computed, `[rows, hiddenSize]` each.
     package var observeStates: ((_ i: Int, UnsafePointer<Float>) -> Void)?

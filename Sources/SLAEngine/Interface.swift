@@ -101,4 +101,7 @@ package enum Output: Sendable, Equatable {
 /// How keys and values are kept.
 package enum CacheType: String, Sendable, CaseIterable {
     case f16, f32
+
+    /// Of a number.
+    var bytes: Int { self == .f16 ? 2 : 4 }
 }

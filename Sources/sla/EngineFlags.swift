@@ -14,7 +14,7 @@ let engineFlags = [
     Flag("--reward", "FILE", "a reward channel for it (default: the one that the model's file carries)", file: .read),
     Flag("--threads", "N", "threads that compute (default: the processor's cores)"),
     Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
-    Flag("--cache-mib", "N", "memory for keys and values (default: 512)"),
+    Flag("--cache-mib", "N", "memory for keys, values and states (default: 512)"),
     Flag("--cache-type", "TYPE", "f16 or f32 (default: f16)"),
 ]
 

@@ -60,6 +60,7 @@ struct DeltaNet: RecurrentLayer {
 
     private var keys: Int { keyHeads * keyDim }
     private var values: Int { valueHeads * valueDim }
+    var name: String { "gated DeltaNet" }
     var stateSize: Int { convolution.stateSize + valueHeads * keyDim * valueDim }
     var bufferSize: Int { 2 * convolution.channels + 2 * values + 2 * valueHeads + (2 * keys + 2 * values) }
     var matrices: [PackedMatrix] {

@@ -36,6 +36,7 @@ struct Mamba: RecurrentLayer {
         skip = try tensors.values("\(prefix)ssm_d", inner)
     }
 
+    var name: String { "Mamba" }
     var stateSize: Int { convolution.stateSize + states * inner }
     var bufferSize: Int { 5 * inner + 2 * rank + 2 * states }
     var matrices: [PackedMatrix] { [entry, selection, steps, output] }
@@ -129,13 +130,15 @@ struct Mamba2: RecurrentLayer {
         decay = try tensors.values("\(prefix)ssm_a", heads)
         skip = try tensors.values("\(prefix)ssm_d", heads)
         let size = inner / groups
-        norms = !tensors.has("\(prefix)ssm_norm.weight")
+        norms =
+            !tensors.has("\(prefix)ssm_norm.weight")
             ? nil
             : try tensors.values("\(prefix)ssm_norm.weight", inner).withUnsafeBufferPointer { norm in
                 stride(from: 0, to: norm.count, by: size).map { Array(norm[$0..<$0 + size]) }
             }
     }
 
+    var name: String { "Mamba-2" }
     var stateSize: Int { convolution.stateSize + states * inner }
     var bufferSize: Int { entry.rows + convolution.channels + inner + 2 * heads }
     var matrices: [PackedMatrix] { [entry, output] }

@@ -5,6 +5,8 @@ import SLABase
 ///
 /// Rows advance the state one after another, never several at once: a result must not depend on what was computed together.
 protocol RecurrentLayer: Sendable {
+    /// What people call it.
+    var name: String { get }
     /// Numbers of a branch's state; they are 0 before the first row.
     var stateSize: Int { get }
     /// Numbers that stand between its steps, for each row.
@@ -65,7 +67,7 @@ struct StateSpaceSizes {
         inner = try size("inner_size", in: 16...1 << 20)
         state = try size("state_size", in: 1...1024)
         rank = try size("time_step_rank", in: 1...1 << 16)
-        groups = try size("group_count", in: 1...1 << 16, default: 1)
+        groups = max(1, try size("group_count", in: 0...1 << 16, default: 1))
         guard inner % 16 == 0 else { throw ModelError("\(inner) channels of a state are not supported; multiples of 16 are") }
     }
 }

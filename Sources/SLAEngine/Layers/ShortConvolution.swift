@@ -11,6 +11,7 @@ struct ShortConvolution: RecurrentLayer {
         convolution = try CausalConvolution(tensors, "\(prefix)shortconv.conv", taps: taps, channels: hiddenSize, isActivated: false)
     }
 
+    var name: String { "short convolution" }
     var stateSize: Int { convolution.stateSize }
     var bufferSize: Int { 4 * output.rows }
     var matrices: [PackedMatrix] { [entry, output] }

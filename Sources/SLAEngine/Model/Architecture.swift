@@ -103,7 +103,7 @@ struct Architecture: Sendable {
         "exaone4": Architecture(
             turned: .windowed, attentionNorm: nil, attentionOutputNorm: "post_attention_norm", feedNorm: nil,
             feedOutputNorm: "post_ffw_norm", windows: Windows(period: 4)),
-        "falcon-h1": Architecture(recurrence: .mamba2),
+        "falcon-h1": Architecture(recurrence: .mamba2, unbiased: ["attn_output"]),
         "falcon": Architecture(norm: .layer, feedNorm: nil, isParallel: true, activation: .exactGelu, isGated: false),
         "gemma": Architecture(activation: .gelu, embeddingScale: .root),
         "gemma2": Architecture(

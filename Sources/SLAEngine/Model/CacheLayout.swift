@@ -19,6 +19,12 @@ package struct CacheLayout: Sendable, Equatable {
         (self.groups, self.stateSize) = (groups, stateSize)
     }
 
+    /// A group for each of the model's windows.
+    init(_ model: Model, _ type: CacheType) {
+        let groups = zip(model.windows, model.cached).map { Group(window: $0, bytesPerPage: $1 * type.bytes * PagePool.pageSize) }
+        self.init(groups, stateSize: model.stateSize)
+    }
+
     /// Of a model whose layers keep all of the past.
     package init(bytesPerPage: Int) { self.init([Group(window: .all, bytesPerPage: bytesPerPage)]) }
 

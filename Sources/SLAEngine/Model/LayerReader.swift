@@ -51,9 +51,12 @@ struct LayerReader {
         let size = size ?? hiddenSize
         guard !name.isEmpty, !name.hasSuffix(".") else { return Model.Norm(kind: normKind, size: size, epsilon: epsilon) }
         return Model.Norm(
-            kind: normKind, size: size, weight: try tensors.vector(name + ".weight", size),
+            kind: normKind, size: size, weight: try tensors.vector(normWeight(name), size),
             bias: try tensors.vectorIfPresent(name + ".bias", size), epsilon: epsilon)
     }
+
+    /// Falcon-H1's files leave the ending out once.
+    private func normWeight(_ name: String) -> String { tensors.has(name) ? name : name + ".weight" }
 
     /// The norm of layer `i` that the architecture calls `name`.
     private func norm(_ i: Int, _ name: String?) throws -> Model.Norm? { try norm(name.map { "blk.\(i).\($0)" }) }
@@ -101,7 +104,7 @@ struct LayerReader {
         }
         var feed = try feedForward(i)
         // Falcon's feed-forward, and StableLM's with one norm, read what attention read.
-        let hasFeedNorm = architecture.feedNorm.map { $0.isEmpty || tensors.has(prefix + $0 + ".weight") } ?? false
+        let hasFeedNorm = architecture.feedNorm.map { $0.isEmpty || tensors.has(normWeight(prefix + $0)) } ?? false
         if tensors.has(prefix + "attn_norm_2.weight") {
             feed[0].norm = try self.norm(i, "attn_norm")
         } else if architecture.feedNorm != nil, hasFeedNorm {
@@ -379,7 +382,6 @@ struct LayerReader {
         }
         guard own >= 1, own < 1e30 else { throw ModelError("metadata key \(name).rope.freq_base is \(own)") }
         let scaling = try RopeScaling(metadata, roundsYarn: architecture.roundsYarn)
-        // Falcon-H1 has no factors.
         let factors = name == "falcon-h1" ? nil : try tensors.vectorIfPresent("rope_freqs.weight", dim / 2)
         let short = try tensors.vectorIfPresent("rope_factors_short.weight", dim / 2)
         let long = try tensors.vectorIfPresent("rope_factors_long.weight", dim / 2)
@@ -441,7 +443,9 @@ struct LayerReader {
     /// for classifying, and rotations that old files carry beside the metadata.
     func isForeign(_ name: String) -> Bool {
         if name.hasPrefix("reward.") || name.contains("attn_rot_embd") || name.hasPrefix("cls.") { return true }
-        if architecture.pairs == nil || self.name == "falcon-h1", name == "rope_freqs.weight" { return true }
+        if architecture.pairs == nil, name == "rope_freqs.weight" { return true }
+        // The models have neither; where a file has, llama.cpp leaves them out.
+        if self.name == "falcon-h1", name == "rope_freqs.weight" || name.hasSuffix(".attn_output.bias") { return true }
         guard name.hasPrefix("blk."), let layer = Int(name.dropFirst(4).prefix { $0 != "." }) else { return false }
         return (layers..<blocks).contains(layer)
     }

@@ -11,6 +11,10 @@ extension Model {
             lines.append(("attention", attentionInWords(attentions, first)))
             lines.append(("positions", positionsInWords(attentions)))
         }
+        let recurrent = parts.compactMap { if case .recurrent(let layer, _) = $0.work { layer } else { nil } }
+        if let first = recurrent.first {
+            lines.append(("recurrent", "\(first.name)\(share(of: recurrent.count)); \(stateSize) numbers of state for each branch"))
+        }
         let experts = parts.compactMap { if case .experts(let experts) = $0.work { experts } else { nil } }
         if let first = experts.first {
             let chosen = "\(first.traits.count) experts of \(first.intermediateSize), \(first.traits.used) for a token"
@@ -80,11 +84,9 @@ extension Model {
 
     /// Bytes that a sequence of `tokens` tokens takes up in the cache.
     package func cacheBytes(tokens: Int, type: CacheType) -> Int {
-        let numbers = layers.flatMap(\.blocks).flatMap(\.parts).reduce(0) { sum, part in
-            guard case .attention(let attention) = part.work else { return sum }
-            return sum + attention.form.cached * tokens
+        zip(windows, cached).reduce(stateSize * MemoryLayout<Float>.size) { sum, window in
+            sum + min(tokens, window.0.reach ?? tokens) * window.1 * type.bytes
         }
-        return numbers * (type == .f16 ? 2 : 4)
     }
 }
 
