@@ -105,7 +105,7 @@ import Testing
     }
 
     @Test func inspectTellsWhatAFileHolds() throws {
-        let result = try CommandTests.run(["inspect", Fixtures.path("parity-qwen3.gguf")])
+        let result = try CommandTests.run(["inspect", "--tensors", Fixtures.path("parity-qwen3.gguf")])
         #expect(result.status == 0)
         #expect(result.output.contains("general.architecture = \"qwen3\""))
         #expect(result.output.contains("blk.1.attn_q_norm.weight  F32  ["))
