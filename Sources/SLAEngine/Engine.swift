@@ -692,7 +692,7 @@ package final class Engine {
     /// Adds a job's rows to the batch once their pages can be written.
     private func add(_ job: Job, _ wanted: [Row], to rows: inout [Row]) {
         do {
-            for (row, next) in zip(wanted, wanted.dropFirst().map(Optional.some) + [nil]) where next?.table !== row.table {
+            for (i, row) in wanted.enumerated() where i + 1 == wanted.count || wanted[i + 1].table !== row.table {
                 try row.table.extend(to: row.position + 1, cache)
             }
             job.rows = rows.count..<rows.count + wanted.count

@@ -83,13 +83,14 @@ struct Mamba: RecurrentLayer {
                         let step = softplus(delta.vector(row * inner + c) + bias)
                         let x = x.vector(row * inner + c)
                         let taken = x * step
-                        let (b, c0) = (selected + row * width + rank, selected + row * width + rank + states)
+                        let enters = selected + row * width + rank
+                        let leaves = enters + states
                         var sum = Vector.zero
                         for i in 0..<states {
                             let kept = state.vector(i * inner) * exp(step * decay.vector(i * inner + c))
-                            let new = simd_fma(Vector(repeating: b[i]), taken, kept)
+                            let new = simd_fma(Vector(repeating: enters[i]), taken, kept)
                             state.store(new, i * inner)
-                            sum = simd_fma(Vector(repeating: c0[i]), new, sum)
+                            sum = simd_fma(Vector(repeating: leaves[i]), new, sum)
                         }
                         let z = mixed.vector((2 * row + 1) * inner + c)
                         read.store((sum + skip * x) * (z * logistic(z)), row * inner + c)
@@ -178,7 +179,7 @@ struct Mamba2: RecurrentLayer {
                     state: runs[run].state + convolution.stateSize + head * headDim * states + 16 * vectors * part,
                     x: convolved + channel, entry: convolved + inner + group * states,
                     exit: convolved + inner + (groups + group) * states,
-                    step0: steps + head, decay: decays + head, skip: skip[head], output: read + channel
+                    delta: steps + head, decay: decays + head, skip: skip[head], output: read + channel
                 ).run(inputs: vectors)
             }
         }
@@ -206,14 +207,14 @@ struct Mamba2: RecurrentLayer {
         let states: Int
         /// From one state's channels to the next one's, and from row to row.
         let stateStep, step, outputStep, rateStep: Int
-        let state, x, entry, exit, step0, decay: Floats
+        let state, x, entry, exit, delta, decay: Floats
         let skip: Float
         let output: Floats
 
         @inline(__always) func run<Size: TileSize>(_: Size.Type) {
             for row in rows {
                 let (x, b, c) = (x + row * step, entry + row * step, exit + row * step)
-                let (time, decay) = (Vector(repeating: step0[row * rateStep]), Vector(repeating: decay[row * rateStep]))
+                let (time, decay) = (Vector(repeating: delta[row * rateStep]), Vector(repeating: decay[row * rateStep]))
                 let taken = Size.Vectors { x.vector(16 * $0) * time }
                 var sum = Size.Vectors()
                 for i in 0..<states {

@@ -63,7 +63,7 @@ struct StateSpaceSizes {
             }
             return value
         }
-        taps = try size("conv_kernel", in: 2...64)
+        taps = try size("conv_kernel", in: 1...64)
         inner = try size("inner_size", in: 16...1 << 20)
         state = try size("state_size", in: 1...1024)
         rank = try size("time_step_rank", in: 1...1 << 16)
@@ -110,6 +110,7 @@ extension [Float] {
 
 /// A convolution of every channel by itself over the row and those before it, which are its state, `[taps − 1, channels]`, the oldest first.
 struct CausalConvolution: Sendable {
+    static let mostTaps = 4
     let taps, channels: Int
     /// `[taps, channels]`, the oldest first.
     private let weight: [Float]
@@ -118,6 +119,9 @@ struct CausalConvolution: Sendable {
 
     /// - Parameter isActivated: whether silu follows.
     init(_ tensors: TensorReader, _ name: String, taps: Int, channels: Int, isActivated: Bool) throws {
+        guard (2...CausalConvolution.mostTaps).contains(taps) else {
+            throw ModelError("a convolution over \(taps) rows is not supported; 2 to \(CausalConvolution.mostTaps) are")
+        }
         guard channels % 16 == 0 else { throw ModelError("a convolution of \(channels) channels is not supported; multiples of 16 are") }
         (self.taps, self.channels, self.isActivated) = (taps, channels, isActivated)
         guard try tensors.columns(name + ".weight") == taps else {
@@ -138,20 +142,21 @@ struct CausalConvolution: Sendable {
         }
     }
 
-    /// 16 channels from `c` on.
+    /// 16 channels from `c` on. Fewer taps than four are four whose first see zeros.
     private func advance(_ run: BranchRows, _ c: Int, _ input: Floats, _ step: Int, _ output: Floats) {
-        let (past, first) = (taps - 1, run.rows.lowerBound)
-        /// The input `place` rows behind the beginning of what is seen.
-        @inline(__always) func seen(_ place: Int) -> Vector {
-            place < past ? run.state.vector(place * channels + c) : input.vector((first + place - past) * step + c)
-        }
+        let missing = CausalConvolution.mostTaps - taps
+        func factor(_ tap: Int) -> Vector { tap < missing ? Vector.zero : weight.vector((tap - missing) * channels + c) }
+        func past(_ place: Int) -> Vector { place < missing ? Vector.zero : run.state.vector((place - missing) * channels + c) }
+        let (w0, w1, w2, w3) = (factor(0), factor(1), factor(2), factor(3))
+        var (x0, x1, x2) = (past(0), past(1), past(2))
+        let bias = bias?.vector(c)
         for row in run.rows {
-            var sum = Vector.zero
-            for tap in 0..<taps { sum = simd_fma(seen(row - first + tap), weight.vector(tap * channels + c), sum) }
-            if let bias { sum += bias.vector(c) }
+            let x3 = input.vector(row * step + c)
+            var sum = simd_fma(x3, w3, simd_fma(x2, w2, simd_fma(x1, w1, simd_fma(x0, w0, Vector.zero))))
+            if let bias { sum += bias }
             output.store(isActivated ? sum * logistic(sum) : sum, row * channels + c)
+            (x0, x1, x2) = (x1, x2, x3)
         }
-        // In this order, because what is seen may be the state's own later rows.
-        for place in 0..<past { run.state.store(seen(run.rows.count + place), place * channels + c) }
+        for (place, x) in [x0, x1, x2].enumerated() where place >= missing { run.state.store(x, (place - missing) * channels + c) }
     }
 }

@@ -128,7 +128,7 @@ struct LayerReader {
         if case .shortConvolution = recurrence {
             guard tensors.has(prefix + "shortconv.out_proj.weight") else { return nil }
             return try ShortConvolution(
-                tensors, prefix, taps: metadata.size("shortconv.l_cache", in: 2...64), hiddenSize: hiddenSize)
+                tensors, prefix, taps: metadata.size("shortconv.l_cache", in: 1...64), hiddenSize: hiddenSize)
         }
         guard tensors.has(prefix + "ssm_out.weight") else { return nil }
         let sizes = try StateSpaceSizes(file, name)
