@@ -42,13 +42,15 @@ struct Arguments {
                 operands += rest
                 break
             }
+            let word = word == "-h" ? "--help" : word
             guard word.hasPrefix("--") else {
                 guard word == "-" || !word.hasPrefix("-") else { throw UsageError("there is no flag \(word)") }
                 operands.append(word)
                 continue
             }
             let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-            guard let flag = flags.first(where: { $0.name == parts[0] }) else { throw UsageError("there is no flag \(parts[0])") }
+            let name = parts[0] == "--color" ? "--colour" : parts[0]
+            guard let flag = flags.first(where: { $0.name == name }) else { throw UsageError("there is no flag \(parts[0])") }
             if flag.value == nil {
                 guard parts.count == 1 else { throw UsageError("\(flag.name) takes no value") }
                 values[flag.name] = [""]

@@ -9,7 +9,7 @@ let usage = """
 
     Commands:
       serve         answer JSON Lines requests from standard input (the default)
-      run PROMPT    answer one prompt, for people
+      run [PROMPT]  answer a prompt, or one after another, for people
       inspect FILE  tell what a GGUF file holds
       train         train a reward channel for a model
       eval          compare decoders on prompts, or measure a channel on pairs
@@ -18,7 +18,7 @@ let usage = """
       replay FILE   send a recorded session again, and compare
       bench         measure speed and memory on this machine
 
-    `sla COMMAND --help` describes a command's flags. `sla --version` prints the version.
+    `sla COMMAND --help`, or `sla help COMMAND`, describes a command's flags. `sla --version` prints the version.
 
     Exit code 0: done, or the reader went away; 1: a file could not be read, run or written, or `replay` found a difference;
     2: a mistake on the command line; 130: interrupted.
@@ -80,13 +80,28 @@ func start() -> Int32 {
         "bench": (Bench.flags, Bench.helpText, Bench.run),
     ]
     do {
-        if words.first == "--version" {
+        if words.first == "--version" || words.first == "-v" {
             try say("sla \(version) (\(unit))\n")
             return 0
         }
-        if words.first == "--help" || words.first == "help" {
-            try say(usage)
+        if words.first == "--help" || words.first == "-h" || words.first == "help" {
+            guard let about = words.dropFirst().first, words.first == "help" else {
+                try say(usage)
+                return 0
+            }
+            guard let known = commands[about] else {
+                complain("there is no command \(about) (sla --help)")
+                return 2
+            }
+            try say(known.help)
             return 0
+        }
+        if words.isEmpty, isatty(0) == 1 {
+            complain(
+                """
+                requests are read from here, one JSON object a line, such as {"prompt":"3 5 7 2>24\\n"}; Ctrl-D ends.
+                For a prompt in plain words: sla run '3 5 7 2>24'. What else there is: sla --help
+                """)
         }
         guard let chosen = commands[command] else {
             complain("there is no command \(command); serve, run, inspect, train, eval, pairs, rollouts, replay and bench are (sla --help)")

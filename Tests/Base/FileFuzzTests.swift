@@ -97,6 +97,7 @@ import Testing
                 Pair(policy: Source(try Fixtures.bytes("parity-\(name).gguf")), channel: Source(try Fixtures.bytes("reward-\(name).gguf"))))
         }
         pairs.append(Pair(policy: Source(try Fixtures.bytes("parity-llama-tied-rope.gguf"))))
+        pairs += try ArchitectureTests.fixtures.map { Pair(policy: Source(try Fixtures.bytes($0))) }
         return pairs
     }
 

@@ -49,6 +49,22 @@ import Testing
         #expect(answer.allSatisfy { $0.logprob < -0.01 && $0.logprob > -8 })
     }
 
+    @Test(arguments: ["qwen3moe", "gpt-oss"]) func aSyntheticModelMayHaveExperts(_ name: String) throws {
+        var recipe = try SyntheticModel.named(name)
+        (recipe.layers, recipe.hiddenSize, recipe.heads, recipe.kvHeads, recipe.intermediateSize) = (2, 96, 4, 2, 64)
+        (recipe.headDim, recipe.vocabulary, recipe.experts) = (32, 512, (8, 2))
+        recipe.weights = try SyntheticModel.Weights("q8_0")
+        let file = try recipe.makeFile()
+        let model = try withExtendedLifetime(file) { try Model(path: file.path) }
+        // A token meets two of the eight experts.
+        let attention = 96 * 32 * (4 + 2 + 2 + 4)
+        #expect(model.layerMatrices.reduce(0) { $0 + $1.read.weights } == 2 * (attention + 8 * 96 + 2 * 3 * 96 * 64))
+        var generation = Generation(prompt: [5, 6, 7])
+        generation.maxTokens = 20
+        generation.ignoreEOS = true
+        #expect(try Engine(model).outcome(.generate(generation)).tokens.allSatisfy { $0.logprob < -0.01 && $0.logprob > -8 })
+    }
+
     @Test func everyShapeIsSound() throws {
         for shape in SyntheticModel.shapes {
             #expect(shape.heads % shape.kvHeads == 0 && shape.headDim % 16 == 0)

@@ -226,6 +226,7 @@ struct LayerReader {
         var steepest = try metadata.number("attention.max_alibi_bias", orWhere: architecture.alibi) ?? 0
         if name == "baichuan", layers == 40 { steepest = 8 }
         guard steepest > 0 else { return [] }
+        guard steepest <= 128 else { throw ModelError("metadata key \(name).attention.max_alibi_bias is \(steepest); up to 128 is possible") }
         var power = 1
         while power * 2 <= heads { power *= 2 }
         func slope(_ exponent: Double) -> Float { Float(portableExp(-exponent * portableLog(2))) }
