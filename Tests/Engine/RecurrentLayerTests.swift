@@ -310,6 +310,23 @@ import Testing
         }
     }
 
+    /// What a file says of its layers is checked, against what is possible and against its tensors.
+    @Test(arguments: [
+        ("qwen35", "conv_kernel", 5, "convolution over 5 rows"), ("qwen35", "inner_size", 40, "40 channels"),
+        ("qwen35", "time_step_rank", 3, "do not divide"), ("qwen35", "group_count", 1 << 20, "group_count"),
+        ("qwen35", "state_size", 1 << 30, "state_size"), ("qwen35", "state_size", 32, "blk.0."),
+        ("granitehybrid", "group_count", 3, "do not divide"), ("granitehybrid", "time_step_rank", 0, "time_step_rank"),
+        ("jamba", "time_step_rank", 5, "blk.0.ssm_x.weight"), ("jamba", "state_size", 17, "blk.0.ssm_x.weight"),
+        ("lfm2", "shortconv.l_cache", 9, "convolution over 9 rows"), ("lfm2", "shortconv.l_cache", 4, "shortconv.conv.weight"),
+    ]) func aFileThatContradictsItselfIsRefused(_ fixture: String, _ key: String, _ value: Int, _ part: String) throws {
+        var bytes = try Fixtures.bytes("archs/\(fixture).gguf")
+        let key = Array((key.contains(".") ? "\(fixture).\(key)" : "\(fixture).ssm.\(key)").utf8)
+        let place = try #require(bytes.indices.first { bytes[$0...].starts(with: key) }) + key.count + 4
+        for i in 0..<4 { bytes[place + i] = UInt8(truncatingIfNeeded: value >> (8 * i)) }
+        let error = #expect(throws: ModelError.self) { try Model(GGUF(MappedBytes(bytes))) }
+        #expect(error.map { "\($0)".contains(part) } == true, "\(String(describing: error))")
+    }
+
     @Test func softplusIsExactEverywhere() {
         for x in stride(from: Float(-120), through: 120, by: 0.37) {
             let expected = x > 30 ? Double(x) : Foundation.log1p(Foundation.exp(Double(x)))
