@@ -63,6 +63,8 @@ struct Architecture: Sendable {
     /// ALiBi's largest slope, where the file does not say.
     var alibi: Double?
     var experts = ExpertDefaults()
+    /// The norm before experts that read the layer's input.
+    var expertsNorm: String?
     /// Whether YaRN's borders are rounded to whole pairs.
     var roundsYarn = true
     var isLatent = false
@@ -74,6 +76,7 @@ struct Architecture: Sendable {
 
     /// Every architecture that can be run, by its name in GGUF files.
     static let all: [String: Architecture] = [
+        "arctic": Architecture(pairs: .neighbours, experts: ExpertDefaults(isNormalized: true), expertsNorm: "ffn_norm_exps"),
         "arcee": Architecture(pairs: .neighbours, activation: .squaredRelu, isGated: false),
         "afmoe": Architecture(
             turned: .allButEvery(4), attentionOutputNorm: "post_attention_norm", feedOutputNorm: "post_ffw_norm",

@@ -4,6 +4,7 @@ extension Model {
     /// A layer: blocks that each add to the stream, one after another.
     struct Layer: Sendable {
         var blocks: [Block]
+        var keepsInput: Bool { blocks.contains { $0.parts.contains(where: \.readsLayerInput) } }
     }
 
     /// x ← x + scale · outputNorm(Σ parts(norm(x))). Parts side by side read the same x.
@@ -26,6 +27,8 @@ extension Model {
         var norm: Norm?
         var work: Work
         var scale: Float = 1
+        /// Its norm is of the stream before the layer's first block.
+        var readsLayerInput = false
     }
 
     /// Brings a row, or a head, to unit size.
@@ -129,6 +132,31 @@ extension Model {
         var scaling = ""
 
         func frequencies(context: Int) -> [Float] { context > shortContext ? long ?? frequencies : frequencies }
+    }
+}
+
+extension Model.Projection {
+    /// y = matrix · input + bias, `[rows, outputs]`.
+    func multiply(_ input: Activations, into y: Floats, _ threadPool: ThreadPool) {
+        matrix.multiply(input, into: y, threadPool)
+        guard bias != nil else { return }
+        for i in 0..<input.rows { finish(y + i * matrix.rows, count: matrix.rows) }
+    }
+
+    /// Adds the bias to one row, and keeps it within ± `clamp`.
+    func finish(_ y: Floats, count: Int, clamp: Float? = nil) {
+        if let bias { add(bias, to: y, count: count) }
+        if let clamp { for c in 0..<count { y[c] = y[c] > clamp ? clamp : y[c] < -clamp ? -clamp : y[c] } }
+    }
+}
+
+extension Model.HeadNorm {
+    /// Norms one row's heads in place.
+    func apply(_ heads: Floats, heads count: Int, _ headDim: Int) {
+        if norm.size > headDim { return norm.apply(heads, into: heads) }
+        for head in 0..<count {
+            norm.apply(heads + head * headDim, into: heads + head * headDim, place: hasOwnWeights ? head * headDim : 0)
+        }
     }
 }
 

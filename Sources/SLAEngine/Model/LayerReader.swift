@@ -226,7 +226,9 @@ struct LayerReader {
         var steepest = try metadata.number("attention.max_alibi_bias", orWhere: architecture.alibi) ?? 0
         if name == "baichuan", layers == 40 { steepest = 8 }
         guard steepest > 0 else { return [] }
-        guard steepest <= 128 else { throw ModelError("metadata key \(name).attention.max_alibi_bias is \(steepest); up to 128 is possible") }
+        guard steepest <= 128 else {
+            throw ModelError("metadata key \(name).attention.max_alibi_bias is \(steepest); up to 128 is possible")
+        }
         var power = 1
         while power * 2 <= heads { power *= 2 }
         func slope(_ exponent: Double) -> Float { Float(portableExp(-exponent * portableLog(2))) }
@@ -445,8 +447,6 @@ struct LayerReader {
     func isForeign(_ name: String) -> Bool {
         if name.hasPrefix("reward.") || name.contains("attn_rot_embd") || name.hasPrefix("cls.") { return true }
         if architecture.pairs == nil, name == "rope_freqs.weight" { return true }
-        // The models have neither; where a file has, llama.cpp leaves them out.
-        if self.name == "falcon-h1", name == "rope_freqs.weight" || name.hasSuffix(".attn_output.bias") { return true }
         guard name.hasPrefix("blk."), let layer = Int(name.dropFirst(4).prefix { $0 != "." }) else { return false }
         return (layers..<blocks).contains(layer)
     }
@@ -467,6 +467,12 @@ struct LayerReader {
                 parts.append(Model.Part(work: .feedForward(shared), scale: architecture.experts.share))
             } else if tensors.has(prefix + "ffn_up.weight") {
                 parts.append(Model.Part(work: .feedForward(try feedForward(prefix, "")), scale: architecture.experts.share))
+            }
+            // Arctic's experts read the layer's input, beside a plain feed-forward that reads what attention made of it.
+            if let name = architecture.expertsNorm, parts.count == 2 {
+                parts.swapAt(0, 1)
+                parts[1].norm = try norm(prefix + name)
+                parts[1].readsLayerInput = true
             }
             // One part alone has no share.
             if parts.count == 1 { parts[0].scale = 1 }
