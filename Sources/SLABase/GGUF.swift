@@ -160,8 +160,8 @@ package final class GGUF: Sendable {
 
     private func wrongType(_ key: String, _ wanted: String) -> ModelError { ModelError("metadata key \(key) should be \(wanted)") }
 
-    /// Whether the key is there and has several values.
-    package func isArray(_ key: String) -> Bool { if case .array? = value(key) { true } else { false } }
+    /// How many values the key has, if it is an array.
+    package func arrayCount(_ key: String) -> Int? { if case .array(_, let count, _)? = value(key) { count } else { nil } }
 
     /// A whole number, or nil when the key is missing.
     package func integerIfPresent(_ key: String) throws -> Int? {

@@ -54,11 +54,11 @@ enum Run {
         let started = clock.now
         let engine = try makeEngine(arguments)
         let loaded = ", loaded in \(tenths((clock.now - started) / .milliseconds(1))) ms"
-        let task = Task(arguments: arguments, engine: engine, method: try method(arguments, engine.model), isColoured: isColoured)
+        let prompting = Prompting(arguments: arguments, engine: engine, method: try method(arguments, engine.model), isColoured: isColoured)
 
         guard arguments.operands.isEmpty, isatty(0) == 1 else {
             let operand = arguments.operands.first ?? "-"
-            return try task.answer(operand == "-" ? standardInput() : operand, note: loaded)
+            return try prompting.answer(operand == "-" ? standardInput() : operand, note: loaded)
         }
         complain("\(engine.model.name)\(loaded); a line is a prompt, Ctrl-C stops an answer, Ctrl-D ends")
         while true {
@@ -66,12 +66,12 @@ enum Run {
             if isatty(2) == 1 { _ = write(2, "> ", 2) }
             guard let line = readLine(strippingNewline: false) else { return 0 }
             guard line.contains(where: { !$0.isWhitespace }) else { continue }
-            do { _ = try task.answer(line, note: "") } catch let failure as RequestFailure { complain(failure.problem.wordsWithFlags) }
+            do { _ = try prompting.answer(line, note: "") } catch let failure as RequestFailure { complain(failure.problem.wordsWithFlags) }
         }
     }
 
     /// What all prompts have in common.
-    private struct Task {
+    private struct Prompting {
         let arguments: Arguments
         let engine: Engine
         let method: Generation.Method

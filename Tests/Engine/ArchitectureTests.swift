@@ -73,6 +73,15 @@ import Testing
         #expect(named.sorted() == Model.architectures)
     }
 
+    /// Lists are read for every layer: one of a million values in a file of thousands of layers would take hours.
+    @Test func listsLongerThanAnyModelHasLayersAreRefused() throws {
+        var file = RandomModel(seed: 1).writer
+        file["llama.attention.head_count"] = .array(of: .uint32, Array(repeating: .uint32(2), count: 8192))
+        #expect(throws: Never.self) { try Model(file.file()) }
+        file["llama.attention.head_count"] = .array(of: .uint32, Array(repeating: .uint32(2), count: 8193))
+        #expect { try Model(file.file()) } throws: { "\($0)".contains("llama.attention.head_count has 8193 values") }
+    }
+
     // MARK: - Each family against itself
 
     /// A fixture with a reward channel of random weights.

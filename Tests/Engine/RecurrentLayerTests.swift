@@ -104,7 +104,7 @@ import Testing
         ] {
             file["any.ssm.\(key)"] = .uint32(UInt32(value))
         }
-        return try StateSpaceSizes(file.file(), "any")
+        return try StateSpaceSizes(Metadata(file: file.file(), architecture: "any"))
     }
 
     @Test(arguments: [(1, 2, 8, 16, false), (2, 4, 20, 16, true), (2, 4, 24, 64, false)])

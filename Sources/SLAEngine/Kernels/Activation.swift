@@ -18,22 +18,28 @@ package enum Activation: Sendable, Equatable {
     func apply(_ gate: Floats, times up: Floats? = nil, count: Int) {
         switch self {
         case .silu: SLAEngine.silu(gate, times: up, count: count)
-        case .gelu: map(gate, times: up, count) { x in x / (1 + exp(x * (-1.5957691216 - 0.0713548162726 * x * x))) }
-        case .exactGelu: map(gate, times: up, count, normalDistribution)
-        case .relu: map(gate, times: up, count) { simd_max(Vector.zero, $0) }
+        case .gelu: put(gate, times: up, count) { x in x / (1 + exp(x * (-1.5957691216 - 0.0713548162726 * x * x))) }
+        case .exactGelu: put(gate, times: up, count, normalDistribution)
+        case .relu: put(gate, times: up, count) { simd_max(Vector.zero, $0) }
         case .squaredRelu:
-            map(gate, times: up, count) { x in
+            put(gate, times: up, count) { x in
                 let y = simd_max(Vector.zero, x)
                 return y * y
             }
         case .clampedSwiGLU:
             let limit = Vector(repeating: 7)
-            for c in stride(from: 0, to: count, by: 16) {
-                let x = simd_min(limit, UnsafePointer(gate).clampedVector(c, count))
-                let factor = up.map { simd_max(-limit, simd_min(limit, UnsafePointer($0).clampedVector(c, count))) + 1 }
-                let y = x / (1 + exp(x * -1.702)) * (factor ?? Vector(repeating: 1))
-                if c + 16 <= count { gate.store(y, c) } else { for lane in 0..<count - c { gate[c + lane] = y[lane] } }
+            transform(gate, count: count) { x, place in
+                let x = simd_min(limit, x)
+                let factor = up.map { simd_max(-limit, simd_min(limit, UnsafePointer($0).clampedVector(place, count))) + 1 }
+                return x / (1 + exp(x * -1.702)) * (factor ?? Vector(repeating: 1))
             }
+        }
+    }
+
+    @inline(__always) private func put(_ gate: Floats, times up: Floats?, _ count: Int, _ function: (Vector) -> Vector) {
+        transform(gate, count: count) { x, place in
+            let y = function(x)
+            return up.map { y * UnsafePointer($0).clampedVector(place, count) } ?? y
         }
     }
 }

@@ -47,11 +47,10 @@ private func inverseRoot(_ mean: Float, _ epsilon: Float) -> Float { mean < .inf
     }
 }
 
-/// x = transform(x), times `factor` where it is given.
-@inline(__always) func map(_ x: Floats, times factor: Floats? = nil, _ count: Int, _ transform: (Vector) -> Vector) {
+/// Puts change(16 of them, the place of the first) in the place of `count` values; lanes behind the end are zeros.
+@inline(__always) func transform(_ x: Floats, count: Int, _ change: (Vector, _ place: Int) -> Vector) {
     for c in stride(from: 0, to: count, by: 16) {
-        var y = transform(UnsafePointer(x).clampedVector(c, count))
-        if let factor { y *= UnsafePointer(factor).clampedVector(c, count) }
+        let y = change(UnsafePointer(x).clampedVector(c, count), c)
         if c + 16 <= count { x.store(y, c) } else { for lane in 0..<count - c { x[c + lane] = y[lane] } }
     }
 }
@@ -60,17 +59,14 @@ private func inverseRoot(_ mean: Float, _ epsilon: Float) -> Float { mean < .inf
 @inline(__always) func tanh(_ x: Vector) -> Vector { 1 - 2 / (1 + exp(x * 2)) }
 
 /// c · tanh(x / c), in place.
-func softCap(_ x: Floats, _ cap: Float, count: Int) { map(x, times: nil, count) { tanh($0 / cap) * cap } }
+func softCap(_ x: Floats, _ cap: Float, count: Int) { transform(x, count: count) { x, _ in tanh(x / cap) * cap } }
 
 /// x · factor, in place.
-func scale(_ x: Floats, by factor: Float, count: Int) { map(x, times: nil, count) { $0 * factor } }
+func scale(_ x: Floats, by factor: Float, count: Int) { transform(x, count: count) { x, _ in x * factor } }
 
 /// x · σ(gate), in the place of x.
 func gateSigmoid(_ x: Floats, _ gate: Floats, count: Int) {
-    for c in stride(from: 0, to: count, by: 16) {
-        let y = UnsafePointer(x).clampedVector(c, count) / (1 + exp(-UnsafePointer(gate).clampedVector(c, count)))
-        if c + 16 <= count { x.store(y, c) } else { for lane in 0..<count - c { x[c + lane] = y[lane] } }
-    }
+    transform(x, count: count) { x, place in x / (1 + exp(-UnsafePointer(gate).clampedVector(place, count))) }
 }
 
 /// x · y, added up in one order.
@@ -82,11 +78,9 @@ func dot(_ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, count: Int) -> Fl
 
 /// silu(x) = x / (1 + e^−x), in place, times `factor` where it is given.
 package func silu(_ x: Floats, times factor: Floats? = nil, count: Int) {
-    for c in stride(from: 0, to: count, by: 16) {
-        let v = UnsafePointer(x).clampedVector(c, count)
-        var y = v / (1 + exp(-v))
-        if let factor { y *= UnsafePointer(factor).clampedVector(c, count) }
-        if c + 16 <= count { x.store(y, c) } else { for lane in 0..<count - c { x[c + lane] = y[lane] } }
+    transform(x, count: count) { v, place in
+        let y = v / (1 + exp(-v))
+        return factor.map { y * UnsafePointer($0).clampedVector(place, count) } ?? y
     }
 }
 

@@ -152,11 +152,7 @@ struct DeltaNet: RecurrentLayer {
                     let x = read + row * values + head * valueDim
                     rmsNorm(x, norm, nil, epsilon: epsilon, count: norm.count, into: x)
                 }
-                let gate = gate + row * values
-                transform(read + row * values, count: values) { x, place in
-                    let z = gate.vector(place)
-                    return x * (z * logistic(z))
-                }
+                gateSilu(read + row * values, gate + row * values, count: values)
             }
         }
         input.set(read, rows: n, columns: values)

@@ -326,14 +326,3 @@ final class ExpertBuffers {
         output.reserve(all * experts.hiddenSize)
     }
 }
-
-extension TensorReader {
-    /// A tensor of that shape, the fastest-varying extent first, as one matrix of all its rows.
-    func stack(_ name: String, _ shape: [Int]) throws -> Matrix {
-        // Files leave out extents of one at the end.
-        func trimmed(_ shape: [Int]) -> ArraySlice<Int> { shape[...((shape.lastIndex { $0 != 1 }) ?? 0)] }
-        let found = try file.tensor(name).shape
-        guard trimmed(found) == trimmed(shape) else { throw ModelError("tensor \(name) has the shape \(found), but \(shape) is needed") }
-        return try source(name)
-    }
-}

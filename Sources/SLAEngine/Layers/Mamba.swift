@@ -186,11 +186,7 @@ struct Mamba2: RecurrentLayer {
         // Step 3: the gate, then the norm.
         threadPool.share(n, cost: 32 * n * inner) { range in
             for row in range {
-                let z = mixed + row * width
-                transform(read + row * inner, count: inner) { x, place in
-                    let z = z.vector(place)
-                    return x * (z * logistic(z))
-                }
+                gateSilu(read + row * inner, mixed + row * width, count: inner)
                 for (group, norm) in (norms ?? []).enumerated() {
                     let x = read + row * inner + group * norm.count
                     rmsNorm(x, norm, nil, epsilon: epsilon, count: norm.count, into: x)

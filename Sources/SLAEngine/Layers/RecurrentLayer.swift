@@ -54,20 +54,12 @@ struct StateSpaceSizes {
     /// Groups of heads that share what enters and leaves their states.
     let groups: Int
 
-    init(_ file: GGUF, _ architecture: String) throws {
-        func size(_ key: String, in range: ClosedRange<Int>, default fallback: Int? = nil) throws -> Int {
-            let name = "\(architecture).ssm.\(key)"
-            guard let value = try file.integerIfPresent(name) ?? fallback else { throw ModelError("metadata key \(name) is missing") }
-            guard range.contains(value) else {
-                throw ModelError("metadata key \(name) is \(value); \(range.lowerBound) to \(range.upperBound) are possible")
-            }
-            return value
-        }
-        taps = try size("conv_kernel", in: 1...64)
-        inner = try size("inner_size", in: 16...1 << 20)
-        state = try size("state_size", in: 1...1024)
-        rank = try size("time_step_rank", in: 1...1 << 16)
-        groups = max(1, try size("group_count", in: 0...1 << 16, default: 1))
+    init(_ metadata: Metadata) throws {
+        taps = try metadata.size("ssm.conv_kernel", in: 1...64)
+        inner = try metadata.size("ssm.inner_size", in: 16...1 << 20)
+        state = try metadata.size("ssm.state_size", in: 1...1024)
+        rank = try metadata.size("ssm.time_step_rank", in: 1...1 << 16)
+        groups = max(1, try metadata.size("ssm.group_count", in: 0...1 << 16, default: 1))
         guard inner % 16 == 0 else { throw ModelError("\(inner) channels of a state are not supported; multiples of 16 are") }
     }
 }
@@ -93,11 +85,11 @@ func transposed(_ x: [Float], columns: Int) -> [Float] {
 /// 1 / (1 + e^−x) in every lane.
 @inline(__always) func logistic(_ x: Vector) -> Vector { 1 / (1 + exp(-x)) }
 
-/// Puts change(16 of them, the place of the first) in the place of `count` values; lanes behind the end are zeros.
-@inline(__always) func transform(_ x: Floats, count: Int, _ change: (Vector, _ place: Int) -> Vector) {
-    for c in stride(from: 0, to: count, by: 16) {
-        let y = change(UnsafePointer(x).clampedVector(c, count), c)
-        if c + 16 <= count { x.store(y, c) } else { for lane in 0..<count - c { x[c + lane] = y[lane] } }
+/// x · silu(gate), in the place of x.
+func gateSilu(_ x: Floats, _ gate: Floats, count: Int) {
+    transform(x, count: count) { x, place in
+        let z = UnsafePointer(gate).clampedVector(place, count)
+        return x * (z * logistic(z))
     }
 }
 

@@ -35,15 +35,15 @@ struct Architecture: Sendable {
     var pairs: Pairs? = .halves
     var turned: TurnedLayers = .all
     var norm: Model.Norm.Kind = .rms
-    /// Tensors of the norms before and behind attention and the feed-forward; nil: there is none.
+    /// Tensors of the norms before and behind attention and the feed-forward; nil: there is none. An empty name is a norm without weights.
     var attentionNorm: String? = "attn_norm"
     var attentionOutputNorm: String?
     var feedNorm: String? = "ffn_norm"
     var feedOutputNorm: String?
     /// Attention and the feed-forward read the same stream.
     var isParallel = false
-    /// The final norm's tensor; nil: it has no weights.
-    var outputNorm: String? = "output_norm"
+    /// The final norm's tensor.
+    var outputNorm = "output_norm"
     var activation: Activation = .silu
     /// Whether the feed-forward is down(act(gate) · up); otherwise it is down(act(up)).
     var isGated = true
@@ -54,7 +54,6 @@ struct Architecture: Sendable {
     /// 1 / logit_scale.
     var dividesLogits = false
     var logitScale: Double?
-    var residualScale: Double?
     /// c · tanh(x / c) of scores and logits, where the file does not say.
     var scoreCap: Double?
     var logitCap: Double?

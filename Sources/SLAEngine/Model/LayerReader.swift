@@ -16,6 +16,8 @@ struct LayerReader {
     /// Sets of rotary frequencies, and of windows, that layers refer to.
     private(set) var ropes: [Model.Rope] = []
     private(set) var windows: [AttentionWindow] = [.all]
+    /// Whether any layer has a window.
+    private var hasWindows = false
     /// Numbers that a token takes up in the cache, of the layers of each window.
     private(set) var cached = [0]
     /// Numbers in the states of all recurrent layers.
@@ -39,15 +41,15 @@ struct LayerReader {
             throw ModelError("metadata key \(name).\(key) is missing or not from 0 to 1")
         }
         self.epsilon = Float(epsilon)
+        hasWindows = try (0..<layers).contains { try window($0) != .all }
     }
 
     var metadata: Metadata { Metadata(file: file, architecture: name) }
 
     // MARK: Norms and projections
 
-    /// The norm whose tensors begin with `name`, which is nil for none and empty for one without weights.
-    func norm(_ name: String?, size: Int? = nil) throws -> Model.Norm? {
-        guard let name else { return nil }
+    /// The norm whose tensors begin with `name`; one without weights has none.
+    func norm(_ name: String, size: Int? = nil) throws -> Model.Norm {
         let size = size ?? hiddenSize
         guard !name.isEmpty, !name.hasSuffix(".") else { return Model.Norm(kind: normKind, size: size, epsilon: epsilon) }
         return Model.Norm(
@@ -59,7 +61,7 @@ struct LayerReader {
     private func normWeight(_ name: String) -> String { tensors.has(name) ? name : name + ".weight" }
 
     /// The norm of layer `i` that the architecture calls `name`.
-    private func norm(_ i: Int, _ name: String?) throws -> Model.Norm? { try norm(name.map { "blk.\(i).\($0)" }) }
+    private func norm(_ i: Int, _ name: String?) throws -> Model.Norm? { try name.map { try norm("blk.\(i).\($0)") } }
 
     private func projection(_ name: String, _ rows: Int?, _ columns: Int) throws -> Model.Projection {
         let matrix = try tensors.matrix(name + ".weight", rows, columns)
@@ -83,7 +85,7 @@ struct LayerReader {
 
     mutating func layer(_ i: Int) throws -> Model.Layer {
         let prefix = "blk.\(i)."
-        let residual = Float(try metadata.number("residual_scale", orWhere: architecture.residualScale) ?? defaultResidualScale)
+        let residual = Float(try metadata.number("residual_scale") ?? defaultResidualScale)
         let norm = try tensors.has(prefix + "attn_norm_2.weight") ? norm(i, "attn_norm_2") : norm(i, architecture.attentionNorm)
         var mix: [Model.Part] = []
         if architecture.recurrence == nil || tensors.has(prefix + "attn_output.weight") {
@@ -131,7 +133,7 @@ struct LayerReader {
                 tensors, prefix, taps: metadata.size("shortconv.l_cache", in: 1...64), hiddenSize: hiddenSize)
         }
         guard tensors.has(prefix + "ssm_out.weight") else { return nil }
-        let sizes = try StateSpaceSizes(file, name)
+        let sizes = try StateSpaceSizes(metadata)
         switch recurrence {
         case .deltaNet(let isGrouped):
             return try DeltaNet(tensors, prefix, sizes, hiddenSize: hiddenSize, epsilon: epsilon, isGrouped: isGrouped)
@@ -342,10 +344,10 @@ struct LayerReader {
         if name == "exaone4", layers != 64, !file.has("\(name).attention.sliding_window_pattern") { return .all }
         let size = try metadata.size("attention.sliding_window", in: 0...1 << 30, default: windows.size ?? 0)
         guard size > 0 else { return .all }
-        let key = "\(name).attention.sliding_window_pattern"
-        if file.isArray(key) {
-            let pattern = try file.integersIfPresent(key) ?? []
-            guard pattern.count >= layers else { throw ModelError("metadata key \(key) has \(pattern.count) values for \(layers) layers") }
+        if let pattern = try metadata.list("attention.sliding_window_pattern") {
+            guard i < pattern.count else {
+                throw ModelError("metadata key \(name).attention.sliding_window_pattern has \(pattern.count) values for \(layers) layers")
+            }
             return pattern[i] != 0 ? .last(size) : .all
         }
         let period = try metadata.size("attention.sliding_window_pattern", in: 0...4096, default: windows.period)
@@ -368,7 +370,7 @@ struct LayerReader {
         case .windowed:
             // Without windows all layers are turned; Command A's leading dense layers always are.
             let isLeading = try name == "cohere2moe" && i < metadata.size("leading_dense_block_count", in: 0...4096, default: 0)
-            if !isWindowed, !isLeading, try hasWindowedLayers { return nil }
+            if !isWindowed, !isLeading, hasWindows { return nil }
         case .allButEvery(let step):
             if (i + 1) % step == 0 { return nil }
         }
@@ -408,8 +410,6 @@ struct LayerReader {
             return try (file.integersIfPresent("\(name).rope.dimension_sections") ?? []).prefix(2).filter { $0 > 0 }.count == 2
         }
     }
-
-    private var hasWindowedLayers: Bool { get throws { try (0..<layers).contains { try window($0) != .all } } }
 
     // MARK: Around the layers
 
@@ -535,8 +535,7 @@ struct Metadata {
     {
         let name = "\(architecture).\(key)"
         var value: Int?
-        if let layer, file.isArray(name) {
-            let values = try file.integersIfPresent(name) ?? []
+        if let layer, let values = try list(key) {
             guard layer < values.count else { throw ModelError("metadata key \(name) has \(values.count) values, too few for the layers") }
             value = values[layer]
         } else {
@@ -549,6 +548,15 @@ struct Metadata {
             throw ModelError("metadata key \(name) is \(value); \(range.lowerBound) to \(range.upperBound) are possible")
         }
         return value
+    }
+
+    /// Whole numbers, one for each layer; nil where there is no array.
+    func list(_ key: String) throws -> [Int]? {
+        let name = "\(architecture).\(key)"
+        guard let count = file.arrayCount(name) else { return nil }
+        // It is read for every layer.
+        guard count <= 1 << 13 else { throw ModelError("metadata key \(name) has \(count) values, more than any model has layers") }
+        return try file.integersIfPresent(name)
     }
 
     /// A number, or `fallback` where there is none or it is 0.

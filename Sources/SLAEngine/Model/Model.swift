@@ -104,8 +104,7 @@ package final class Model: Sendable {
         embeddingScale = try reader.embeddingScale
         embeddingNorm =
             entry.outputNorm != "token_embd_norm" && tensors.has("token_embd_norm.weight") ? try reader.norm("token_embd_norm") : nil
-        guard let outputNorm = try reader.norm(entry.outputNorm) else { throw ModelError("\(architecture) has no final norm") }
-        self.outputNorm = outputNorm
+        outputNorm = try reader.norm(entry.outputNorm)
         output =
             !tensors.has("output.weight")
             ? PackedMatrix(embedding) : try tensors.matrix("output.weight", embedding.rows, reader.hiddenSize)

@@ -43,10 +43,16 @@ final class TensorReader {
         return try file.values(name, count)
     }
 
-    /// Notes that a tensor means nothing.
-    func ignore(_ name: String) { used.insert(name) }
-
     func vectorIfPresent(_ name: String, _ count: Int) throws -> [Float]? { has(name) ? try vector(name, count) : nil }
+
+    /// A tensor of that shape, the fastest-varying extent first, as one matrix of all its rows.
+    func stack(_ name: String, _ shape: [Int]) throws -> Matrix {
+        // Files leave out extents of one at the end.
+        func trimmed(_ shape: [Int]) -> ArraySlice<Int> { shape[...((shape.lastIndex { $0 != 1 }) ?? 0)] }
+        let found = try file.tensor(name).shape
+        guard trimmed(found) == trimmed(shape) else { throw ModelError("tensor \(name) has the shape \(found), but \(shape) is needed") }
+        return try source(name)
+    }
 
     /// Throws ``ModelError`` when a tensor was left out. `isForeign` tells of those that belong to something else.
     func checkAllUsed(by reader: String, isForeign: (String) -> Bool) throws {
