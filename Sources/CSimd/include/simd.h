@@ -187,8 +187,8 @@ SLA_WORD int32_t simd_store_i8(void *to, sla_f32x16 x) {
     return __builtin_reduce_add(bits);
 }
 
-/// Asks for the cache line at `address`, which need not exist, to be brought into the second-level cache.
-SLA_WORD void simd_prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
+/// Asks for the cache line at `address`, which need not exist, to be brought into the first-level cache.
+SLA_WORD void simd_prefetch(const void *address) { __builtin_prefetch(address, 0, 3); }
 
 // Bytes. Swift's own operators on vectors of bytes compile to a loop over the lanes.
 

@@ -16,7 +16,7 @@ package final class PackedMatrix: Sendable {
     package let rows: Int
     package let columns: Int
     /// Bytes of a tile.
-    private let stride: Int
+    let stride: Int
     private let sources: [Matrix]
     /// Allocated under the lock, before a part is packed.
     nonisolated(unsafe) private var memory: UnsafeMutableRawPointer?
