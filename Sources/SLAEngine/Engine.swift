@@ -548,12 +548,13 @@ package final class Engine {
     ///   - cacheBytes: the budget of keys, values and states.
     ///   - maximumJobs: how many requests run at once; others wait.
     ///   - speculates: whether tokens are guessed, which only makes answers faster.
+    ///   - draft: a small model of the same vocabulary, whose answers are guesses too.
     package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
-        maximumJobs: Int = 64, speculates: Bool = true
+        maximumJobs: Int = 64, speculates: Bool = true, draft: DraftModel? = nil
     ) {
         self.model = model
-        speculation = speculates ? Speculation() : nil
+        speculation = speculates ? Speculation(draft) : nil
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
         transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context)
@@ -709,7 +710,7 @@ package final class Engine {
         var given: [Row] = []
         prefill(wanted == 0 ? Engine.pieceRows : min(max(wanted, Engine.leastPieceRows), Engine.pieceRows), &given)
         // Step 4: guesses at what comes behind, as many as pay.
-        if given.isEmpty { guess(&chains, beside: wanted) }
+        if given.isEmpty { guess(&chains, beside: wanted) } else { speculation?.draft?.step() }
         // Step 5: one forward pass for all of it.
         let rows = chains.map(self.rows(of:))
         let all = given + rows.flatMap(\.self)
@@ -886,6 +887,7 @@ package final class Engine {
         (job.table, job.computed) = (found.table, found.count)
         job.summary.cachedTokens = min(found.count == limit ? known : found.count, job.promptCount)
         tellProgress(job, from: 0)
+        if job.mostGuesses > 0 { speculation?.draft?.warmUp(job.given) }
         planCheckpoints(job, parting: found.marks.count)
     }
 
@@ -909,7 +911,8 @@ package final class Engine {
         case .generate(let generation) where generation.maxTokens == 0: finish(job, [.done(.length, Output.Summary())])
         case .generate(let generation):
             table.history = job.given
-            speculation?.learn(prompt: job.given)
+            if generation.mostGuesses > 0 { speculation?.learn(prompt: job.given) }
+            if let speculation { job.record = speculation.record.heir }
             let method = generation.decoder(rules(job, generation), table, first: last)
             (job.method, job.table) = (method, nil)
             finish(job, method.receive([]))
@@ -1037,7 +1040,7 @@ struct RunState {
     /// The most rows in one pass: 256, or fewer where a row is so wide that its buffers would outgrow the weights.
     let maximumRows: Int
     /// Rows whose logits are there at once.
-    static let logitRows = 16
+    static let logitRows = 64
 
     let x: FloatBuffer  // [n, hiddenSize]                h_i, the residual stream
     let normed: FloatBuffer  // [n, hiddenSize]           the stream behind a norm, which matrices read; at the end h_L
@@ -1059,8 +1062,8 @@ struct RunState {
     let beside: FloatBuffer  // [m, hiddenSize + r]       [h_i ; r_i], which the channel's matrices read
     let channelOutput: FloatBuffer  // [m, widest]        what they give
     let headHidden: FloatBuffer  // [m, widest]           between the layers of a deep head
-    let chosen: FloatBuffer  // [16, hiddenSize]          h_L of the rows whose logits are wanted
-    let logits: FloatBuffer  // [16, vocabularySize]
+    let chosen: FloatBuffer  // [64, hiddenSize]          h_L of the rows whose logits are wanted
+    let logits: FloatBuffer  // [64, vocabularySize]
 
     init(_ model: Model) {
         let hiddenSize = model.shape.hiddenSize

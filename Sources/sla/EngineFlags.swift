@@ -16,6 +16,7 @@ let engineFlags = [
     Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
     Flag("--cache-mib", "N", "memory for keys, values and states (default: 512)"),
     Flag("--cache-type", "TYPE", "f16 or f32 (default: f16)"),
+    Flag("--draft", "FILE", "a small model of the same vocabulary that guesses tokens ahead; answers are the same", file: .read),
     Flag("--no-speculation", nil, "guess no tokens ahead; answers are the same, and slower where text repeats itself"),
 ]
 
@@ -33,7 +34,10 @@ func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine 
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
     let model = try arguments.string("--model").map { try Model(path: $0, reward: reward) } ?? Model.builtIn(reward: reward)
+    let speculates = !arguments.has("--no-speculation")
+    if !speculates, arguments.has("--draft") { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
+    let draft = try arguments.string("--draft").map { try DraftModel(Model(path: $0), for: model, threads: threads) }
     return Engine(
         model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,
-        speculates: !arguments.has("--no-speculation"))
+        speculates: speculates, draft: draft)
 }
