@@ -31,8 +31,14 @@ import Testing
         let activations = Activations()
         activations.set(source.base, rows: inputs, columns: matrix.columns)
         let threadPool = ThreadPool(threads: threads)
-        PackedMatrix(matrix).multiply(activations, into: output.base, threadPool)
-        return (0..<inputs * matrix.rows).map { output.base[$0] }
+        // The first product packs tile by tile, the second has the matrix packed.
+        let packed = PackedMatrix(matrix)
+        let results = (0..<2).map { _ in
+            packed.multiply(activations, into: output.base, threadPool)
+            return (0..<inputs * matrix.rows).map { output.base[$0] }
+        }
+        #expect(zip(results[0], results[1]).allSatisfy { $0 == $1 || $0.isNaN && $1.isNaN })
+        return results[0]
     }
 
     static func row(_ matrix: Matrix, _ row: Int) -> [Float] {
