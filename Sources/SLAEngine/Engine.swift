@@ -1145,6 +1145,7 @@ package final class Transformer {
             let some = Array(rows[start..<min(start + maximumRows, rows.count)])
             return switch cacheType {
             case .f16: pass(some, pool, F16.self)
+            case .q8_0: pass(some, pool, Q8.self)
             case .f32: pass(some, pool, F32.self)
             }
         }
@@ -1513,22 +1514,40 @@ struct AttentionKernel<Format: CacheFormat> {
 
     /// A head's block of keys in a page; its values lie behind it.
     private func keys(_ page: UnsafeMutableRawPointer, _ head: Int) -> UnsafeMutableRawPointer {
-        page + (form.offset + head * (form.keyDim + form.valueDim)) * pageSize * Format.bytes
+        page + pageSize * (Format.bytes(form.offset) + Format.bytes(CacheSize(heads: head, form.keyDim, form.valueDim)))
     }
-    private var keyBytes: Int { form.keyDim * pageSize * Format.bytes }
+    private var keyBytes: Int { pageSize * Format.bytes(CacheSize(form.keyDim)) }
 
     /// Puts a row's keys and values (`[kvHeads, keyDim]` and `[kvHeads, valueDim]`) into its page.
     func store(keys k: Floats, values v: Floats, row: RowPlace) {
         let page = row.pages[form.window][row.position / pageSize]
         let slot = row.position % pageSize
-        for head in 0..<form.kvHeads {
-            let keyBlock = keys(page, head)
-            let valueRow = keyBlock + keyBytes + slot * form.valueDim * Format.bytes
-            for d in 0..<form.keyDim {
-                Format.store(k[head * form.keyDim + d], keyBlock + (d * pageSize + slot) * Format.bytes)
-            }
-            for d in stride(from: 0, to: form.valueDim, by: 16) {
-                Format.store(v.vector(head * form.valueDim + d), valueRow + d * Format.bytes)
+        /// Stores the block from `d` on of a head's vector, whose scales are at `scales`; gives the bytes of it.
+        func store(_ x: Floats, _ d: Int, of count: Int, _ target: UnsafeMutableRawPointer, _ scales: UnsafeMutableRawPointer) -> Int {
+            let isWhole = d + 16 < count
+            let parts = Format.divide(
+                (x.vector(d), isWhole ? x.vector(d + 16) : Vector.zero), scale: scales + (d + slot) * Format.scaleBytes)
+            Format.store(parts.low, target)
+            if isWhole { Format.store(parts.high, target + 16 * Format.bytes) }
+            return (isWhole ? 32 : 16) * Format.bytes
+        }
+        withUnsafeTemporaryAllocation(byteCount: 128, alignment: 64) { room in
+            guard let room = room.baseAddress else { return }
+            for head in 0..<form.kvHeads {
+                let keyBlock = keys(page, head)
+                let valueBlock = keyBlock + keyBytes
+                for d in stride(from: 0, to: form.keyDim, by: 32) {
+                    let bytes = store(k + head * form.keyDim, d, of: form.keyDim, room, keyBlock + form.keyDim * pageSize * Format.bytes)
+                    for place in stride(from: 0, to: bytes, by: Format.bytes) {
+                        (keyBlock + (d * Format.bytes + place) * pageSize + slot * Format.bytes)
+                            .copyMemory(from: room + place, byteCount: Format.bytes)
+                    }
+                }
+                for d in stride(from: 0, to: form.valueDim, by: 32) {
+                    _ = store(
+                        v + head * form.valueDim, d, of: form.valueDim, valueBlock + (slot * form.valueDim + d) * Format.bytes,
+                        valueBlock + form.valueDim * pageSize * Format.bytes)
+                }
             }
         }
     }
@@ -1537,8 +1556,8 @@ struct AttentionKernel<Format: CacheFormat> {
     func attend(_ queries: Floats, _ plan: AttentionPlan, into output: Floats, _ threadPool: ThreadPool) {
         let cost = plan.rows.reduce(0) { $0 + $1.position + 1 } * form.heads * (form.keyDim + form.valueDim)
         threadPool.share(plan.bands.count * form.kvHeads, cost: cost) { range in
-            // Running maximum and sum for each query of a band; the scores of a page for eight of them.
-            let state = FloatBuffer(AttentionPlan.bandRows * self.group * 2 + 8 * self.pageSize)
+            // Running maximum and sum for each query of a band; the scores of a page for eight of them, twice.
+            let state = FloatBuffer(AttentionPlan.bandRows * self.group * 2 + 16 * self.pageSize)
             for item in range {
                 let (rows, visits) = plan.bands[item / self.form.kvHeads]
                 self.attend(queries, plan.rows, rows, visits, head: item % self.form.kvHeads, output, state.base)
@@ -1591,7 +1610,7 @@ struct AttentionKernel<Format: CacheFormat> {
         let kernel: AttentionKernel
         let firstRow, head: Int
         let queries, output: Floats
-        /// `[8, pageSize]`: scores, then weights.
+        /// `[8, pageSize]`: scores, then weights; behind them room for as many.
         let weights: Floats
         var keys = UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped
         var seen = 0..<0
@@ -1627,7 +1646,9 @@ struct AttentionKernel<Format: CacheFormat> {
                     seen, slope: slopes[i], distance: distances[i], maxima + i, sums + i, weights + i * PagePool.pageSize,
                     output + outputs[i])
             }
-            kernel.gather(Size.Vectors.self, weights, seen, keys + kernel.keyBytes, output, outputs, kept)
+            kernel.gather(
+                Size.Vectors.self, weights, seen, keys + kernel.keyBytes, output, outputs, kept,
+                scaled: weights + 8 * PagePool.pageSize)
         }
     }
 }

@@ -14,7 +14,7 @@ extension PackedMatrix {
     static func multiply(_ input: Activations, _ products: [(matrix: PackedMatrix, output: Floats)], _ threadPool: ThreadPool) {
         for (matrix, _) in products {
             precondition(input.columns == matrix.columns)
-            matrix.packIfNeeded(input.groups.lazy.map(\.part), threadPool)
+            matrix.meet(input.groups.lazy.map(\.part), threadPool)
             if matrix.type.isPlain { input.interleave(threadPool) } else { input.quantize(threadPool) }
         }
         let cost = products.reduce(0) { $0 + $1.matrix.rows * input.columns * input.rows / ($1.matrix.type.isPlain ? 1 : 4) }
@@ -54,13 +54,13 @@ private struct Multiplication: FormatVisitor {
     /// Every tile with every panel: a few tiles, which stay in the second-level cache, with one panel after another, which stay in the first.
     @inline(__always) private func forPanels(_ body: (TilePanel, Activations.Panel) -> Void) {
         let panels = input.panels
-        for some in stride(from: tiles.lowerBound, to: tiles.upperBound, by: 4) {
+        matrix.forTiles(tiles, part: group.part, input.tileRooms) { some, weights in
             for index in group.panels {
                 let panel = panels[index]
-                for tile in some..<min(some + 4, tiles.upperBound) {
+                for tile in some {
                     let place = TilePanel(
-                        weights: matrix.address(tile, part: group.part), rows: matrix.rows, columns: matrix.columns, row: 16 * tile,
-                        first: panel.first, inputs: panel.inputs, isFirst: index == group.panels.lowerBound, output: output)
+                        weights: weights + (tile - some.lowerBound) * matrix.stride, rows: matrix.rows, columns: matrix.columns,
+                        row: 16 * tile, first: panel.first, inputs: panel.inputs, isFirst: index == group.panels.lowerBound, output: output)
                     body(place, panel)
                 }
             }
