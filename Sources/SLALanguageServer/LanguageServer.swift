@@ -496,8 +496,8 @@ package final class LanguageServer {
         document.visit(place.before)
         documents[asked.uri] = document
         use(asked.uri)
-        // A token has some bytes; what is certainly left out need not be sent.
-        let most = min(max(1 << 16, 16 * min(model.contextLength, 1 << 20)), 1 << 20)
+        // A token has some bytes, so what is left out anyway need not be sent; and escapes make the line six times as long at most.
+        let most = min(max(1 << 16, 16 * min(model.contextLength, 1 << 20)), 1 << 19)
         let behind = document.suffix(place.behind, most: 1 << 14)
         lastID += 1
         let line = JSONObject {

@@ -26,11 +26,19 @@ func cacheType(_ arguments: Arguments) throws -> CacheType {
 
 /// The engine that the flags ask for.
 func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine {
+    try engineMaker(arguments, maximumJobs: maximumJobs)()
+}
+
+/// Reads the flags, and makes the engine that they ask for when it is called.
+func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () throws -> Engine {
     let reward = arguments.string("--reward")
     let cacheType = try cacheType(arguments)
     let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
-    let model = try arguments.string("--model").map { try Model(path: $0, reward: reward) } ?? Model.builtIn(reward: reward)
-    return Engine(model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs)
+    let path = arguments.string("--model")
+    return {
+        let model = try path.map { try Model(path: $0, reward: reward) } ?? Model.builtIn(reward: reward)
+        return Engine(model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs)
+    }
 }

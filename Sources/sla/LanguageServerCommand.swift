@@ -24,6 +24,7 @@ enum LanguageServerCommand {
     static func run(_ arguments: Arguments) throws -> Int32 {
         onSignals { _exit(0) }
         guard arguments.operands.isEmpty else { throw UsageError("lsp takes no operands, only flags") }
+        let makeEngine = try engineMaker(arguments)
         forbidCoreFiles()
         Memory.releaseLargeBlocks()
         var (requests, events): ([Int32], [Int32]) = ([-1, -1], [-1, -1])
@@ -34,9 +35,7 @@ enum LanguageServerCommand {
         DispatchQueue(label: "sla.lsp").async { _exit(running.run()) }
         let service: Service
         do {
-            service = Service(try makeEngine(arguments), input: requests[0], output: events[1])
-        } catch let error as UsageError {
-            throw error
+            service = Service(try makeEngine(), input: requests[0], output: events[1])
         } catch {
             let problem = (error as? any ExplainedError)?.problem.wordsWithFlags ?? "\(error)"
             complain(problem)
