@@ -13,6 +13,7 @@ package final class LanguageServer {
     private let service: LineSink
     private let news: DispatchSemaphore
     private let clock = ContinuousClock()
+    private let patience: Duration
 
     private enum Phase { case starting, running, shutDown }
     private var phase = Phase.starting
@@ -69,14 +70,13 @@ package final class LanguageServer {
     private static let mostRequests = 32
     /// Bytes of all open documents, and of a URI.
     private static let mostText = 256 << 20, longestURI = 8192
-    /// A prompt that takes longer than this to compute is told of.
-    private static let patience = Duration.milliseconds(500)
-    private static let progressEvery = Duration.milliseconds(100)
 
     /// - Parameters:
     ///   - input, output: the descriptors that the editor's messages are read from and the server's are written to.
     ///   - requests, events: the descriptors that lines for the service are written to and its events are read from.
-    package init(input: Int32 = 0, output: Int32 = 1, requests: Int32, events: Int32) {
+    ///   - patience: a prompt that takes longer than this to compute is told of.
+    package init(input: Int32 = 0, output: Int32 = 1, requests: Int32, events: Int32, patience: Duration = .milliseconds(500)) {
+        self.patience = patience
         let news = DispatchSemaphore(value: 0)
         self.news = news
         messages = InputSource(descriptor: input, news: news, framing: MessageFraming())
@@ -507,7 +507,7 @@ package final class LanguageServer {
             $0.add("path", document.path)
             $0.add("context", pieces(beside: asked.uri))
             $0.add("truncate", "left")
-            $0.add("include", ["branches", "draft"])
+            $0.add("include", ["branches", "draft", "progress"])
             for (name, value) in settings.request(trigger, model) { $0.add(name, value) }
         }
         func write(_ position: Position) -> JSONObject {
@@ -655,7 +655,7 @@ package final class LanguageServer {
     // MARK: - Progress
 
     private func progressed(_ id: Int, _ event: Suggestion.Event) {
-        guard let request = running[id], clock.now - request.began > Self.patience else { return }
+        guard let request = running[id], clock.now - request.began > patience else { return }
         switch request.progress {
         case .none where request.token != nil: showProgress(id)
         case .none where canShowProgress:

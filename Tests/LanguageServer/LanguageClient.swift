@@ -25,11 +25,12 @@ final class LanguageClient {
     }
 
     /// - Parameter loading: seconds that the model seems to take to load.
-    init(_ engine: Engine, loading: Double = 0) {
+    init(_ engine: Engine, loading: Double = 0, patience: Duration = .seconds(3600)) {
         let (messages, answers) = (LanguageClient.pipe(), LanguageClient.pipe())
         let (requests, events) = (LanguageClient.pipe(), LanguageClient.pipe())
         (input, output) = (messages.write, answers.read)
-        let server = LanguageServer(input: messages.read, output: answers.write, requests: requests.write, events: events.read)
+        let server = LanguageServer(
+            input: messages.read, output: answers.write, requests: requests.write, events: events.read, patience: patience)
         close(messages.read)
         close(answers.write)
         close(requests.write)

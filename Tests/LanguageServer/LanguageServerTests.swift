@@ -273,6 +273,47 @@ import Testing
         _ = client.finish()
     }
 
+    // MARK: - Progress
+
+    /// Kinds of progress with a token, in order, up to the answer.
+    func progress(_ client: LanguageClient, _ id: Int, token: JSONValue) -> [String] {
+        var kinds: [String] = []
+        while let message = client.message(), message["id"]?.integer != id || message["method"] != nil {
+            if message["method"]?.string == "window/workDoneProgress/create", message["params"]?["token"] == token {
+                client.send(#"{"jsonrpc":"2.0","id":\#(message["id"]?.integer ?? 0),"result":null}"#)
+                kinds.append("create")
+            } else if message["method"]?.string == "$/progress", message["params"]?["token"] == token {
+                kinds.append(message["params"]?["value"]?["kind"]?.string ?? "")
+            }
+        }
+        return kinds
+    }
+
+    @Test func longPromptsTellHowFarTheyAre() throws {
+        let model = try Model(Self.recipe(context: 8192).file())
+        func client(_ capabilities: String) -> LanguageClient {
+            let client = LanguageClient(Engine(model, cacheBytes: 64 << 20), patience: .zero)
+            _ = client.initialize(#"{"capabilities":\#(capabilities)}"#)
+            client.open(String(repeating: "ab = 1\n", count: 700))
+            return client
+        }
+        let silent = client("{}")
+        #expect(progress(silent, silent.complete(700, 0), token: .string("none")).isEmpty)
+        let given = silent.ask(
+            "textDocument/inlineCompletion",
+            #"{"textDocument":{"uri":"file:///home/me/project/a.py"},"position":{"line":699,"character":0},"workDoneToken":7}"#)
+        let kinds = progress(silent, given, token: .integer(7))
+        #expect(kinds.first == "begin" && kinds.last == "end" && kinds.count > 3)
+        #expect(kinds.dropFirst().dropLast().allSatisfy { $0 == "report" })
+        _ = silent.finish()
+        let asked = client(#"{"window":{"workDoneProgress":true}}"#)
+        let id = asked.complete(700, 0)
+        // The number of the service's request.
+        let made = progress(asked, id, token: .string("sla-1"))
+        #expect(made.first == "create" && (made == ["create"] || made.dropFirst().first == "begin" && made.last == "end"), "\(made)")
+        _ = asked.finish()
+    }
+
     // MARK: - Settings
 
     @Test func settingsAreAskedFor() throws {
