@@ -37,7 +37,7 @@ package final class LanguageServer {
         /// What stands before the answer in its item, and what the item takes the place of.
         let start: String
         let range: JSONText
-        let isMenu: Bool
+        let isList: Bool
         let began: ContinuousClock.Instant
         var token: JSONValue?
         var progress = Progress.none
@@ -50,7 +50,7 @@ package final class LanguageServer {
         let uri: [UInt8]
         let params: JSONValue
         /// Whether it is for the list of completions.
-        let isMenu: Bool
+        let isList: Bool
     }
 
     /// By the id of the service's request.
@@ -66,8 +66,8 @@ package final class LanguageServer {
     /// Why there is no model.
     private let failure = Locked<String?>(nil)
 
-    /// Requests that run or wait at once.
-    private static let mostRequests = 32
+    /// Requests that run or wait at once, and questions that the client has not answered.
+    private static let mostRequests = 32, mostQuestions = 64
     /// Bytes of all open documents, and of a URI.
     private static let mostText = 256 << 20, longestURI = 8192
 
@@ -168,6 +168,8 @@ package final class LanguageServer {
     }
 
     private func ask(_ question: Question, _ method: String, _ params: (inout JSONObject) -> Void) {
+        // A client that answers nothing is asked nothing.
+        guard questions.count < Self.mostQuestions else { return }
         lastID += 1
         questions[lastID] = question
         let id = lastID
@@ -217,8 +219,8 @@ package final class LanguageServer {
             for asked in waiting { refuse(asked.id, ResponseError(.requestCancelled, "the server was shut down")) }
             waiting = []
             answer(id, JSONValue.null)
-        case ("textDocument/inlineCompletion", .running): try complete(id, params, isMenu: false)
-        case ("textDocument/completion", .running): try complete(id, params, isMenu: true)
+        case ("textDocument/inlineCompletion", .running): try complete(id, params, isList: false)
+        case ("textDocument/completion", .running): try complete(id, params, isList: true)
         default:
             throw ResponseError(.methodNotFound, "there is no method \(method.isEmpty ? "of so long a name" : method) here")
         }
@@ -442,7 +444,7 @@ package final class LanguageServer {
 
     // MARK: - Inline completion
 
-    private func complete(_ id: RequestID, _ params: JSONValue, isMenu: Bool) throws {
+    private func complete(_ id: RequestID, _ params: JSONValue, isList: Bool) throws {
         let uri = try uri(params)
         guard running.count + waiting.count < Self.mostRequests else {
             throw ResponseError(.requestFailed, "\(Self.mostRequests) requests run already; cancel those that nobody waits for")
@@ -450,7 +452,7 @@ package final class LanguageServer {
         guard !running.values.contains(where: { $0.id == id }), !waiting.contains(where: { $0.id == id }) else {
             throw ResponseError(.invalidRequest, "a request with this id is still running")
         }
-        let asked = Asked(id: id, uri: uri, params: params, isMenu: isMenu)
+        let asked = Asked(id: id, uri: uri, params: params, isList: isList)
         guard let model else {
             _ = try place(asked)
             waiting.append(asked)
@@ -464,7 +466,7 @@ package final class LanguageServer {
         guard let document = documents[asked.uri] else { throw ResponseError(.invalidParams, "the document is not open") }
         let position = try Self.position(asked.params["position"])
         let offset = document.offset(position, encoding)
-        if asked.isMenu {
+        if asked.isList {
             // Lists of completions are narrowed by the word at the cursor.
             let (word, units) = document.word(before: offset, encoding)
             let start = Position(line: position.line, character: max(0, position.character - units))
@@ -486,7 +488,7 @@ package final class LanguageServer {
     private func generate(_ asked: Asked, _ model: Suggestion.Event.Model) throws {
         let place = try place(asked)
         // A list is filled while one types.
-        let kind = asked.isMenu ? ServerSettings.Trigger.automatic.rawValue : asked.params["context"]?["triggerKind"]?.integer
+        let kind = asked.isList ? ServerSettings.Trigger.automatic.rawValue : asked.params["context"]?["triggerKind"]?.integer
         guard let trigger = kind.map({ ServerSettings.Trigger(rawValue: $0) }) ?? .invoked else {
             throw ResponseError(.invalidParams, "context.triggerKind must be 1 (invoked) or 2 (automatic)")
         }
@@ -508,7 +510,7 @@ package final class LanguageServer {
             $0.add("context", pieces(beside: asked.uri))
             $0.add("truncate", "left")
             $0.add("include", ["branches", "draft", "progress"])
-            for (name, value) in settings.request(trigger, model) { $0.add(name, value) }
+            for (name, value) in settings.request(trigger, model, isList: asked.isList) { $0.add(name, value) }
         }
         func write(_ position: Position) -> JSONObject {
             JSONObject {
@@ -522,7 +524,7 @@ package final class LanguageServer {
         }
         running[lastID] = Running(
             id: asked.id, uri: asked.uri, behind: behind, start: place.start, range: JSONText(range),
-            isMenu: asked.isMenu, began: clock.now, token: asked.params["workDoneToken"])
+            isList: asked.isList, began: clock.now, token: asked.params["workDoneToken"])
         service.write(line.line)
     }
 
@@ -620,8 +622,8 @@ package final class LanguageServer {
     private func list(_ texts: [String], _ request: Running) -> JSONObject {
         JSONObject {
             // What is typed next may ask for another answer.
-            if request.isMenu { $0.add("isIncomplete", true) }
-            $0.add("items", texts.map { request.isMenu ? menuItem($0, request) : inlineItem($0, request) })
+            if request.isList { $0.add("isIncomplete", true) }
+            $0.add("items", texts.map { request.isList ? listItem($0, request) : inlineItem($0, request) })
         }
     }
 
@@ -632,7 +634,7 @@ package final class LanguageServer {
         }
     }
 
-    private func menuItem(_ text: String, _ request: Running) -> JSONObject {
+    private func listItem(_ text: String, _ request: Running) -> JSONObject {
         JSONObject {
             let line = text.utf8.split(separator: 0x0a).map { String(Substring($0)) }.first { !$0.utf8.allSatisfy { $0 == 0x20 } }
             $0.add("label", String((line ?? "").prefix(80)))

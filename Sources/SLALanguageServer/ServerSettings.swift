@@ -48,12 +48,11 @@ struct ServerSettings {
     }
 
     /// The fields of a request, in the order of their names.
-    func request(_ trigger: Trigger, _ model: Suggestion.Event.Model) -> [(name: String, value: JSONValue)] {
-        var result: [String: JSONValue] =
-            switch trigger {
-            case .automatic: ["max_tokens": .integer(48), "deadline_ms": .integer(5000), "suffix_tokens": .integer(128)]
-            case .invoked: ["max_tokens": .integer(128), "suffix_tokens": .integer(128)]
-            }
+    ///
+    /// - Parameter isList: it is for a list of completions, which some editors wait for.
+    func request(_ trigger: Trigger, _ model: Suggestion.Event.Model, isList: Bool) -> [(name: String, value: JSONValue)] {
+        var result: [String: JSONValue] = ["max_tokens": .integer(trigger == .automatic ? 48 : 128), "suffix_tokens": .integer(128)]
+        if isList { result["deadline_ms"] = .integer(5000) }
         let given = fields[trigger] ?? [:]
         // Without rewards, several answers are judged by how likely they are.
         if trigger == .invoked, !model.reward, alternatives > 0, given["decoder"] == nil {
