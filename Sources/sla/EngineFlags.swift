@@ -30,16 +30,24 @@ func cacheType(_ arguments: Arguments) throws -> CacheType {
 
 /// The engine that the flags ask for.
 func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine {
+    try engineMaker(arguments, maximumJobs: maximumJobs)()
+}
+
+/// Reads the flags, and makes the engine that they ask for when it is called.
+func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () throws -> Engine {
     let reward = arguments.string("--reward")
     let cacheType = try cacheType(arguments)
     let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
-    let model = try arguments.string("--model").map { try Model(path: $0, reward: reward) } ?? Model.builtIn(reward: reward)
+    let (path, draftPath) = (arguments.string("--model"), arguments.string("--draft"))
     let speculates = !arguments.has("--no-speculation")
-    if !speculates, arguments.has("--draft") { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
-    let draft = try arguments.string("--draft").map { try DraftModel(Model(path: $0), for: model, threads: threads) }
-    return Engine(
-        model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,
-        speculates: speculates, draft: draft)
+    if !speculates, draftPath != nil { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
+    return {
+        let model = try path.map { try Model(path: $0, reward: reward) } ?? Model.builtIn(reward: reward)
+        let draft = try draftPath.map { try DraftModel(Model(path: $0), for: model, threads: threads) }
+        return Engine(
+            model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,
+            speculates: speculates, draft: draft)
+    }
 }
