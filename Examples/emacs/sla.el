@@ -169,15 +169,17 @@ With nil only `sla-complete' asks."
 (defun sla--sentinel (process _)
   "Notice that PROCESS has ended."
   (when (and (eq process sla--process) (not (process-live-p process)))
-    (let ((status (process-exit-status process))
-          (now (float-time)))
+    (let* ((status (process-exit-status process))
+           ;; Emacs saw its output end before it saw it end.
+           (how (if (= status 256) "the engine ended" (format "the engine ended with %s" status)))
+           (now (float-time)))
       (setq sla--deaths (cons now (cl-remove-if (lambda (time) (< time (- now 60))) sla--deaths)))
       (when (or (not sla--model) (length> sla--deaths 3))
-        (setq sla--broken (format "the engine ended with %s" status)))
+        (setq sla--broken how))
       (sla--stop "the engine ended")
       ;; What it said last may still be on its way.
       (run-with-timer 0.1 nil (lambda ()
-                                (sla--complain "the engine ended with %s%s%s" status
+                                (sla--complain "%s%s%s" how
                                                (if sla--broken "; M-x sla-restart starts it again" "")
                                                (if (string-blank-p sla--errors) "" (concat "\n" (string-trim sla--errors)))))))))
 
