@@ -12,7 +12,10 @@ enum RequestType: String, CaseIterable {
     var fields: [any RequestField] {
         switch self {
         case .generate:
-            [Fields.prompt, Fields.messages, Fields.suffix, Fields.decoder] + Setting.all
+            [
+                Fields.prompt, Fields.messages, Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate,
+                Fields.decoder,
+            ] + Setting.all
                 + [Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.deadline, Fields.include, Fields.priority]
         case .score: [Fields.prompt, Fields.messages, Fields.completion, Fields.completions, Fields.priority]
         case .tokenize: [Fields.text, Fields.addSpecial]
@@ -57,6 +60,10 @@ enum Fields {
     static let prompt = Field<Text>("prompt", .text, .refused)
     static let messages = Field<[ChatMessage]>("messages", .messages, .nothing)
     static let suffix = Field<Text>("suffix", .text, .nothing)
+    static let suffixTokens = Field<Int>("suffix_tokens", .integer(0...Int.max), .nothing)
+    static let path = Field<String>("path", .shortString(FilePiece.longestPath), .nothing)
+    static let context = Field<[FilePiece]>("context", .objects(FilePiece.most), .means([]))
+    static let truncate = Field<String>("truncate", .word(["left"]), .nothing)
     /// The model tells which holds when it is not given.
     static let decoder = Field<String>("decoder", .word(DecoderKind.allCases.map(\.rawValue)), .nothing)
     static let maxTokens = Field<Int>("max_tokens", .integer(1...Int.max), .means(256))

@@ -84,8 +84,8 @@ package final class Service {
         let news = DispatchSemaphore(value: 0)
         self.news = news
         sink = LineSink(descriptor: output, news: news)
-        let tokenizer = engine.model.tokenizer
-        source = LineSource(descriptor: input, news: news) { PreparedLine($0, by: tokenizer) }
+        let (tokenizer, context) = (engine.model.tokenizer, engine.context)
+        source = LineSource(descriptor: input, news: news) { PreparedLine($0, by: tokenizer, context: context) }
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
@@ -328,6 +328,8 @@ package final class Service {
                     $0.add("vocab_size", model.tokenizer.count)
                     $0.add("reward", model.rewardChannel != nil)
                     $0.add("eos", model.tokenizer.eos)
+                    $0.add("fill", model.tokenizer.fillsGaps)
+                    $0.add("chat", model.tokenizer.noChat == nil)
                 })
             $0.add("decoder", model.defaultDecoder)
             if let search = model.rewardChannel?.recommended {
