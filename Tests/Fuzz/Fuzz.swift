@@ -21,7 +21,8 @@ private enum Target: String, CaseIterable {
         case .requests:
             let model = try Target.builtIn.get()
             for line in bytes.split(separator: 0x0a) {
-                guard case .success(.generate(_, let settings, _, _)) = PreparedLine(Array(line), by: model.tokenizer, context: 128).request else {
+                guard case .success(.generate(_, let settings, _, _)) = PreparedLine(Array(line), by: model.tokenizer, context: 128).request
+                else {
                     continue
                 }
                 _ = try? settings.method(for: model)
@@ -29,9 +30,11 @@ private enum Target: String, CaseIterable {
         case .models: try answers(of: Model(GGUF(MappedBytes(bytes))))
         case .channels: try answers(of: Model(GGUF(MappedBytes(Target.policy)), reward: GGUF(MappedBytes(bytes))))
         case .records:
-            for session in RecordedSession.read(bytes).sessions {
+            let sessions = RecordedSession.read(bytes).sessions
+            for session in sessions {
                 for case .event(let event) in session.entries { _ = event.comparable }
             }
+            _ = ViewPage(sessions, title: "fuzz").html
         case .templates:
             // The template, and behind its first NUL what the messages say.
             let parts = bytes.split(separator: 0, omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }
