@@ -29,6 +29,9 @@ enum PreparedRequest: Sendable {
             generation.ignoreEOS = request.ignoreEOS
             generation.branches = request.include.contains("branches")
             generation.draft = request.include.contains("draft")
+            generation.progress = request.include.contains("progress")
+            generation.prediction = request.prediction?.tokens(by: tokenizer, continues: true) ?? []
+            generation.mostGuesses = request.speculate ?? .max
             self = .generate(
                 generation, request.settings, deadline: request.deadline.map { .milliseconds($0) }, priority: request.priority)
         case .score(let prompt, let completions, let priority):

@@ -96,6 +96,9 @@ enum Request: Sendable {
         var maxTokens: Int
         var stop: [String]
         var ignoreEOS: Bool
+        /// What the answer is likely to follow, and the most tokens of a step that may be guessed.
+        var prediction: Text?
+        var speculate: Int?
         var deadline: Int?
         var include: [String]
         var priority: Int
@@ -187,10 +190,13 @@ private struct FieldReader {
         }
         let deadline = try optional(Fields.deadline)
         if let deadline, deadline < 0 { throw invalid(Fields.deadline, "must not be negative") }
+        let speculate = try optional(Fields.speculate)
+        if let speculate, speculate < 0 { throw invalid(Fields.speculate, "must not be negative") }
         let include = try included()
         return Request.GenerateRequest(
-            prompt: try place(), settings: settings, maxTokens: try value(Fields.maxTokens),
-            stop: try strings(Fields.stop) ?? [], ignoreEOS: try value(Fields.ignoreEOS), deadline: deadline, include: include,
+            prompt: try place(), settings: settings, maxTokens: try value(Fields.maxTokens), stop: try strings(Fields.stop) ?? [],
+            ignoreEOS: try value(Fields.ignoreEOS), prediction: try optional(Fields.prediction), speculate: speculate,
+            deadline: deadline, include: include,
             priority: try value(Fields.priority))
     }
 
@@ -279,7 +285,7 @@ private struct FieldReader {
         guard case .words(let known) = Fields.include.type, let wrong = include.first(where: { !known.contains($0) }) else {
             return include
         }
-        let names = known.joined(separator: " and ")
+        let names = known.dropLast().joined(separator: ", ") + " and " + (known.last ?? "")
         let isPlanned = ["top_logprobs", "prompt_tokens"].contains(wrong)
         throw RequestError(
             .invalidRequest,

@@ -35,6 +35,8 @@ import Testing
             #"{"id":"z","prompt":"ab","context":[{"path":"","text":""},{"path":"c.md","text":"a\n\nb"}],"truncate":"left","max_tokens":3}"#,
             #"{"type":"clear_cache","id":null}"#,
             #"{"id":"q","prompt":"3 5 7 2>24\n","max_tokens":4,"include":[],"stop":null,"priority":3}"#,
+            #"{"id":"y","prompt":"3 5 7 2>24\n","max_tokens":0,"include":["progress"],"speculate":0}"#,
+            #"{"id":"z","prompt":"3 5 7 2>24\n","max_tokens":9,"prediction":"3*5=15;2+15=17","speculate":5}"#,
         ]
         let document = (try? String(contentsOf: ProtocolTests.document, encoding: .utf8)) ?? ""
         var isInside = false
