@@ -437,7 +437,8 @@ opened, or reaches the end of the line of AFTER."
       (cl-loop for length from (min (length text) (length after)) downto 1
                until cut
                do (let ((start (- (length text) length)))
-                    (when (and (string-prefix-p (substring-no-properties text start) after)
+                    (when (and (eq (aref text start) (aref after 0))
+                               (string-prefix-p (substring-no-properties text start) after)
                                (sla--repeats-p text start length line))
                       (setq cut start))))
       (if cut (substring text 0 cut) text))))
@@ -457,6 +458,7 @@ What is between BEGINNING and END is in the place of LENGTH characters."
   (when (and sla--ghost (eq (current-buffer) (sla--ghost-buffer sla--ghost)))
     (let ((text (buffer-substring-no-properties beginning end)) (match (match-data)))
       (if (not (and (zerop length) (= beginning (sla--ghost-position sla--ghost))
+                    (eq (selected-window) (sla--ghost-window sla--ghost))
                     (string-prefix-p text (sla--ghost-shown sla--ghost))))
           (sla--dismiss)
         ;; What was dropped stays the one that is shown, whichever of the others go on from here.
@@ -633,6 +635,8 @@ it has computed."
                           :max_tokens sla-max-tokens :include ["draft" "branches"])))
       (when is-new
         (setq request (append request (list :truncate "left" :context (sla--pieces))))
+        (when buffer-file-name
+          (setq request (plist-put request :path (sla--clean (file-name-nondirectory buffer-file-name)))))
         (when (and (plist-get sla--model :fill) (not (eobp)))
           (setq request
                 (append request

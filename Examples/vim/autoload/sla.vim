@@ -77,9 +77,16 @@ def Complain(message: string)
   echohl None
 enddef
 
+# The colours, unless they are the user's. Without :syntax on there is no Comment that text could look like.
+export def Colour()
+  highlight default SlaCommitted ctermfg=DarkGrey guifg=#808080
+  highlight default SlaDraft cterm=italic ctermfg=DarkGrey gui=italic guifg=#808080
+enddef
+
 # Reads g:sla and names what is wrong in it; then it is as if it were not given.
 export def Setup()
   ReadOptions()
+  Colour()
   for type in ['SlaCommitted', 'SlaDraft']
     if empty(prop_type_get(type))
       prop_type_add(type, {highlight: type})
@@ -271,6 +278,7 @@ export def Dismiss()
       Send({type: 'cancel', target: old.id})
     endif
   endif
+  redrawstatus
 enddef
 
 # Takes the virtual text off a line, or off all.
@@ -350,6 +358,7 @@ def Draw()
     decided = max([0, decided - len(row) - 1])
   endfor
   Map()
+  redrawstatus
 enddef
 
 # Virtual text knows no tabs, so they become the spaces that they stand for at a column of the screen.
@@ -750,6 +759,9 @@ def SuggestionRequest(): dict<any>
   if is_new
     request.truncate = 'left'
     request.context = Pieces()
+    if expand('%') != ''
+      request.path = Clean(expand('%:t'))
+    endif
     const suffix = strpart(join([ghost.after] + getline(line('.') + 1, line('.') + 100), "\n"), 0, options.suffix_size)
     if model.fill && suffix != ''
       request.suffix = Clean(suffix)

@@ -13,12 +13,10 @@ command! SlaToggle sla.Toggle()
 command! SlaRestart sla.Restart()
 command! SlaInfo sla.Info()
 
-highlight default link SlaCommitted Comment
-highlight default link SlaDraft NonText
-
 augroup sla
   autocmd!
   autocmd VimEnter * sla.Setup()
+  autocmd ColorScheme * sla.Colour()
   autocmd TextChangedI * sla.Changed(true)
   autocmd CursorMovedI * sla.Changed(false)
   autocmd TextChanged * sla.Sweep()

@@ -395,10 +395,11 @@ class Manners(Case):
         other = os.path.join(self.folder, "other.txt")
         with open(other, "w") as file:
             file.write("(one)\n(two)\n")
-        vim.execute(f"edit {other} | set filetype= | new | only")
+        vim.execute(f"edit {other} | set filetype= | edit {self.folder}/this.py | set filetype=")
         self.complete("(a )\x1b[D", "b")
         request = self.sent()[0]
         self.assertEqual((")", 128, ["x", "y"], 3, 500), tuple(request[k] for k in ("suffix", "suffix_tokens", "stop", "width", "deadline_ms")))
+        self.assertEqual("this.py", request["path"])
         self.assertEqual([{"path": "other.txt", "text": "(one)\n(two)\n"}], request["context"])
 
     def test_the_prompt_s_start_moves_in_strides(self):
@@ -464,6 +465,22 @@ class Manners(Case):
             self.assert_gone()
             vim.keys("\x1b")
             vim.keys("cc")
+
+    def test_all_buffers_share_an_engine(self):
+        vim = self.start(answer("b"), answer("c"))
+        self.complete("a", "b")
+        vim.keys("\x1b")
+        vim.keys(":new\ri")
+        self.complete("x", "c")
+        self.assertEqual(["a", "x"], [request["prompt"] for request in self.sent() if "prompt" in request])
+
+    def test_the_status_is_shown(self):
+        vim = self.start([{"type": "draft", "text": "b"}, {"sleep": 0.3}] + answer("b"))
+        vim.execute("set laststatus=2 statusline=%{sla#Status()}")
+        self.assertEqual("SLA", vim.screen()[ROWS - 2])
+        vim.keys("a" + TRIGGER)
+        wait("the mark", lambda: vim.screen()[ROWS - 2] == "SLA…")
+        wait("its end", lambda: vim.screen()[ROWS - 2] == "SLA")
 
     def test_changes_by_others_drop_it(self):
         vim = self.start(answer("b"))
