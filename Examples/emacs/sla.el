@@ -191,11 +191,19 @@ With nil only `sla-complete' asks."
     (dolist (line (butlast lines))
       (when (and (eq process sla--process) (not (string-empty-p line)))
         (let ((event (condition-case nil
-                         (json-parse-string line :object-type 'plist :array-type 'list :null-object nil :false-object nil)
+                         (json-parse-string (sla--without-nul line) :object-type 'plist :array-type 'list :null-object nil :false-object nil)
                        (error nil))))
           (if (plist-get event :type)
               (sla--handle event)
             (sla--complain "the engine said what is no event: %s" (truncate-string-to-width line 60))))))))
+
+(defun sla--without-nul (line)
+  "LINE of JSON with U+FFFD for NUL, which Emacs' parser refuses."
+  (if (string-search "\\u0000" line)
+      ;; Backslashes go in pairs with what is behind them.
+      (replace-regexp-in-string "\\\\\\(?:u0000\\|.\\)" (lambda (escape) (if (equal escape "\\u0000") "\\ufffd" escape))
+                                line t t)
+    line))
 
 (defun sla--handle (event)
   "Give EVENT to the one who asked for it."
@@ -569,6 +577,8 @@ What is between BEGINNING and END is in the place of LENGTH characters."
          (when (nthcdr sla--most-known sla--known) (setcdr (nthcdr (1- sla--most-known) sla--known) nil))))
       ("error"
        (sla--dismiss)
+       ;; It would be told again and again.
+       (when (equal (plist-get event :code) "invalid_request") (setq sla--broken (plist-get event :message)))
        (sla--complain "%s" (plist-get event :message))))
     (when (eq ghost sla--ghost)
       (if (sla--in-place-p) (sla--draw) (sla--dismiss)))))
@@ -890,7 +900,7 @@ Without an active region the current line is rewritten."
      (setf (sla--edit-new edit) (sla--unfenced (plist-get event :text) (sla--edit-old edit)))
      (cond
       ((not (equal (plist-get event :finish_reason) "stop"))
-       (sla--complain "the new text was cut off; `sla-edit-max-tokens' is %d" sla-edit-max-tokens))
+       (sla--complain "the new text was cut off by `sla-edit-max-tokens' (%d) or the model's context" sla-edit-max-tokens))
       ((equal (sla--edit-new edit) (sla--edit-old edit)) (sla--complain "the model would change nothing"))
       ((buffer-live-p (sla--edit-buffer edit)) (sla--show-edit edit))))))
 

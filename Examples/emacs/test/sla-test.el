@@ -250,6 +250,13 @@
     (sla-test-keys "a C-c \\")
     (sla-test-wait "the draft" (equal (sla-test-shown) "naïve"))))
 
+(ert-deftest sla-test-answers-may-hold-any-character ()
+  (sla-test-with (sla-test-script (sla-test-answer "a\0\0b" "\\u0000\\\0\e\u2028"))
+    (sla-test-keys "> C-c \\")
+    (sla-test-wait "all" (and (sla-test-shown) (not (sla--ghost-running sla--ghost))))
+    (should (equal (sla-test-shown) "a\uFFFD\uFFFDb\\u0000\\\uFFFD\e\u2028"))
+    (should-not sla-test-messages)))
+
 (ert-deftest sla-test-nothing-is-taken-that-was-not-shown ()
   (sla-test-with (sla-test-script (apply #'sla-test-answer (cl-loop for i below 40 collect (format "%d\n" i))))
     (sla-test-keys "a C-c \\")
@@ -383,7 +390,11 @@
       (sla-test-keys "a C-c \\")
       (sla-test-wait "the message" sla-test-messages)
       (should (string-match-p "widht" (car sla-test-messages)))
-      (should-not (sla-test-overlays)))))
+      (should-not (sla-test-overlays))
+      (setq sla-delay 0.01)
+      (sla-test-keys "b")
+      (accept-process-output nil 0.2)
+      (should (equal (length sla-test-messages) 1)))))
 
 (ert-deftest sla-test-text-that-is-not-unicode-is-sent ()
   (sla-test-with (sla-test-script (sla-test-answer "b"))

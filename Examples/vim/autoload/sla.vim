@@ -673,6 +673,9 @@ def Receive(event: dict<any>)
     endif
   elseif event.type == 'error'
     Dismiss()
+    if get(event, 'code', '') == 'invalid_request' # it would be told again and again
+      broken = event.message
+    endif
     Complain(event.message)
     return
   endif

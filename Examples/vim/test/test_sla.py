@@ -345,6 +345,16 @@ class Manners(Case):
         vim.keys(TAB)
         self.assertEqual("f(alpha, beta)", vim.text())
 
+    def test_answers_may_hold_any_character(self):
+        vim = self.start(answer("a\0b", "\\u0000\x1b\u2028c\x01"))
+        vim.keys(">" + TRIGGER)
+        wait("the end of the answer", lambda: vim.state()["status"] == "SLA" and vim.shown() != "")
+        shown = vim.shown()
+        self.assertRegex(shown, r"^a.*\\u0000\x1b\u2028c\x01$")
+        vim.keys(TAB)
+        self.assertEqual(">" + shown, vim.text())
+        self.assertEqual("", vim.state()["messages"].strip())
+
     def test_more_lines_wait_until_nothing_follows_in_the_line(self):
         vim = self.start(answer("one\ntwo"))
         self.complete("a c\x1b[D", "one")
@@ -449,10 +459,13 @@ class Manners(Case):
 
     @unittest.skipUnless(PROGRAM, "there is no sla")
     def test_errors_are_told(self):
-        vim = self.start(command=PROGRAM, request={"widht": 3})
+        vim = self.start(command=PROGRAM, request={"widht": 3}, delay=10)
         vim.keys("a" + TRIGGER)
         wait("the message", lambda: "widht" in vim.state()["messages"])
         self.assert_gone()
+        vim.keys("b")
+        time.sleep(0.2)
+        self.assertEqual(1, vim.state()["messages"].count("there is no field widht"))
 
     def test_undo_brings_no_suggestion_back(self):
         vim = self.start(answer("b cd"), answer("b cd"))
