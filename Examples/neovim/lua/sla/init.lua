@@ -94,14 +94,11 @@ local function map()
 end
 
 local function highlight()
-  for name, link in pairs({
-    SlaCommitted = "Comment", -- what the engine has decided on
-    SlaDraft = "NonText", -- what it may still change
-    SlaBranch = "Comment", -- what it dropped
-    SlaInfo = "NonText",
-  }) do
-    vim.cmd(("highlight default link %s %s"):format(name, link))
-  end
+  -- Not links to Comment or NonText: in some colour schemes these look like text.
+  vim.cmd("highlight default SlaCommitted guifg=#808080 ctermfg=244") -- what the engine has decided on
+  vim.cmd("highlight default SlaDraft guifg=#808080 ctermfg=244 gui=italic cterm=italic") -- what it may still change
+  vim.cmd("highlight default link SlaBranch SlaCommitted") -- what it dropped
+  vim.cmd("highlight default link SlaInfo SlaDraft")
   -- From the least reward of a suggestion to its best.
   for i, colours in ipairs({ { "#b85450", 131 }, { "#b8854a", 137 }, { "#a0a04e", 143 }, { "#7aa05a", 107 }, { "#4fa36a", 71 } }) do
     vim.cmd(("highlight default SlaReward%d guifg=%s ctermfg=%d"):format(i, colours[1], colours[2]))
