@@ -22,10 +22,10 @@ import time
 WORDS = ["alpha", " beta", "(x)", "\n", "  ", " = ", "ü", "return", ";", "\n\t", "end", "0", " →", ")"]
 
 
-def invent(prompt):
+def invent(prompt, suffix):
     """The answer to a prompt that no entry fits. The random sessions compute the same, so that they know what fits where."""
     seed = 7
-    for byte in prompt.encode()[-40:]:
+    for byte in prompt.encode()[-40:] + suffix.encode()[:20]:
         seed = (seed * 31 + byte) % 65521
     tokens = []
     for _ in range(seed % 9):
@@ -65,7 +65,7 @@ def main():
             if "ends" in entry and prompt.endswith(entry["ends"]) or "has" in entry and entry["has"] in prompt:
                 break
         else:
-            entry = {"tokens": invent(prompt)} if script.get("invent") else {"text": ""}
+            entry = {"tokens": invent(prompt, request.get("suffix", ""))} if script.get("invent") else {"text": ""}
         if "error" in entry:
             return say({"type": "error", "id": id, "line": 1, **entry["error"]})
         running[id] = ""

@@ -633,7 +633,7 @@ end
 function tests.an_older_engine_gets_what_it_knows()
   local sent = start({
     ready = { name = "old", context_length = 128 },
-    refuses = { "suffix", "suffix_tokens", "truncate", "context", "prediction" },
+    refuses = { "suffix", "suffix_tokens", "truncate", "context", "path", "prediction" },
     answers = { { ends = "f(", text = "x" } },
   })
   child:set_lines({ "f()" }, 1, 2)
@@ -703,6 +703,7 @@ function tests.pieces_of_other_files_are_sent()
   expect({ "one.lua", "two.lua" }, vim.tbl_map(function(piece) return piece.path end, request.context))
   expect("local one = 1\nlocal two = 2\nreturn one + two\n", request.context[1].text)
   expect("alpha\nbeta\ngamma\n", request.context[2].text)
+  expect("three.lua", request.path)
   -- A file's own pieces are not sent: they are in the prompt.
   child:type("<Esc>:buffer one.lua<CR>Go")
   child:wait_ghost("ok")
@@ -745,6 +746,24 @@ function tests.pieces_are_computed_before_they_are_needed()
     return all[#all].max_tokens == 0 and #all[#all].context == 1
   end)
   expect({}, child:notifications())
+end
+
+function tests.bytes_that_are_no_utf8_are_replaced()
+  local sent = start(answering("ok"))
+  child:lua("vim.fn.setline(1, 'ü→😀 \\xff \\xc3 \\xed\\xa0\\x80 \\xc0\\xaf x')")
+  child:type("A")
+  child:wait_ghost("ok")
+  expect("ü→😀 � � ��� �� x", sent("generate")[1].prompt)
+end
+
+function tests.very_long_lines_are_cut()
+  local sent = start(answering("ok"))
+  child:lua("vim.fn.setline(1, string.rep('x', 3000000)); vim.fn.append(1, string.rep('y', 3000000))")
+  child:type("A<C-Space>")
+  child:wait_ghost("")
+  wait("the request", function() return #sent("generate") > 0 end)
+  local request = sent("generate")[1]
+  assert(#request.prompt <= 600000 and #request.suffix <= 300000)
 end
 
 function tests.fields_of_the_request_can_be_set()
@@ -801,7 +820,7 @@ function tests.the_engine_ends_with_the_editor()
   child:type("ia")
   child:wait_ghost("ok")
   local pid = child:lua("return require('sla.engine').pid()")
-  child:type("<Esc>:qa!<CR>")
+  vim.rpcnotify(child.channel, "nvim_input", "<Esc>:qa!<CR>")
   wait("its end", function() return vim.loop.kill(pid, 0) ~= 0 end)
   child = harness.start()
 end

@@ -11,9 +11,9 @@ local harness = dofile(vim.fn.fnamemodify(debug.getinfo(1, "S").source:sub(2), "
 local words = { "alpha", " beta", "(x)", "\n", "  ", " = ", "ü", "return", ";", "\n\t", "end", "0", " →", ")" }
 
 -- What engine.py answers to a prompt.
-local function invent(prompt)
+local function invent(prompt, suffix)
   local seed, tokens = 7, {}
-  for i = math.max(1, #prompt - 39), #prompt do seed = (seed * 31 + prompt:byte(i)) % 65521 end
+  for _, byte in ipairs({ (prompt:sub(-40) .. suffix:sub(1, 20)):byte(1, -1) }) do seed = (seed * 31 + byte) % 65521 end
   for _ = 1, seed % 9 do
     seed = (seed * 171 + 11213) % 65521
     table.insert(tokens, words[seed % #words + 1])
@@ -21,16 +21,16 @@ local function invent(prompt)
   return table.concat(tokens)
 end
 
--- Whether a suggestion follows from the text before the cursor: it goes on an answer to a shorter prompt, of which the
--- rest is before the cursor already.
-local function follows(shown, before)
+-- Whether a suggestion follows from the text around the cursor: it goes on an answer to a shorter prompt, of which the
+-- rest is before the cursor already, and to the same text behind the cursor.
+local function follows(shown, before, after)
+  if not after:find("%S") then after = "" end
   for typed = 0, math.min(#before, 120) do
     local prompt, along = before:sub(1, #before - typed), before:sub(#before - typed + 1)
-    local rests = { along }
     -- Blanks before the cursor are not sent: the answer repeats them, or leaves them out behind a word.
     local blanks = prompt:match("[ \t]*$")
     for _, case in ipairs({ { prompt, along }, { prompt:sub(1, #prompt - #blanks), along }, { prompt:sub(1, #prompt - #blanks), blanks .. along } }) do
-      local answer = invent(case[1])
+      local answer = invent(case[1], after)
       if vim.startswith(answer, case[2]) and vim.startswith(answer:sub(#case[2] + 1), shown) then return true end
     end
   end
@@ -100,7 +100,8 @@ local look = [[
   }
 ]]
 
--- What is on the screen, and whether that can be: nil, or what is wrong. Second, the suggestion and the text before it.
+-- What is on the screen, and whether that can be: false, or what is wrong; then the suggestion, and the
+-- text before and behind it.
 local check_marks = [[
   local space = vim.api.nvim_create_namespace("sla")
   local cursor = vim.api.nvim_win_get_cursor(0)
@@ -125,7 +126,8 @@ local check_marks = [[
     return { "drawn is " .. vim.inspect(drawn) .. ", to be taken " .. vim.inspect(shown) }
   end
   local before = table.concat(vim.api.nvim_buf_get_text(0, 0, 0, cursor[1] - 1, cursor[2], {}), "\n")
-  return { false, shown or false, before }
+  local after = table.concat(vim.api.nvim_buf_get_text(0, cursor[1] - 1, cursor[2], -1, -1, {}), "\n")
+  return { false, shown or false, before, after }
 ]]
 
 local letters = { "a", "b", "e", "n", "r", "(", ")", "0", ";", " ", "=", "x", "é", "→", "<CR>", "<lt>" }
@@ -181,7 +183,7 @@ local function session(seed)
     -- Autocommands may still be on their way: what is wrong for longer is wrong.
     vim.wait(1000, function()
       result = child:lua(check_marks)
-      wrong = result[1] or result[2] and not follows(result[2], result[3]) and "a stale suggestion " .. vim.inspect(result[2])
+      wrong = result[1] or result[2] and not follows(result[2], result[3], result[4]) and "a stale suggestion " .. vim.inspect(result[2])
       return not wrong
     end, 1)
     if wrong then fail(wrong .. "\n" .. vim.inspect(child:lua(look))) end

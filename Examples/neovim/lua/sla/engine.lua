@@ -49,9 +49,32 @@ function M.cancel(id)
   M.write({ type = "cancel", id = last_id, target = id })
 end
 
+-- The protocol's lines are UTF-8, which text in a buffer need not be: what is not becomes U+FFFD.
+local function as_utf8(text)
+  return (text:gsub("[\128-\255]+", function(run)
+    local kept, i = {}, 1
+    while i <= #run do
+      local lead, second = run:byte(i, i + 1)
+      local length = lead >= 0xF0 and 4 or lead >= 0xE0 and 3 or 2
+      local least = lead == 0xE0 and 0xA0 or lead == 0xF0 and 0x90 or 0x80
+      local most = lead == 0xED and 0x9F or lead == 0xF4 and 0x8F or 0xBF
+      local character = run:sub(i, i + length - 1)
+      local ok = lead >= 0xC2 and lead <= 0xF4 and second and second >= least and second <= most
+      if ok and #character == length and character:find("^.[\128-\191]+$") then
+        table.insert(kept, character)
+        i = i + length
+      else
+        table.insert(kept, "\239\191\189")
+        i = i + 1
+      end
+    end
+    return table.concat(kept)
+  end))
+end
+
 function M.write(message)
   if not process then return end
-  local line = vim.json.encode(message)
+  local line = as_utf8(vim.json.encode(message))
   note(">", line)
   pcall(vim.fn.chansend, process.job, line .. "\n") -- one that has just ended tells on_exit
 end
@@ -69,7 +92,7 @@ end
 function M.refuse(event, fields)
   local field = event.field
   if event.code ~= "invalid_request" or type(field) ~= "string" or fields[field] == nil or refused[field] then return false end
-  if not vim.tbl_contains({ "truncate", "suffix_tokens", "context", "prediction", "max_tokens", "include" }, field) then return false end
+  if not vim.tbl_contains({ "truncate", "suffix_tokens", "context", "path", "prediction", "max_tokens", "include" }, field) then return false end
   refused[field] = true
   return true
 end

@@ -36,14 +36,15 @@ local function drop_alike(list, piece)
   end
 end
 
-local function path_of(buffer)
-  local name = vim.api.nvim_buf_get_name(buffer)
-  return name ~= "" and vim.fn.fnamemodify(name, ":.") or nil
+-- What a buffer's file is called; nil where it has no name, or one that no request may have.
+function M.path_of(buffer)
+  local path = vim.fn.fnamemodify(vim.api.nvim_buf_get_name(buffer), ":.")
+  return path ~= "" and #path <= 1024 and path or nil
 end
 
 -- Takes lines of a buffer on; they are used from the next flush() on.
 function M.add(buffer, lines)
-  if config.options.pieces == 0 or #lines < 3 or not path_of(buffer) then return end
+  if config.options.pieces == 0 or #lines < 3 or not M.path_of(buffer) then return end
   local text = table.concat(lines, "\n", 1, math.min(#lines, config.options.piece_lines)) .. "\n"
   if #text > 16384 or not text:find("%S") then return end
   for _, list in ipairs({ ring, queue }) do
@@ -51,7 +52,7 @@ function M.add(buffer, lines)
       if piece.text == text then return end
     end
   end
-  local piece = { path = path_of(buffer), text = text }
+  local piece = { path = M.path_of(buffer), text = text }
   piece.words, piece.count = words_of(text)
   drop_alike(queue, piece)
   table.insert(queue, piece)
@@ -86,7 +87,7 @@ function M.has_waiting() return #queue > 0 end
 
 -- The pieces that a request for a buffer takes along: those of other files, the oldest first.
 function M.list(buffer)
-  local path, list = path_of(buffer), {}
+  local path, list = M.path_of(buffer), {}
   for _, piece in ipairs(ring) do
     if piece.path ~= path then table.insert(list, { path = piece.path, text = piece.text }) end
   end

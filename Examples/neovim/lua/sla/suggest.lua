@@ -342,16 +342,21 @@ local function request_for(answer)
     local lines = vim.split(prompt, "\n", { plain = true })
     prompt = table.concat(lines, "\n", #lines - most_rows)
   end
+  -- A line of the protocol has 4 MiB. Where lines are that long, the text begins at a place that rarely moves.
+  local step = 262144
+  if #prompt > 2 * step then prompt = prompt:sub(math.floor((#prompt - step) / step) * step + 1) end
   local fields = { type = "generate", prompt = prompt, max_tokens = options.max_tokens, include = { "draft", "branches" } }
   if engine.knows("include") then table.insert(fields.include, "progress") end
   if engine.knows("truncate") then fields.truncate = "left" end
   if engine.fills_gaps() and answer.after:find("%S") then
-    fields.suffix = answer.after
+    fields.suffix = answer.after:sub(1, step)
     if engine.knows("suffix_tokens") then fields.suffix_tokens = options.suffix_tokens end
   end
-  if engine.knows("context") then
+  -- In a small context other files would take the place of what counts.
+  if (tonumber(engine.model().context_length) or 0) >= 2048 then
     local others = pieces.list(answer.buffer)
-    if #others > 0 then fields.context = others end
+    if engine.knows("context") and #others > 0 then fields.context = others end
+    if engine.knows("path") and fields.context then fields.path = pieces.path_of(answer.buffer) end
   end
   for name, value in pairs(options.request) do fields[name] = value end
   return fields
