@@ -164,6 +164,15 @@ function tests.typing_along_while_it_comes_keeps_it()
   expect(1, #sent())
 end
 
+function tests.a_draft_that_was_typed_along_and_not_chosen_is_asked_for_anew()
+  start({ answers = { { ends = "ab", text = "new" }, { ends = "a", tokens = { "x", "y" }, drafts = { { 0, "bc" } }, token_ms = 150 } } })
+  child:type("ia")
+  child:wait_ghost("bc")
+  child:type("b")
+  child:wait_ghost("c")
+  child:wait_ghost("new")
+end
+
 function tests.typing_along_over_lines_keeps_it()
   start({ answers = { { ends = "{", text = "\n  a\n}" } } })
   child:type("i{")
@@ -826,9 +835,13 @@ function tests.the_engine_ends_with_the_editor()
 end
 
 function tests.text_typed_while_the_model_loads_gets_its_suggestion()
-  start({ load_ms = 300, answers = { { ends = "abc", text = "d" } } })
-  child:type("iabc")
+  local sent = start({ load_ms = 300, answers = { { ends = "abc", text = "d" } } })
+  for _, keys in ipairs({ "ia", "b", "c" }) do
+    child:type(keys)
+    vim.wait(50)
+  end
   child:wait_ghost("d")
+  expect(1, #sent())
 end
 
 function tests.a_missing_program_is_told_once()

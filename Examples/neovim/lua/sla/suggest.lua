@@ -29,6 +29,7 @@ local waiting -- since when the engine computes without a word, and how far it i
 local visible_in -- the buffer with marks of ours
 local timer -- to the next automatic request
 local told = {} -- messages that automatic requests need not repeat
+local latest -- the last call of ask()
 local warming -- the id of the request that computes a prompt for later
 local most_rows -- lines above the cursor's that fitted an engine that cannot cut a prompt by itself
 
@@ -101,6 +102,8 @@ local function typed_along(answer, place, text)
   local first = place.row - answer.rows - lines
   if lines < 0 or first < 0 then return nil end
   text = text or text_of(answer)
+  local _, most = text:gsub("\n", "")
+  if lines > most then return nil end
   -- Most answers are of other lines, which the cursor's line tells.
   if lines == 0 then
     local last = answer.before:match("[^\n]*$")
@@ -189,6 +192,7 @@ local function parts_of(answer, from, length)
       add(token[1], start, share and "SlaReward" .. math.min(5, 1 + math.floor(share * 5)) or "SlaCommitted")
       start = start + #token[1]
     end
+    add(answer.committed:sub(start + 1), start, "SlaCommitted") -- a draft that was kept when the request was stopped
   else
     add(answer.committed, 0, "SlaCommitted")
   end
@@ -232,7 +236,8 @@ local function remember(answer)
     if answers[i] == answer then table.remove(answers, i) end
   end
   table.insert(answers, answer)
-  while #answers > math.max(options.cache, 2) do table.remove(answers, 1) end
+  local most = #answer.before > 262144 and 2 or math.max(options.cache, 2) -- one of a file of endless lines takes its room
+  while #answers > most do table.remove(answers, 1) end
 end
 
 local function forget(answer)
@@ -367,8 +372,7 @@ local function send(answer, fields)
   answer.id = engine.generate(vim.deepcopy(fields), function(event)
     if not answer.running then return end
     handle(answer, fields, event)
-    if answer == current then M.refresh(event.type == "done") end
-    if not current then M.refresh() end
+    if answer == current then M.refresh(true) elseif not current then M.refresh() end
   end)
   remember(answer)
 end
@@ -391,7 +395,10 @@ end
 -- Asks for a suggestion at the cursor now. with_blanks: the blanks before the cursor are sent too; tries: how often it was
 -- asked for before.
 function M.ask(automatic, with_blanks, tries)
+  local turn = {}
+  latest = turn
   engine.when_ready(automatic, function()
+    if latest ~= turn then return end -- while the model was loaded, something else was typed
     local place = here()
     if not may_show(place) then return end
     if not tries then waiting = nil end
