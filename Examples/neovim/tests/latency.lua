@@ -63,6 +63,8 @@ local function measure(name, options, tokens)
     for i = 1, math.floor(tokens / child:lua("return length")) do prompt[i] = line end
   end
   child:lua("vim.api.nvim_buf_set_lines(0, 0, -1, true, (...)); vim.api.nvim_win_set_cursor(0, { vim.fn.line('$'), 0 })", prompt)
+  -- What is behind the cursor counts where the model fills gaps.
+  if tokens then child:lua("vim.fn.append('$', vim.fn['repeat']({ 'end' }, 100))") end
   local cold, timing = key_to_ghost(child, "A")
   local typing, cached = {}, 0
   for i = 1, 9 do

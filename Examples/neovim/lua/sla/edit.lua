@@ -8,7 +8,8 @@ local M = {}
 local namespace = vim.api.nvim_create_namespace("sla-edit")
 local job -- { buffer, mark, old = lines, messages, view = its buffer, id, text, running, seed }
 
-local system = "You rewrite text as you are told. Answer with the new text of the SELECTION and nothing else:"
+-- At the head of the first message, since not all chat templates take one of the role system.
+local task = "Rewrite the SELECTION as the INSTRUCTION says. Answer with the new text of the SELECTION and nothing else:"
   .. " no explanation, no quotation marks, no code fence. Keep its indentation."
 
 local function lines_of(buffer, from, to)
@@ -58,7 +59,7 @@ local function show_difference()
   if lines[1] and lines[1]:find("^@@") then table.remove(lines, 1) end
   if #lines == 0 then lines = vim.tbl_map(function(line) return " " .. line end, job.old) end
   local title = "<CR> accepts, q drops, r tries another, c tells more"
-  if job.finish == "length" then title = "the answer is cut off (option edit_tokens); " .. title end
+  if job.finish == "length" then title = title .. "; CUT OFF by edit_tokens" end
   vim.bo[job.view].filetype = "diff"
   set_view(lines, title)
 end
@@ -181,7 +182,7 @@ function M.edit(first, last, instruction)
     end
     forget()
     local options = config.options
-    local context = {}
+    local parts = { task }
     for _, part in ipairs({
       { "FILE", vim.fn.fnamemodify(vim.api.nvim_buf_get_name(buffer), ":.") },
       { "BEFORE", lines_of(buffer, first - 1 - options.suffix_lines, first - 1) },
@@ -189,9 +190,9 @@ function M.edit(first, last, instruction)
       { "SELECTION", table.concat(old, "\n") },
       { "INSTRUCTION", instruction },
     }) do
-      if part[2] ~= "" then table.insert(context, part[1] .. ":\n" .. part[2]) end
+      if part[2] ~= "" then table.insert(parts, part[1] .. ":\n" .. part[2]) end
     end
-    local messages = { { role = "system", content = system }, { role = "user", content = table.concat(context, "\n\n") } }
+    local messages = { { role = "user", content = table.concat(parts, "\n\n") } }
     local mark = vim.api.nvim_buf_set_extmark(buffer, namespace, first - 1, 0, {})
     job = { buffer = buffer, window = window, mark = mark, old = old, messages = messages }
     job.view = open_view()

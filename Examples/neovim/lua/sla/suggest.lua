@@ -106,7 +106,7 @@ local function typed_along(answer, place, text)
   if lines > most then return nil end
   -- Most answers are of other lines, which the cursor's line tells.
   if lines == 0 then
-    local last = answer.before:match("[^\n]*$")
+    local last = answer.before:match(".*\n(.*)") or answer.before
     if #place.prefix < #last or not vim.startswith(last .. text, place.prefix) then return nil end
   end
   local before = text_before(place, answer.rows + lines)
@@ -271,7 +271,7 @@ end
 
 -- The blanks at the end of the text before the cursor are left for the model to write: they are part of its next token.
 local function hold_back_blanks(answer)
-  local blanks = answer.before:match("[ \t]*$")
+  local blanks = answer.place.prefix:match("[ \t]*$")
   if blanks == "" then return end
   answer.before = answer.before:sub(1, #answer.before - #blanks)
   answer.blanks, answer.held = blanks, #blanks
