@@ -129,6 +129,7 @@ static void transpose_words(void) {
     WORD(even_odd, MIX(simd_even_odd(in.codes))) \
     WORD(lookup64, MIX(simd_lookup64(in.codes.lo.lo, in.index))) \
     WORD(load_i8, MIX_FLOAT(simd_load_i8(&in.activations))) \
+    WORD(times, MIX(simd_times(&in.start, 1 << (in.shift & 7)))) \
     WORD(four_bytes, MIX(simd_four_bytes(&in.activations))) \
     WORD(half, MIX_FLOAT(simd_half((uint16_t)in.trial))) \
     WORD(f16, MIX_FLOAT(simd_f16(&in.bits)))
