@@ -5,6 +5,8 @@ package enum FieldType: Sendable, Equatable {
     case boolean
     /// A string of any length.
     case string
+    /// A string of up to so many bytes.
+    case shortString(Int)
     /// One of these words.
     case word([String])
     /// Several of these words.
@@ -17,6 +19,8 @@ package enum FieldType: Sendable, Equatable {
     case texts(Int)
     case tokens
     case messages
+    /// Up to so many objects.
+    case objects(Int)
     /// A string of up to so many bytes, or an integer.
     case id(Int)
 
@@ -31,12 +35,14 @@ package enum FieldType: Sendable, Equatable {
         case .number: "a number"
         case .boolean: "true or false"
         case .string, .word: "a string"
+        case .shortString(let longest): "a string of up to \(longest) bytes"
         case .words: "an array of strings"
         case .strings: "a string or an array of strings"
         case .text: "a string or an array of token ids"
         case .texts: "an array of strings or of arrays of token ids"
         case .tokens: "an array of token ids"
         case .messages: "an array of messages"
+        case .objects: "an array of objects"
         case .id(let longest): "a string of up to \(longest) bytes or an integer"
         }
     }
@@ -50,6 +56,7 @@ package enum FieldType: Sendable, Equatable {
         case .integer(Int.min...Int.max): nil
         case .integer(let range): words(range, isOpen: range == 0...Int.max) { "\($0)" }
         case .texts(let most): "1 to \(most)"
+        case .objects(let most): "up to \(most)"
         case .number(let range): words(range, isOpen: false) { Int(exactly: $0).map { "\($0)" } ?? "\($0)" }
         default: nil
         }

@@ -10,6 +10,15 @@
 /// that takes time as the square of its length.
 package let longestJSONName = 64
 
+/// A field's name that is not known before.
+package struct JSONName: CodingKey {
+    package let stringValue: String
+    package var intValue: Int? { nil }
+    package init(_ name: String) { stringValue = name }
+    package init?(stringValue: String) { self.stringValue = stringValue }
+    package init?(intValue: Int) { nil }
+}
+
 /// JSON that comes from outside: as RFC 8259 has it and no more, which Foundation's decoder alone does not see to. It lets commas behind the
 /// last element pass, and in values that nobody asks for anything.
 ///

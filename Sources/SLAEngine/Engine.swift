@@ -223,7 +223,8 @@ final class ChunkTree {
             next = Array(next.prefix { exp(Vector(repeating: $0.logit - likeliest.logit))[0] >= search.minP })
         }
         for (candidate, paths) in parted(ChunkTree.waysOn(from: node.paths[0].stream, search, firstDrawn), next) {
-            let child = Chunk(node.branch, table.fork(), level: node.level + 1, paths: paths, matched: node.matched, parent: node)
+            let child = Chunk(
+                node.branch, table.fork(next: candidate.token), level: node.level + 1, paths: paths, matched: node.matched, parent: node)
             node.children.append(child)
             add(candidate, to: child)
         }
@@ -269,8 +270,23 @@ final class ChunkTree {
             let paths = chunk.isWhole ? ChunkTree.waysOn(from: chunk.paths[0].stream, search, firstDrawn) : chunk.paths
             return Row(
                 table: table, position: rules.start + count - 1, token: token.token,
-                want: chunk.branch.finish != nil ? .nothing : ChunkTree.want(rules, search, paths, at: count), wantsReward: true)
+                want: chunk.branch.finish != nil ? .nothing : ChunkTree.want(rules, search, paths, at: count), wantsReward: true,
+                later: chunk.branch.finish == nil ? { self.want(behind: chunk, $0) } : nil)
         }
+    }
+
+    /// What will be wanted `distance` tokens behind a chunk's last one.
+    private func want(behind chunk: Chunk, _ distance: Int) -> Want? {
+        let count = chunk.branch.count + distance
+        let length = chunk.tokens.count + distance
+        guard count <= rules.maxTokens else { return nil }
+        // The likeliest tokens are wanted of every row of a top chunk, more of them where it ends; and the next chunks, to the tree's depth.
+        if search.expand == .top {
+            return length <= search.chunk || chunk.level - root.level <= search.depth ? rules.best(search.width) : nil
+        }
+        guard length <= search.chunk else { return nil }
+        let paths = length < search.chunk ? chunk.paths : ChunkTree.waysOn(from: chunk.paths[0].stream, search, firstDrawn)
+        return ChunkTree.want(rules, search, paths, at: count)
     }
 
     /// Takes the results of ``rows()``: chunks get their next tokens, or are grown.
@@ -286,7 +302,8 @@ final class ChunkTree {
             let groups = parted(chunk.paths, result.candidates)
             for (candidate, paths) in groups.dropFirst() {
                 let fork = Chunk(
-                    chunk.branch, chunk.table?.fork(), level: chunk.level, paths: paths, matched: chunk.matched, parent: chunk.parent)
+                    chunk.branch, chunk.table?.fork(next: candidate.token), level: chunk.level, paths: paths, matched: chunk.matched,
+                    parent: chunk.parent)
                 fork.tokens = chunk.tokens
                 chunk.parent?.children.append(fork)
                 add(candidate, to: fork)
@@ -440,8 +457,14 @@ final class TokenByToken: DecodingMethod {
         return [
             Row(
                 table: table, position: rules.start + branch.count - 1, token: pending.token,
-                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count) : .nothing, wantsReward: true)
+                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count) : .nothing, wantsReward: true,
+                later: branch.finish == nil ? { self.want(behind: $0) } : nil)
         ]
+    }
+
+    private func want(behind distance: Int) -> Want? {
+        let count = branch.count + distance
+        return count <= rules.maxTokens ? TokenByToken.want(rules, sampling, at: count) : nil
     }
 
     func receive(_ results: [RowResult]) -> [Output] {
@@ -482,6 +505,7 @@ final class TokenByToken: DecodingMethod {
 extension RequestFailure {
     /// All tokens are banned, or kept out.
     static var noTokenLeft: RequestFailure { .modelError("the model left no token to go on with") }
+    static var brokenModel: RequestFailure { .modelError("the model computed a number that is not finite; its file may be damaged") }
 }
 
 // MARK: - 3. The batch step
@@ -510,6 +534,9 @@ package final class Engine {
     let cache: PrefixCache
     /// How many requests run at once; others wait in order.
     package let maximumJobs: Int
+    /// What guesses at tokens, unless that is switched off.
+    let speculation: Speculation?
+    let stateCopies: StateCopies
     private(set) var jobs: [Job] = []
     private var waiting: [Job] = []
     private var nextID = 0
@@ -520,15 +547,18 @@ package final class Engine {
     ///   - context: the longest table in tokens; at most what the model was made for, which is the default.
     ///   - cacheBytes: the budget of keys, values and states.
     ///   - maximumJobs: how many requests run at once; others wait.
+    ///   - speculates: whether tokens are guessed, which only makes answers faster.
     package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
-        maximumJobs: Int = 64
+        maximumJobs: Int = 64, speculates: Bool = true
     ) {
         self.model = model
+        speculation = speculates ? Speculation() : nil
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
         transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context)
         cache = PrefixCache(pool: PagePool(transformer.cacheLayout, budget: cacheBytes))
+        stateCopies = StateCopies(size: transformer.cacheLayout.stateSize)
     }
 
     /// A request on its way: its given tokens are computed first, then its method decides on more.
@@ -548,8 +578,14 @@ package final class Engine {
         var computed = 0
         /// After how many given tokens there is to be a checkpoint.
         var checkpoints: Set<Int> = []
-        /// Its share of the rows of a step.
+        /// Its share of the rows of a step, while tokens are given.
         var rows = 0..<0
+        /// The rows that its method waits for, and what is known of them.
+        var round: [Row] = []
+        var results: [RowResult?] = []
+        /// What it is likely to be asked for, and how well that was guessed so far.
+        let prediction: Prediction?
+        var record = GuessRecord()
         /// The answer so far, and what is known of every token, for the cache.
         var answer: [Token] = []
         var marks: [PrefixCache.Mark]
@@ -559,7 +595,23 @@ package final class Engine {
             (self.id, self.work, self.given, self.promptCount) = (id, work, given, promptCount)
             (self.bytes, self.priority) = (bytes, priority)
             marks = Array(repeating: PrefixCache.Mark(), count: given.count)
+            prediction = if case .generate(let generation) = work { Prediction(tokens: generation.prediction) } else { nil }
         }
+
+        /// The most guesses of a step.
+        var mostGuesses: Int { if case .generate(let generation) = work { generation.mostGuesses } else { 0 } }
+    }
+
+    /// A branch in a step: a row that a method waits for, unless its result is known already, and guesses behind that.
+    struct Chain {
+        let job: Job
+        /// The row's place in the job's round.
+        let place: Int
+        /// Positions before it that are computed again.
+        var again = 0..<0
+        var guesses: [Guess] = []
+        var row: Row { job.round[place] }
+        var isKnown: Bool { job.results[place] != nil }
     }
 
     package var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
@@ -587,7 +639,8 @@ package final class Engine {
         case .generate(let generation):
             prompt = generation.prompt
             field = "max_tokens"
-            guard generation.maxTokens > 0 else { throw RequestFailure.invalid("max_tokens must be at least 1", field: "max_tokens") }
+            guard generation.maxTokens >= 0 else { throw RequestFailure.invalid("max_tokens must not be negative", field: "max_tokens") }
+            try check(generation.prediction, field: "prediction")
             room = min(generation.maxTokens, context - prompt.count)
             try generation.method.check(model)
             branches = generation.method.branches(answer: max(0, room))
@@ -648,30 +701,68 @@ package final class Engine {
     package func step() -> [(JobID, Output)] {
         // Step 1: waiting requests begin, in order, while the memory they may need is there for all.
         admit()
-        // Step 2: every method asks for rows: the last tokens of all branches of all answers.
-        var rows: [Row] = []
-        for job in jobs {
-            guard let wanted = job.method?.rows(), !wanted.isEmpty else { continue }
-            job.summary.steps += 1
-            job.summary.evaluatedTokens += wanted.count
-            add(job, wanted, to: &rows)
-        }
+        // Step 2: every method waits for rows: the last tokens of all branches of all answers.
+        var chains = jobs.flatMap(chains)
+        let wanted = chains.reduce(0) { $0 + ($1.isKnown ? 0 : 1 + $1.again.count) }
         // Step 3: pieces of given tokens. Beside running answers there is room for as many rows as theirs, or a few: they shall go on at nearly
         // their pace.
-        prefill(rows.isEmpty ? Engine.pieceRows : min(max(rows.count, Engine.leastPieceRows), Engine.pieceRows), &rows)
-        // Step 4: one forward pass for all of it.
-        let results = transformer.forward(rows, pool: cache.pool)
-        // Step 5: each job takes its own results. A broken one hurts no other.
+        var given: [Row] = []
+        prefill(wanted == 0 ? Engine.pieceRows : min(max(wanted, Engine.leastPieceRows), Engine.pieceRows), &given)
+        // Step 4: guesses at what comes behind, as many as pay.
+        if given.isEmpty { guess(&chains, beside: wanted) }
+        // Step 5: one forward pass for all of it.
+        let rows = chains.map(self.rows(of:))
+        let all = given + rows.flatMap(\.self)
+        let clock = ContinuousClock()
+        let begun = clock.now
+        let results = transformer.forward(all, pool: cache.pool)
+        if given.isEmpty { speculation?.cost.note(rows: all.count, seconds: (clock.now - begun) / .seconds(1)) }
+        // Step 6: each job takes its own results. A broken one hurts no other.
         for job in jobs where !job.rows.isEmpty {
             let own = Array(results[job.rows])
             job.rows = 0..<0
-            if own.allSatisfy(\.isSound) {
-                receive(job, own)
-            } else {
-                fail(job, .modelError("the model computed a number that is not finite; its file may be damaged"))
-            }
+            if own.allSatisfy(\.isSound) { receive(job, own) } else { fail(job, .brokenModel) }
+        }
+        var next = given.count
+        for (chain, rows) in zip(chains, rows) {
+            take(results[next..<next + rows.count], of: chain, rows)
+            next += rows.count
+        }
+        for job in jobs where !job.round.isEmpty {
+            job.summary.passes += 1
+            advance(job)
         }
         return takeOutputs()
+    }
+
+    /// Hands a method its rows' results once all are known, again and again while the rows that it asks for next were computed ahead.
+    private func advance(_ job: Job) {
+        while let method = job.method {
+            if job.round.isEmpty {
+                job.round = method.rows()
+                job.results = job.round.map { computedAhead($0, job) }
+            }
+            let results = job.results.compactMap(\.self)
+            guard !job.round.isEmpty, results.count == job.round.count else { return }
+            job.summary.steps += 1
+            job.summary.evaluatedTokens += results.count
+            (job.round, job.results) = ([], [])
+            if results.allSatisfy(\.isSound) { finish(job, method.receive(results)) } else { fail(job, .brokenModel) }
+        }
+    }
+
+    /// The branches of a job's round, once their rows have room in the cache.
+    private func chains(_ job: Job) -> [Chain] {
+        do {
+            return try job.round.indices.map { place in
+                var chain = Chain(job: job, place: place)
+                if !chain.isKnown { chain.again = try chain.row.table.extend(to: chain.row.position + 1, cache) }
+                return chain
+            }
+        } catch {
+            fail(job, error as? RequestFailure ?? .modelError("\(error)"))
+            return []
+        }
     }
 
     /// How many of the waiting requests can begin, in order, while the memory they may need is there for all.
@@ -687,19 +778,6 @@ package final class Engine {
         let count = admissible
         jobs += waiting[..<count]
         waiting.removeFirst(count)
-    }
-
-    /// Adds a job's rows to the batch once their pages can be written.
-    private func add(_ job: Job, _ wanted: [Row], to rows: inout [Row]) {
-        do {
-            for (i, row) in wanted.enumerated() where i + 1 == wanted.count || wanted[i + 1].table !== row.table {
-                try row.table.extend(to: row.position + 1, cache)
-            }
-            job.rows = rows.count..<rows.count + wanted.count
-            rows += wanted
-        } catch {
-            fail(job, error as? RequestFailure ?? .modelError("\(error)"))
-        }
     }
 
     /// Adds pieces of given tokens. A prompt that begins like one on its way waits until that beginning is computed, and then finds it in the
@@ -723,13 +801,16 @@ package final class Engine {
             // A state can be kept only where a piece ends.
             if table.hasState, let end = piece.dropFirst().first(where: job.checkpoints.contains) { piece = job.computed..<end }
             left -= piece.count
-            add(
-                job,
-                piece.map { p in
-                    Row(
-                        table: table, position: p, token: job.given[p], want: want(job, behind: p),
-                        wantsReward: p >= job.promptCount || p + 1 == job.given.count && wantsPromptReward(job))
-                }, to: &rows)
+            do { try table.extend(to: piece.upperBound, cache) } catch {
+                fail(job, error as? RequestFailure ?? .modelError("\(error)"))
+                continue
+            }
+            job.rows = rows.count..<rows.count + piece.count
+            rows += piece.map { p in
+                Row(
+                    table: table, position: p, token: job.given[p], want: want(job, behind: p),
+                    wantsReward: p >= job.promptCount || p + 1 == job.given.count && wantsPromptReward(job))
+            }
         }
     }
 
@@ -764,7 +845,8 @@ package final class Engine {
     /// What has to be known behind given token `p`: what the method begins with, or the next token of a completion to score.
     private func want(_ job: Job, behind p: Int) -> Want {
         switch job.work {
-        case .generate(let generation): p + 1 == job.given.count ? generation.method.firstWant(rules(job, generation)) : .nothing
+        case .generate(let generation):
+            p + 1 == job.given.count && generation.maxTokens > 0 ? generation.method.firstWant(rules(job, generation)) : .nothing
         case .score: p + 1 >= job.promptCount && p + 1 < job.given.count ? .token(job.given[p + 1]) : .nothing
         }
     }
@@ -803,11 +885,12 @@ package final class Engine {
         let found = cache.match(job.given, limit: limit)
         (job.table, job.computed) = (found.table, found.count)
         job.summary.cachedTokens = min(found.count == limit ? known : found.count, job.promptCount)
+        tellProgress(job, from: 0)
         planCheckpoints(job, parting: found.marks.count)
     }
 
+    /// Takes the results of given tokens. Once all are computed, the method begins.
     private func receive(_ job: Job, _ results: [RowResult]) {
-        if let method = job.method { return finish(job, method.receive(results)) }
         guard let table = job.table, let last = results.last else { return }
         for (p, result) in zip(job.computed..., results) {
             if p >= job.promptCount { job.marks[p].reward = result.reward }
@@ -818,14 +901,29 @@ package final class Engine {
             cache.insert(
                 Array(job.given[..<end]), table, marks: Array(job.marks[..<end]), resumable: job.checkpoints.contains(end))
         }
+        let before = job.computed
         job.computed = computed
+        tellProgress(job, from: before)
         guard job.computed == job.given.count else { return }
         switch job.work {
+        case .generate(let generation) where generation.maxTokens == 0: finish(job, [.done(.length, Output.Summary())])
         case .generate(let generation):
+            table.history = job.given
+            speculation?.learn(prompt: job.given)
             let method = generation.decoder(rules(job, generation), table, first: last)
             (job.method, job.table) = (method, nil)
             finish(job, method.receive([]))
+            advance(job)
         case .score: finish(job, [scored(job)])
+        }
+    }
+
+    /// Tells of the places up to which a prompt is computed by now; the same ones whatever pieces it was computed in.
+    private func tellProgress(_ job: Job, from before: Int) {
+        guard case .generate(let generation) = job.work, generation.progress else { return }
+        for place in stride(from: Engine.pieceRows, to: job.promptCount, by: Engine.pieceRows) where place > before && place <= job.computed
+        {
+            outputs.append((job.id, .progress(place, of: job.promptCount)))
         }
     }
 
@@ -856,7 +954,7 @@ package final class Engine {
                 output = .done(reason, job.summary)
                 retire(job)
             case .scored, .failed: retire(job)
-            case .commit, .draft: break
+            case .commit, .draft, .progress: break
             }
             outputs.append((job.id, output))
         }
@@ -866,9 +964,14 @@ package final class Engine {
     private func retire(_ job: Job) {
         if let (table, count) = job.method?.history, count > 0 {
             let tokens = job.given + job.answer.prefix(count)
+            // A state that went on with guesses comes back first, so that the next request can go on from it.
+            if table.count == tokens.count, let behind = try? table.giveUpGuesses(cache), !behind.isEmpty {
+                _ = transformer.forward(again(behind, table), pool: cache.pool)
+            }
             cache.insert(tokens, table, marks: Array(job.marks.prefix(tokens.count)), resumable: true)
         }
         (job.method, job.table) = (nil, nil)
+        (job.round, job.results) = ([], [])
         jobs.removeAll { $0 === job }
     }
 
@@ -899,10 +1002,14 @@ package struct Row {
     let token: Token
     let want: Want
     let wantsReward: Bool
+    /// What will be wanted of the row so many places further, if it is known; nil where that depends on what comes, or nothing follows.
+    let later: ((_ distance: Int) -> Want?)?
 
-    package init(table: PageTable, position: Int, token: Token, want: Want, wantsReward: Bool) {
+    package init(
+        table: PageTable, position: Int, token: Token, want: Want, wantsReward: Bool, later: ((_ distance: Int) -> Want?)? = nil
+    ) {
         (self.table, self.position, self.token) = (table, position, token)
-        (self.want, self.wantsReward) = (want, wantsReward)
+        (self.want, self.wantsReward, self.later) = (want, wantsReward, later)
     }
 }
 
@@ -1556,11 +1663,19 @@ package final class PageTable {
     fileprivate(set) var state: PagePool.Page?
     /// Positions written.
     package fileprivate(set) var count: Int
+    /// Their tokens, where guesses are made behind them.
+    var history: [Token] = []
+    /// What was computed behind them on guesses: its keys and values are in the pages, and count once they are asked for.
+    var ahead: ArraySlice<Ahead> = []
+    /// How many positions the state holds, and while there are guesses among them the state before these.
+    private var stateCount: Int
+    private var before: StateCopies.Copy?
     private let pool: PagePool
 
     /// Takes over one reference to each of `pages` and to `state`.
     fileprivate init(_ pages: [PageRun<PagePool.Page>], _ state: PagePool.Page?, count: Int, _ pool: PagePool) {
         (self.pages, self.state, self.count, self.pool) = (pages, state, count, pool)
+        stateCount = count
     }
 
     deinit { for page in held { pool.release(page) } }
@@ -1569,16 +1684,77 @@ package final class PageTable {
     /// All pages, and the state.
     var held: [PagePool.Page] { pages.flatMap(\.pages) + (state.map { [$0] } ?? []) }
 
-    /// A second branch with the same past. Complexity: O(pages); nothing is copied but their numbers.
-    package func fork() -> PageTable {
+    /// A second branch with the same past, which may go on with another `next` token than was computed ahead. Complexity: O(pages + tokens);
+    /// what is in the pages is not copied.
+    package func fork(next: Token? = nil) -> PageTable {
         for page in held { pool.retain(page) }
-        return PageTable(pages, state, count: count, pool)
+        let copy = PageTable(pages, state, count: count, pool)
+        (copy.history, copy.stateCount, copy.before) = (history, stateCount, before)
+        if next == nil || ahead.first?.guess.token == next { copy.ahead = ahead }
+        return copy
+    }
+
+    /// Where the next token is written: behind what was computed ahead.
+    var written: Int { count + ahead.count }
+
+    /// Counts the next token as written if it was computed ahead, and says what came of it. Otherwise the guesses were wrong, and are given up.
+    func take(_ row: Row) -> RowResult? {
+        assert(row.position == count)
+        guard let next = ahead.popFirst(), next.guess.token == row.token, let result = row.want.answer(from: next) else {
+            ahead = []
+            return nil
+        }
+        count += 1
+        if ahead.isEmpty { before = nil }
+        return result
+    }
+
+    /// Places from `position` on that can be written as things are: of a page that is there, and no other branch's. Of a state a copy must be
+    /// possible, to come back to.
+    func room(at position: Int, _ copies: StateCopies) -> Int {
+        let place = position / PagePool.pageSize
+        let isOwn = pages.allSatisfy { $0.first <= place && place < $0.end && !pool.isShared($0[place]) }
+        let canReturn = state.map { !pool.isShared($0) && (before != nil || !copies.isExhausted) } ?? true
+        return isOwn && canReturn ? (place + 1) * PagePool.pageSize - position : 0
+    }
+
+    /// Keeps the state behind the first `count` positions, before guesses are computed; false when that cannot be.
+    func keepState(at count: Int, _ copies: StateCopies) -> Bool {
+        guard let state, before == nil else { return true }
+        before = copies.copy(pool.address(state), count: count)
+        return before != nil
+    }
+
+    /// Notes what came of a guess behind what is written.
+    func add(_ guess: Ahead) {
+        ahead.append(guess)
+        stateCount = written
+    }
+
+    /// Gives up what was computed ahead. A state that went along goes back to before the guesses; returned are the positions, to be computed in
+    /// the next pass, that bring it to where the branch is.
+    func giveUpGuesses(_ cache: PrefixCache) throws -> Range<Int> {
+        ahead = []
+        guard var own = state, let before, stateCount > count else { return count..<count }
+        try cache.makeOwn(&own, pool.layout.groups.count)
+        before.restore(into: pool.address(own))
+        (state, self.before) = (own, nil)
+        stateCount = count
+        guard before.count < count else { return count..<count }
+        for kind in pool.layout.groups.indices {
+            for place in before.count / PagePool.pageSize...(count - 1) / PagePool.pageSize {
+                try cache.makeOwn(&pages[kind][place], kind)
+            }
+        }
+        return before.count..<count
     }
 
     /// Makes sure that the positions from ``count`` up to `end` can be written without another branch seeing it, and counts them as written. What
-    /// none of them sees is given back. They are computed in one pass, or in order.
-    package func extend(to end: Int, _ cache: PrefixCache) throws {
+    /// none of them sees is given back. They are computed in one pass, or in order. Returns the positions before them that have to be computed
+    /// again, for the state's sake.
+    @discardableResult package func extend(to end: Int, _ cache: PrefixCache) throws -> Range<Int> {
         assert(end > count)
+        let again = try giveUpGuesses(cache)
         for (kind, group) in pool.layout.groups.enumerated() {
             let first = group.window.first(seenFrom: count) / PagePool.pageSize
             while pages[kind].first < first {
@@ -1602,12 +1778,14 @@ package final class PageTable {
             }
         }
         count = end
+        stateCount = end
+        return again
     }
 
     /// What a branch that goes on behind the first `count` positions needs beside the first group's pages; nil when the table has it no more. The
     /// references are the caller's.
     fileprivate func resume(at count: Int) -> (windows: [PageRun<PagePool.Page>], state: PagePool.Page?)? {
-        guard count <= self.count, count == self.count || state == nil else { return nil }
+        guard count <= self.count, count == stateCount || state == nil else { return nil }
         var windows: [PageRun<PagePool.Page>] = []
         for (group, run) in zip(pool.layout.groups, pages).dropFirst() {
             let (first, end) = (

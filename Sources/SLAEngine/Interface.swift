@@ -28,6 +28,7 @@ package struct Generation: Sendable {
     }
     package var prompt: [Token]
     package var method = Method.greedy
+    /// 0 only computes the prompt, for requests that begin with it.
     package var maxTokens = 256
     /// The answer ends before the first of these.
     package var stop: [String] = []
@@ -36,6 +37,12 @@ package struct Generation: Sendable {
     /// Whether commits tell what was dropped.
     package var branches = false
     package var draft = false
+    /// Whether to tell how much of the prompt is computed.
+    package var progress = false
+    /// What the answer is likely to follow; it is computed faster where it does.
+    package var prediction: [Token] = []
+    /// Tokens that a step may compute on guesses.
+    package var mostGuesses = Int.max
 
     package init(prompt: [Token]) { self.prompt = prompt }
 }
@@ -61,6 +68,8 @@ package struct GeneratedToken: Sendable, Equatable {
 
 /// What a decoder says while it works.
 package enum Output: Sendable, Equatable {
+    /// So many tokens of the prompt's are computed: every multiple of ``Engine/pieceRows`` before its end is told once.
+    case progress(Int, of: Int)
     case token(index: Int, GeneratedToken)
     /// A search has chosen: tokens `from ..< to` of the answer, the score of the best leaf behind them, and, if
     /// asked for, what was dropped.
@@ -83,12 +92,17 @@ package enum Output: Sendable, Equatable {
         package var completionTokens = 0
         /// Every generated token that was asked for, on all branches.
         package var evaluatedTokens = 0
-        /// Forward passes that the answer took one after another, those of the prompt not counted, and how many of them came before its
-        /// first token was said.
+        /// Forward passes that the answer takes one after another if nothing is guessed, those of the prompt not counted, and how many of them
+        /// come before its first token is said.
         package var steps = 0
         package var firstTokenStep: Int?
         /// Prompt tokens that were found in the cache; depends on what ran before.
         package var cachedTokens = 0
+        /// Tokens that were computed on guesses, how many of these were asked for then, and the passes that the answer took indeed. They depend
+        /// on circumstances too.
+        package var draftedTokens = 0
+        package var acceptedTokens = 0
+        package var passes = 0
         /// Mean over the answer's tokens.
         package var reward: Double?
 

@@ -12,15 +12,16 @@ enum PreparedRequest: Sendable {
     case cancel(RequestID)
     case stats, clearCache, shutdown
 
+    /// - Parameter context: the longest sequence, in tokens.
+    ///
     /// Complexity: linear in the request's text.
-    init(_ request: Request, by tokenizer: Tokenizer) throws {
+    init(_ request: Request, by tokenizer: Tokenizer, context: Int) throws {
         switch request {
         case .generate(let request):
             let prompt =
-                if let suffix = request.suffix, case .text(let prefix) = request.prompt {
-                    try tokenizer.prompt(prefix, suffix: suffix)
-                } else {
-                    try request.prompt.tokens(by: tokenizer)
+                switch request.prompt {
+                case .place(let place): try tokenizer.prompt(place, context: context, maxTokens: request.maxTokens)
+                case .messages(let messages): try tokenizer.prompt(messages)
                 }
             var generation = Generation(prompt: prompt)
             generation.maxTokens = request.maxTokens
@@ -28,6 +29,9 @@ enum PreparedRequest: Sendable {
             generation.ignoreEOS = request.ignoreEOS
             generation.branches = request.include.contains("branches")
             generation.draft = request.include.contains("draft")
+            generation.progress = request.include.contains("progress")
+            generation.prediction = request.prediction?.tokens(by: tokenizer, continues: true) ?? []
+            generation.mostGuesses = request.speculate ?? .max
             self = .generate(
                 generation, request.settings, deadline: request.deadline.map { .milliseconds($0) }, priority: request.priority)
         case .score(let prompt, let completions, let priority):
@@ -54,11 +58,11 @@ struct PreparedLine: Sendable {
     let id: RequestID?
     let request: Result<PreparedRequest, RequestError>
 
-    init(_ line: [UInt8], by tokenizer: Tokenizer) {
+    init(_ line: [UInt8], by tokenizer: Tokenizer, context: Int) {
         let (id, request) = Request.parse(line)
         self.id = id
         self.request = request.flatMap { request in
-            Result { try PreparedRequest(request, by: tokenizer) }.mapError { RequestError($0) }
+            Result { try PreparedRequest(request, by: tokenizer, context: context) }.mapError { RequestError($0) }
         }
     }
 }

@@ -83,15 +83,22 @@ enum Request: Sendable {
     case cancel(RequestID)
     case stats, clearCache, shutdown
 
+    /// What an answer goes on from.
+    enum Prompt: Sendable {
+        case place(Surroundings)
+        case messages([ChatMessage])
+    }
+
     /// A `generate` request.
     struct GenerateRequest: Sendable {
-        var prompt: PromptContent
-        /// What follows the gap that the answer is to fill.
-        var suffix: Text?
+        var prompt: Prompt
         var settings: DecoderSettings
         var maxTokens: Int
         var stop: [String]
         var ignoreEOS: Bool
+        /// What the answer is likely to follow, and the most tokens of a step that may be guessed.
+        var prediction: Text?
+        var speculate: Int?
         var deadline: Int?
         var include: [String]
         var priority: Int
@@ -119,21 +126,13 @@ enum Request: Sendable {
     }
 }
 
-private struct Key: CodingKey {
-    let stringValue: String
-    var intValue: Int? { nil }
-    init(_ name: String) { stringValue = name }
-    init?(stringValue: String) { self.stringValue = stringValue }
-    init?(intValue: Int) { nil }
-}
-
 /// Decodes a line, keeping the id when the rest turns out to be wrong.
 private struct ParsedLine: Decodable {
     var id: RequestID?
     var request: Result<Request, RequestError>
 
     init(from decoder: any Decoder) throws {
-        let fields = FieldReader(container: try decoder.container(keyedBy: Key.self))
+        let fields = FieldReader(container: try decoder.container(keyedBy: JSONName.self))
         do {
             id = try fields.id()
             request = .success(try fields.request())
@@ -145,10 +144,10 @@ private struct ParsedLine: Decodable {
 
 /// The fields of a line, read as ``Fields`` and ``Setting`` describe them.
 private struct FieldReader {
-    let container: KeyedDecodingContainer<Key>
+    let container: KeyedDecodingContainer<JSONName>
 
     func id() throws -> RequestID? {
-        let key = Key(Fields.id.name)
+        let key = JSONName(Fields.id.name)
         guard container.contains(key), try !container.decodeNil(forKey: key) else { return nil }
         guard let id = identifier(Fields.id) else { throw wrong(Fields.id) }
         return id
@@ -191,16 +190,54 @@ private struct FieldReader {
         }
         let deadline = try optional(Fields.deadline)
         if let deadline, deadline < 0 { throw invalid(Fields.deadline, "must not be negative") }
+        let speculate = try optional(Fields.speculate)
+        if let speculate, speculate < 0 { throw invalid(Fields.speculate, "must not be negative") }
         let include = try included()
-        let prompt = try prompt()
-        let suffix = try optional(Fields.suffix)
-        if suffix != nil, case .messages = prompt {
-            throw RequestError(.invalidRequest, "suffix goes with a prompt, not with messages", field: Fields.suffix.name)
-        }
         return Request.GenerateRequest(
-            prompt: prompt, suffix: suffix, settings: settings, maxTokens: try value(Fields.maxTokens),
-            stop: try strings(Fields.stop) ?? [], ignoreEOS: try value(Fields.ignoreEOS), deadline: deadline, include: include,
+            prompt: try place(), settings: settings, maxTokens: try value(Fields.maxTokens), stop: try strings(Fields.stop) ?? [],
+            ignoreEOS: try value(Fields.ignoreEOS), prediction: try optional(Fields.prediction), speculate: speculate,
+            deadline: deadline, include: include,
             priority: try value(Fields.priority))
+    }
+
+    /// A prompt with what stands around it, or messages.
+    private func place() throws -> Request.Prompt {
+        switch try prompt() {
+        case .text(let text):
+            var place = Surroundings(text, suffix: try optional(Fields.suffix))
+            place.suffixTokens = try optional(Fields.suffixTokens)
+            if let most = place.suffixTokens {
+                guard most >= 0 else { throw invalid(Fields.suffixTokens, "must not be negative") }
+                guard place.suffix != nil else { throw invalid(Fields.suffixTokens, "goes with a suffix") }
+            }
+            place.path = try optional(Fields.path)
+            if let path = place.path, path.utf8.count > FilePiece.longestPath { throw wrong(Fields.path) }
+            place.pieces = try pieces()
+            if let side = try word(Fields.truncate) {
+                guard side == "left" else { throw invalid(Fields.truncate, "must be left; the newest tokens are those that are kept") }
+                place.truncates = true
+            }
+            return .place(place)
+        case .messages(let messages):
+            let others: [any RequestField] = [Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate]
+            for field in others where (try? container.decodeNil(forKey: JSONName(field.name))) == false {
+                throw invalid(field, "goes with a prompt, not with messages")
+            }
+            return .messages(messages)
+        }
+    }
+
+    private func pieces() throws -> [FilePiece] {
+        let pieces: [FilePiece]
+        do {
+            pieces = try container.decodeIfPresent([FilePiece].self, forKey: JSONName(Fields.context.name)) ?? []
+        } catch let failure as RequestFailure {
+            throw RequestError(failure)
+        } catch {
+            throw wrong(Fields.context)
+        }
+        guard pieces.count <= FilePiece.most else { throw invalid(Fields.context, "may hold \(Fields.context.type.bounds ?? "")") }
+        return pieces
     }
 
     private func score() throws -> Request {
@@ -226,7 +263,7 @@ private struct FieldReader {
     private func prompt() throws -> PromptContent {
         let messages: [ChatMessage]?
         do {
-            messages = try container.decodeIfPresent([ChatMessage].self, forKey: Key(Fields.messages.name))
+            messages = try container.decodeIfPresent([ChatMessage].self, forKey: JSONName(Fields.messages.name))
         } catch let failure as RequestFailure {
             throw RequestError(failure)
         } catch {
@@ -248,7 +285,7 @@ private struct FieldReader {
         guard case .words(let known) = Fields.include.type, let wrong = include.first(where: { !known.contains($0) }) else {
             return include
         }
-        let names = known.joined(separator: " and ")
+        let names = known.dropLast().joined(separator: ", ") + " and " + (known.last ?? "")
         let isPlanned = ["top_logprobs", "prompt_tokens"].contains(wrong)
         throw RequestError(
             .invalidRequest,
@@ -258,7 +295,7 @@ private struct FieldReader {
 
     /// An id, as an integer or a string that is not too long; nil when it is neither.
     private func identifier(_ field: Field<String>) -> RequestID? {
-        let key = Key(field.name)
+        let key = JSONName(field.name)
         if let number = try? container.decode(Int.self, forKey: key) { return .integer(number) }
         guard case .id(let longest) = field.type, let text = try? container.decode(String.self, forKey: key), text.utf8.count <= longest
         else { return nil }
@@ -274,14 +311,14 @@ private struct FieldReader {
 
     /// One string or several, none of them long.
     private func strings(_ field: any RequestField) throws -> [String]? {
-        let one = try? container.decode(String.self, forKey: Key(field.name))
+        let one = try? container.decode(String.self, forKey: JSONName(field.name))
         guard let strings = try one.map({ [$0] }) ?? optional([String].self, field) else { return nil }
         guard FieldType.arePossible(strings) else { throw invalid(field, FieldType.stringsRule) }
         return strings
     }
 
     private func optional<Value: Decodable>(_ type: Value.Type, _ field: any RequestField) throws -> Value? {
-        do { return try container.decodeIfPresent(type, forKey: Key(field.name)) } catch { throw wrong(field) }
+        do { return try container.decodeIfPresent(type, forKey: JSONName(field.name)) } catch { throw wrong(field) }
     }
 
     private func optional<Value>(_ field: Field<Value>) throws -> Value? { try optional(Value.self, field) }
@@ -289,7 +326,7 @@ private struct FieldReader {
     /// The field's value, or what holds without it. Throws when that is nothing.
     private func value<Value>(_ field: Field<Value>, _ wanted: String? = nil) throws -> Value {
         do {
-            if let value = try container.decodeIfPresent(Value.self, forKey: Key(field.name)) { return value }
+            if let value = try container.decodeIfPresent(Value.self, forKey: JSONName(field.name)) { return value }
         } catch { throw wrong(field, wanted) }
         if case .means(let value) = field.absence { return value }
         throw invalid(field, "is missing; it is \(wanted ?? field.type.name)")

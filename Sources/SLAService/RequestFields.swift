@@ -12,8 +12,13 @@ enum RequestType: String, CaseIterable {
     var fields: [any RequestField] {
         switch self {
         case .generate:
-            [Fields.prompt, Fields.messages, Fields.suffix, Fields.decoder] + Setting.all
-                + [Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.deadline, Fields.include, Fields.priority]
+            [
+                Fields.prompt, Fields.messages, Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate,
+                Fields.decoder,
+            ] + Setting.all + [
+                Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.prediction, Fields.speculate, Fields.deadline, Fields.include,
+                Fields.priority,
+            ]
         case .score: [Fields.prompt, Fields.messages, Fields.completion, Fields.completions, Fields.priority]
         case .tokenize: [Fields.text, Fields.addSpecial]
         case .detokenize: [Fields.tokens]
@@ -57,13 +62,19 @@ enum Fields {
     static let prompt = Field<Text>("prompt", .text, .refused)
     static let messages = Field<[ChatMessage]>("messages", .messages, .nothing)
     static let suffix = Field<Text>("suffix", .text, .nothing)
+    static let suffixTokens = Field<Int>("suffix_tokens", .integer(0...Int.max), .nothing)
+    static let path = Field<String>("path", .shortString(FilePiece.longestPath), .nothing)
+    static let context = Field<[FilePiece]>("context", .objects(FilePiece.most), .means([]))
+    static let truncate = Field<String>("truncate", .word(["left"]), .nothing)
     /// The model tells which holds when it is not given.
     static let decoder = Field<String>("decoder", .word(DecoderKind.allCases.map(\.rawValue)), .nothing)
-    static let maxTokens = Field<Int>("max_tokens", .integer(1...Int.max), .means(256))
+    static let maxTokens = Field<Int>("max_tokens", .integer(0...Int.max), .means(256))
     static let stop = Field<[String]>("stop", .strings, .means([]))
     static let ignoreEOS = Field<Bool>("ignore_eos", .boolean, .means(false))
+    static let prediction = Field<Text>("prediction", .text, .nothing)
+    static let speculate = Field<Int>("speculate", .integer(0...Int.max), .nothing)
     static let deadline = Field<Int>("deadline_ms", .integer(0...Int.max), .nothing)
-    static let include = Field<[String]>("include", .words(["branches", "draft"]), .means([]))
+    static let include = Field<[String]>("include", .words(["branches", "draft", "progress"]), .means([]))
     static let priority = Field<Int>("priority", .integer(Int.min...Int.max), .means(0))
 
     static let completion = Field<Text>("completion", .text, .nothing)

@@ -57,6 +57,8 @@ package final class Service {
     private var generated = 0
     private var promptTokens = 0
     private var cachedTokens = 0
+    private var draftedTokens = 0
+    private var acceptedTokens = 0
     private let started: ContinuousClock.Instant
     /// When `stats` were last asked for, and the tokens generated until then.
     private var lastStats: (at: ContinuousClock.Instant, generated: Int)
@@ -84,8 +86,8 @@ package final class Service {
         let news = DispatchSemaphore(value: 0)
         self.news = news
         sink = LineSink(descriptor: output, news: news)
-        let tokenizer = engine.model.tokenizer
-        source = LineSource(descriptor: input, news: news) { PreparedLine($0, by: tokenizer) }
+        let (tokenizer, context) = (engine.model.tokenizer, engine.context)
+        source = LineSource(descriptor: input, news: news) { PreparedLine($0, by: tokenizer, context: context) }
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
@@ -328,6 +330,8 @@ package final class Service {
                     $0.add("vocab_size", model.tokenizer.count)
                     $0.add("reward", model.rewardChannel != nil)
                     $0.add("eos", model.tokenizer.eos)
+                    $0.add("fill", model.tokenizer.fillsGaps)
+                    $0.add("chat", model.tokenizer.noChat == nil)
                 })
             $0.add("decoder", model.defaultDecoder)
             if let search = model.rewardChannel?.recommended {
@@ -344,6 +348,12 @@ package final class Service {
     private func tell(_ job: Engine.JobID, _ output: Output) {
         guard let request = live[job] else { return }
         switch output {
+        case .progress(let computed, let count):
+            say(
+                event("progress", request.id) {
+                    $0.add("computed", computed)
+                    $0.add("prompt_tokens", count)
+                })
         case .token(let index, let token):
             generated += 1
             if request.firstToken == nil { request.firstToken = clock.now }
@@ -379,6 +389,8 @@ package final class Service {
             log(.debug, "line \(request.line): \(reason.rawValue) after \(summary.completionTokens) tokens")
             promptTokens += summary.promptTokens
             cachedTokens += summary.cachedTokens
+            draftedTokens += summary.draftedTokens
+            acceptedTokens += summary.acceptedTokens
             say(
                 event("done", request.id) {
                     $0.add("finish_reason", reason.rawValue)
@@ -432,6 +444,8 @@ package final class Service {
             $0.add("first_token_ms", request.firstToken.map { milliseconds($0 - request.received) })
             $0.add("total_ms", milliseconds(now - request.received))
             $0.add("cached_tokens", summary.cachedTokens)
+            $0.add("drafted_tokens", summary.draftedTokens)
+            $0.add("accepted_tokens", summary.acceptedTokens)
         }
     }
 
@@ -455,6 +469,8 @@ package final class Service {
                     $0.add("evictions", engine.evictions)
                 })
             if withTiming {
+                $0.add("drafted_tokens", draftedTokens)
+                $0.add("accepted_tokens", acceptedTokens)
                 let now = clock.now
                 let rate = Double(generated - lastStats.generated) / max((now - lastStats.at) / .seconds(1), 1e-3)
                 lastStats = (now, generated)

@@ -19,10 +19,11 @@ package enum Text: Decodable, Sendable {
     }
 
     /// A prompt gets the tokens that the model wants around it; a completion goes on where the prompt ends.
-    package func tokens(by tokenizer: Tokenizer, continues: Bool = false) -> [Token] {
+    package func tokens(by tokenizer: Tokenizer, parseSpecial: Bool = true, continues: Bool = false) -> [Token] {
         switch self {
         case .tokens(let tokens): tokens
-        case .string(let string): tokenizer.encode(string, addSpecial: !continues, continues: continues)
+        case .string(let string):
+            tokenizer.encode(string, addSpecial: !continues, parseSpecial: parseSpecial, continues: continues)
         }
     }
 }

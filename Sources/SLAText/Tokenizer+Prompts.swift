@@ -1,4 +1,4 @@
-// Prompts that are more than a text: conversations, and gaps to be filled.
+// Prompts that are conversations.
 
 import SLABase
 import SLATemplate
@@ -61,29 +61,6 @@ extension Tokenizer {
                     : "the model's chat template cannot render these messages: \(error); give a prompt instead")
         }
     }
-
-    /// Whether a prompt can have a suffix.
-    package var fillsGaps: Bool { infill != nil }
-
-    /// The prompt for what belongs between a text and what follows it: prefix, suffix, middle.
-    ///
-    /// The order is llama.cpp's. Control tokens are not looked for in either text. As Code Llama has it, no space is put before the suffix.
-    /// Throws ``RequestFailure``.
-    package func prompt(_ prefix: Text, suffix: Text) throws -> [Token] {
-        guard let infill else {
-            throw RequestFailure.invalid(
-                "the model has no tokens that mark a gap, so it cannot fill one; leave suffix out", field: "suffix")
-        }
-        func tokens(_ text: Text, continues: Bool) -> [Token] {
-            switch text {
-            case .tokens(let tokens): tokens
-            case .string(let text): encode(text, addSpecial: false, parseSpecial: false, continues: continues)
-            }
-        }
-        let start = addsBOS ? [bos].compactMap(\.self) : []
-        return start + [infill.prefix] + tokens(prefix, continues: false)
-            + [infill.suffix] + tokens(suffix, continues: true) + [infill.middle]
-    }
 }
 
 /// A prompt as it was given: text or tokens, or the messages of a conversation.
@@ -131,13 +108,6 @@ package enum PromptContent: Decodable, Sendable, JSONWritable {
 }
 
 extension ChatMessage: Decodable, JSONWritable {
-    private struct Field: CodingKey {
-        let stringValue: String
-        var intValue: Int? { nil }
-        init?(stringValue: String) { self.stringValue = stringValue }
-        init?(intValue: Int) { nil }
-    }
-
     /// A part of a content: OpenAI's form.
     private struct Part: Decodable {
         let type: String
@@ -147,14 +117,14 @@ extension ChatMessage: Decodable, JSONWritable {
     /// Reads `{"role": …, "content": …}`. Throws ``RequestFailure``. Names must be short: they are compared.
     package init(from decoder: any Decoder) throws {
         func invalid(_ message: String) -> RequestFailure { .invalid(message, field: "messages") }
-        guard let fields = try? decoder.container(keyedBy: Field.self) else {
+        guard let fields = try? decoder.container(keyedBy: JSONName.self) else {
             throw invalid("a message must be an object with a role and a content")
         }
         if let unknown = fields.allKeys.map(\.stringValue).filter({ $0 != "role" && $0 != "content" }).min() {
             throw invalid("a message has no field \(unknown) here; it has a role and a content")
         }
         func value<T: Decodable>(_ type: T.Type, _ name: String) -> T? {
-            Field(stringValue: name).flatMap { try? fields.decodeIfPresent(type, forKey: $0) }
+            try? fields.decodeIfPresent(type, forKey: JSONName(name))
         }
         guard let role = value(String.self, "role"), (1...ChatMessage.longestRole).contains(role.utf8.count) else {
             throw invalid("a message's role must be a string of 1 to \(ChatMessage.longestRole) bytes")

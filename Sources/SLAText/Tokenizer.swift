@@ -38,18 +38,20 @@ package struct Tokenizer: Sendable {
         let encoder: Encoder
         let chatTemplate: Result<ChatTemplate, any Error>?
         let infill: Infill?
+        let fileMarks: FileMarks?
         /// Special tokens that take the white space behind them away.
         let stripping: Set<Token>
 
         init(
             _ vocabulary: Vocabulary, _ special: SpecialTokens, _ encoder: Encoder, _ chatTemplate: Result<ChatTemplate, any Error>?,
-            _ infill: Infill?, stripping: Set<Token>
+            _ infill: Infill?, _ fileMarks: FileMarks?, stripping: Set<Token>
         ) {
             self.vocabulary = vocabulary
             self.special = special
             self.encoder = encoder
             self.chatTemplate = chatTemplate
             self.infill = infill
+            self.fileMarks = fileMarks
             self.stripping = stripping
         }
     }
@@ -57,6 +59,12 @@ package struct Tokenizer: Sendable {
     /// The tokens that stand before a gap's surroundings and before what fills it.
     struct Infill: Sendable {
         let prefix, suffix, middle: Token
+    }
+
+    /// The tokens that stand before a repository's name, where the model has one, and before a file's.
+    struct FileMarks: Sendable {
+        let repository: Token?
+        let file: Token
     }
 
     private let model: Model
@@ -167,8 +175,8 @@ package struct Tokenizer: Sendable {
             addsBOS = true
         }
         // What the file names, under its newer or its older name, or else the token that is written as in llama.cpp's list.
-        func infillToken(_ newer: String, _ older: String, _ names: [String]) throws -> Token? {
-            try token(newer) ?? token(older) ?? names.lazy.compactMap { special.token(named: $0.utf8) }.first
+        func infillToken(_ newer: String, _ older: String?, _ names: [String]) throws -> Token? {
+            try token(newer) ?? older.flatMap { try token($0) } ?? names.lazy.compactMap { special.token(named: $0.utf8) }.first
         }
         let prefix = try infillToken(
             "fim_pre", "prefix",
@@ -181,6 +189,11 @@ package struct Tokenizer: Sendable {
             ["<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>", "<|code_middle|>", "<|middle|>"])
         var infill: Infill?
         if let prefix, let suffix, let middle { infill = Infill(prefix: prefix, suffix: suffix, middle: middle) }
+        // llama.cpp's list, and StarCoder 2's.
+        let repository = try infillToken(
+            "fim_rep", nil, ["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<repo_name>"])
+        let fileMarks = try infillToken("fim_sep", nil, ["<|file_sep|>", "<file_sep>"])
+            .map { FileMarks(repository: repository, file: $0) }
 
         // A template that cannot be read matters to nobody who sends no messages.
         let chatTemplate = try file.textIfPresent("tokenizer.chat_template").map { source in
@@ -195,7 +208,8 @@ package struct Tokenizer: Sendable {
         self.bos = bos
         self.eos = eos
         endOfGeneration = ends
-        model = Model(vocabulary, special, encoder, chatTemplate, infill, stripping: try Self.stripping(file, vocabulary, specials))
+        model = Model(
+            vocabulary, special, encoder, chatTemplate, infill, fileMarks, stripping: try Self.stripping(file, vocabulary, specials))
     }
 
     /// Which special tokens take the white space behind them away: those of Phi-3 but for these. The file tells by the model's name alone.
@@ -276,6 +290,7 @@ package struct Tokenizer: Sendable {
 
     var chatTemplate: Result<ChatTemplate, any Error>? { model.chatTemplate }
     var infill: Infill? { model.infill }
+    var fileMarks: FileMarks? { model.fileMarks }
 
     /// The control or user-defined token that is written like this: `<|fim_prefix|>`.
     package func token(named name: String) -> Token? { model.special.token(named: name.utf8) }

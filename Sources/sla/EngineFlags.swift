@@ -16,6 +16,7 @@ let engineFlags = [
     Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
     Flag("--cache-mib", "N", "memory for keys, values and states (default: 512)"),
     Flag("--cache-type", "TYPE", "what keys and values are kept in: f16, f32, or q8_0, which takes half of f16's memory (default: f16)"),
+    Flag("--no-speculation", nil, "guess no tokens ahead; answers are the same, and slower where text repeats itself"),
 ]
 
 func cacheType(_ arguments: Arguments) throws -> CacheType {
@@ -34,5 +35,7 @@ func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine 
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
     let model = try arguments.string("--model").map { try Model(path: $0, reward: reward) } ?? Model.builtIn(reward: reward)
-    return Engine(model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs)
+    return Engine(
+        model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,
+        speculates: !arguments.has("--no-speculation"))
 }

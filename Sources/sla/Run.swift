@@ -102,7 +102,7 @@ enum Run {
                     case .done(_, let summary):
                         try say("\n")
                         // The steps before those that the answer took are the prompt's.
-                        let read = (ends[max(0, ends.count - summary.steps - 1)] - begun) / .seconds(1)
+                        let read = (ends[max(0, ends.count - summary.passes - 1)] - begun) / .seconds(1)
                         let wrote = (clock.now - begun) / .seconds(1) - read
                         complain(
                             """
@@ -112,7 +112,7 @@ enum Run {
                             \(summary.reward.map { ", mean reward \(Float(($0 * 1000).rounded() / 1000))" } ?? "")
                             """)
                     case .failed(let failure): throw failure
-                    case .commit, .draft, .scored: break
+                    case .commit, .draft, .scored, .progress: break
                     }
                 }
             }

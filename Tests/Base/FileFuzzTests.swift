@@ -241,7 +241,10 @@ import Testing
             _ = tokenizer.decode(some)
             do {
                 _ = try tokenizer.prompt(oddTexts.map { ChatMessage(role: "user", content: $0) })
-                _ = try tokenizer.prompt(.string(oddTexts[3]), suffix: .string(oddTexts[4]))
+                var place = Surroundings(.string(oddTexts[3]), suffix: tokenizer.fillsGaps ? .string(oddTexts[4]) : nil)
+                (place.path, place.pieces) = ("a.py", oddTexts.map { FilePiece(path: "b.c", text: $0) })
+                place.truncates = true
+                _ = try tokenizer.prompt(place, context: 64, maxTokens: 8)
             } catch is RequestFailure {}
             for token in some { _ = (tokenizer.name(of: token), tokenizer.bytes(of: token)) }
 

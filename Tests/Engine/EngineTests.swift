@@ -340,12 +340,42 @@ import Testing
         #expect(field(.generate(Generation(prompt: []))) == "prompt")
         #expect(field(.score(prompt: [], completion: [1])) == "prompt")
         #expect(field(.score(prompt: [1], completion: [])) == "completion")
-        for count in [0, -1, .min] {
+        for count in [-1, .min] {
             var generation = Generation(prompt: [1])
             generation.maxTokens = count
             #expect(field(.generate(generation)) == "max_tokens")
         }
         #expect(engine.isIdle)
+    }
+
+    @Test func noTokensOnlyComputeThePrompt() throws {
+        let engine = Engine(try RandomModel(seed: 62).make())
+        var warmUp = Generation(prompt: (0..<90).map { Token($0 % 20) })
+        (warmUp.maxTokens, warmUp.method) = (0, .sla(Search()))
+        let outcome = try engine.outcome(.generate(warmUp))
+        #expect(outcome.finish == .length && outcome.tokens.isEmpty && outcome.failure == nil)
+        #expect(outcome.summary?.promptTokens == 90 && outcome.summary?.steps == 0 && outcome.summary?.firstTokenStep == nil)
+        var answer = warmUp
+        answer.maxTokens = 5
+        #expect(try engine.outcome(.generate(answer)).summary?.cachedTokens == 89)
+        #expect(engine.leakedPages == 0)
+    }
+
+    @Test func progressIsToldAtTheSamePlacesColdCachedAndAmongOthers() throws {
+        var recipe = RandomModel(seed: 64)
+        recipe.context = 2048
+        let model = try recipe.make()
+        var generation = Generation(prompt: (0..<1100).map { Token($0 * $0 % 20) })
+        (generation.maxTokens, generation.progress) = (2, true)
+        let engine = Engine(model)
+        let cold = try engine.outcome(.generate(generation))
+        #expect(cold.progress == [256, 512, 768, 1024])
+        #expect(try engine.outcome(.generate(generation)).progress == cold.progress)
+        var other = Generation(prompt: [1, 2, 3])
+        (other.maxTokens, other.ignoreEOS) = (60, true)
+        #expect(try Engine(model).outcomes([.generate(other), .generate(generation)])[1].progress == cold.progress)
+        generation.prompt = Array(generation.prompt.prefix(256))
+        #expect(try engine.outcome(.generate(generation)).progress.isEmpty, "the prompt's end is told by what follows")
     }
 
     @Test func searchesOutsideTheLimitsAreRefusedAndThoseAtThemRun() throws {

@@ -382,6 +382,7 @@ struct Outcome: Equatable {
     var indices: [Int] = []
     var commits: [Output] = []
     var drafts: [String] = []
+    var progress: [Int] = []
     var finish: FinishReason?
     var summary: Output.Summary?
     var scored: [GeneratedToken]?
@@ -393,10 +394,13 @@ struct Outcome: Equatable {
 
     var text: String { tokens.map(\.text).joined() }
 
-    /// Without what depends on the cache: what was found there, and what did not have to be scored again.
+    /// Without what depends on circumstances: what was guessed, what was found in the cache, and what did not have to be scored again.
     var lasting: Outcome {
         var lasting = self
         lasting.summary?.cachedTokens = 0
+        lasting.summary?.draftedTokens = 0
+        lasting.summary?.acceptedTokens = 0
+        lasting.summary?.passes = 0
         if scored != nil {
             lasting.summary?.evaluatedTokens = 0
             lasting.summary?.steps = 0
@@ -412,6 +416,7 @@ struct Outcome: Equatable {
             indices.append(index)
         case .commit: commits.append(output)
         case .draft(let text): drafts.append(text)
+        case .progress(let computed, of: _): progress.append(computed)
         case .done(let reason, let summary):
             finish = reason
             self.summary = summary

@@ -21,7 +21,8 @@ private enum Target: String, CaseIterable {
         case .requests:
             let model = try Target.builtIn.get()
             for line in bytes.split(separator: 0x0a) {
-                guard case .success(.generate(_, let settings, _, _)) = PreparedLine(Array(line), by: model.tokenizer).request else {
+                guard case .success(.generate(_, let settings, _, _)) = PreparedLine(Array(line), by: model.tokenizer, context: 128).request
+                else {
                     continue
                 }
                 _ = try? settings.method(for: model)

@@ -31,8 +31,12 @@ import Testing
             #"{"id":"v","prompt":"1 2>3\n","width":2,"chunk":9,"chunk_at":[";","="],"expand":"sample","alpha":2,"depth":1,"max_tokens":4}"#,
             #"{"id":"w","messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"text","text":"b"}]}],"max_tokens":3}"#,
             #"{"id":"x","prompt":"ab","suffix":"c","max_tokens":3}"#,
+            #"{"id":"y","prompt":"ab","suffix":"c","suffix_tokens":2,"path":"a.py","context":[{"path":"b.c","text":"ab\n"}],"truncate":"left"}"#,
+            #"{"id":"z","prompt":"ab","context":[{"path":"","text":""},{"path":"c.md","text":"a\n\nb"}],"truncate":"left","max_tokens":3}"#,
             #"{"type":"clear_cache","id":null}"#,
             #"{"id":"q","prompt":"3 5 7 2>24\n","max_tokens":4,"include":[],"stop":null,"priority":3}"#,
+            #"{"id":"y","prompt":"3 5 7 2>24\n","max_tokens":0,"include":["progress"],"speculate":0}"#,
+            #"{"id":"z","prompt":"3 5 7 2>24\n","max_tokens":9,"prediction":"3*5=15;2+15=17","speculate":5}"#,
         ]
         let document = (try? String(contentsOf: ProtocolTests.document, encoding: .utf8)) ?? ""
         var isInside = false
@@ -58,7 +62,8 @@ import Testing
             "{\"a\":1}",
             "[1,]", "{\"a\"}", "[", "]", "{", "}", "\"", "tru", "'a'", "\"generate\"", "\"score\"", "\"cancel\"", "\"sla\"", "\"greedy\"",
             "\"mcts\"", "\"beam\"", "\"sample\"", "\"best_of\"", "\"progress\"", "\"logprob\"", "\"mean\"", "\"last\"", "\"draft\"",
-            "[\"draft\"]", "[\"branches\",\"branches\"]", "\"a\",\"a\":\"b\"",
+            "\"left\"", "[{\"path\":\"a\",\"text\":\"1 2\"}]", "[{\"path\":\"a\"}]", "[\"draft\"]", "[\"branches\",\"branches\"]",
+            "\"a\",\"a\":\"b\"",
         ] + [
             "[" + Array(repeating: "5", count: 3000).joined(separator: ",") + "]", "\"" + String(repeating: "1 2", count: 3000) + "\"",
             "\"" + String(repeating: "\\n", count: 5000) + "\"", String(repeating: "9", count: 400),
@@ -71,6 +76,7 @@ import Testing
     static let names = [
         "id", "type", "prompt", "decoder", "width", "chunk", "depth", "min_p", "score", "expand", "max_tokens", "stop", "ignore_eos",
         "deadline_ms", "include", "priority", "completion", "completions", "text", "add_special", "tokens", "target", "messages", "suffix",
+        "suffix_tokens", "path", "context", "truncate",
         "role", "content", "n",
         "seed", "temperature", "top_k", "top_p", "chunk_at", "alpha", "simulations", "exploration",
         "", "ID", "prompt ", "\\u0070rompt", "\\ud800", "naïve",

@@ -82,6 +82,7 @@ import Testing
         case .number(let range): "number, \(words(range.lowerBound)) to \(words(range.upperBound))"
         case .boolean: "boolean"
         case .string: "string"
+        case .shortString(let longest): "string of up to \(longest) bytes"
         case .word(let words): listed(words, "or")
         case .words(let words): "array of \(listed(words, "and"))"
         case .strings: "string, or array of up to \(FieldType.mostStrings)"
@@ -89,6 +90,7 @@ import Testing
         case .texts(let most): "array of up to \(most) strings or arrays of token ids"
         case .tokens: "array of token ids"
         case .messages: "array of objects"
+        case .objects(let most): "array of up to \(most) objects"
         case .id(let longest): "string of up to \(longest) bytes, or integer"
         }
     }
@@ -111,6 +113,7 @@ import Testing
             case .nothing: field.name == "decoder" ? "see `ready`" : "none"
             case .means(let value as Int): "\(value)"
             case .means(let value as [String]) where value.isEmpty: "none"
+            case .means(let value as [FilePiece]) where value.isEmpty: "none"
             case .means(let value): "`\(value)`"
             }
         }
@@ -124,6 +127,7 @@ import Testing
             case let field as Field<[Text]>: absence(field)
             case let field as Field<[Token]>: absence(field)
             case let field as Field<[ChatMessage]>: absence(field)
+            case let field as Field<[FilePiece]>: absence(field)
             default: "unknown"
             }
         }

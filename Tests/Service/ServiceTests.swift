@@ -67,7 +67,7 @@ import Testing
             ("{\"prompt\":\"a\",\"min_p\":1.5}", "invalid_request", "min_p"),
             ("{\"prompt\":\"a\",\"min_p\":1e999}", "invalid_request", "min_p"),
             ("{\"prompt\":\"a\",\"score\":\"best\"}", "invalid_request", "score"),
-            ("{\"prompt\":\"a\",\"max_tokens\":0}", "invalid_request", "max_tokens"),
+            ("{\"prompt\":\"a\",\"max_tokens\":-1}", "invalid_request", "max_tokens"),
             ("{\"prompt\":\"a\",\"stop\":[\"\"]}", "invalid_request", "stop"),
             ("{\"prompt\":\"a\",\"stop\":5}", "invalid_request", "stop"),
             ("{\"prompt\":\"a\",\"stop\":\"\(String(repeating: "s", count: 1025))\"}", "invalid_request", "stop"),
@@ -110,6 +110,28 @@ import Testing
             ("{\"suffix\":\"a\"}", "invalid_request", "prompt"),
             ("{\"prompt\":\"a\",\"suffix\":7}", "invalid_request", "suffix"),
             ("{\"prompt\":\"a\",\"suffix\":\"b\"}", "invalid_request", "suffix"),
+            ("{\"prompt\":\"a\",\"suffix_tokens\":5}", "invalid_request", "suffix_tokens"),
+            ("{\"prompt\":\"a\",\"suffix\":\"b\",\"suffix_tokens\":-1}", "invalid_request", "suffix_tokens"),
+            ("{\"prompt\":\"a\",\"suffix\":\"b\",\"suffix_tokens\":1e30}", "invalid_request", "suffix_tokens"),
+            ("{\"prompt\":\"a\",\"truncate\":\"right\"}", "invalid_request", "truncate"),
+            ("{\"prompt\":\"a\",\"truncate\":true}", "invalid_request", "truncate"),
+            ("{\"prompt\":\"a\",\"path\":7}", "invalid_request", "path"),
+            ("{\"prompt\":\"a\",\"path\":\"\(String(repeating: "p", count: 1025))\"}", "invalid_request", "path"),
+            ("{\"prompt\":\"a\",\"context\":{}}", "invalid_request", "context"),
+            ("{\"prompt\":\"a\",\"context\":[7]}", "invalid_request", "context"),
+            ("{\"prompt\":\"a\",\"context\":[{\"path\":\"a\"}]}", "invalid_request", "context"),
+            ("{\"prompt\":\"a\",\"context\":[{\"path\":\"a\",\"text\":[5]}]}", "invalid_request", "context"),
+            ("{\"prompt\":\"a\",\"context\":[{\"path\":\"a\",\"text\":\"b\",\"name\":\"c\"}]}", "invalid_request", "context"),
+            (
+                "{\"prompt\":\"a\",\"context\":[{\"path\":\"\(String(repeating: "p", count: 1025))\",\"text\":\"\"}]}", "invalid_request",
+                "context"
+            ),
+            (
+                "{\"prompt\":\"a\",\"context\":[\(Array(repeating: "{\"path\":\"\",\"text\":\"\"}", count: 257).joined(separator: ","))]}",
+                "invalid_request", "context"
+            ),
+            ("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"truncate\":\"left\"}", "invalid_request", "truncate"),
+            ("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"context\":[]}", "invalid_request", "context"),
             ("{\"prompt\":\"a\",\"temperature\":0.5}", "invalid_request", "temperature"),
             ("{\"prompt\":\"a\",\"id\":1.5}", "invalid_request", "id"),
             ("{\"prompt\":\"a\",\"id\":{}}", "invalid_request", "id"),
@@ -123,6 +145,9 @@ import Testing
             ("{\"type\":\"score\",\"prompt\":\"a\",\"completion\":[]}", "invalid_request", "completion"),
             ("{\"type\":\"score\",\"prompt\":\"a\",\"completions\":[\"b\",[-3]]}", "invalid_request", "completion"),
             ("{\"type\":\"tokenize\"}", "invalid_request", "text"),
+            ("{\"prompt\":\"a\",\"speculate\":-1}", "invalid_request", "speculate"),
+            ("{\"prompt\":\"a\",\"prediction\":[99999]}", "invalid_request", "prediction"),
+            ("{\"prompt\":\"a\",\"prediction\":7}", "invalid_request", "prediction"),
             ("{\"type\":\"detokenize\",\"tokens\":[99999]}", "invalid_request", "tokens"),
             ("{\"type\":\"cancel\",\"target\":\"x\"}", "unknown_id", "target"),
             ("{\"type\":\"stats\",\"verbose\":true}", "invalid_request", "verbose"),
@@ -245,6 +270,58 @@ import Testing
         let answer = try chat(#"{"prompt":"ab","suffix":"c",\#(rest)"#)
         #expect(answer.last?.hasPrefix(#"{"type":"done""#) == true)
         #expect(try answer == chat(#"{"prompt":\#(prompt),\#(rest)"#))
+    }
+
+    @Test func readyTellsWhetherAModelFillsGapsAndChats() throws {
+        let both = Conversation.events("", engine: Engine(try ServiceTests.chatModel.get(), cacheBytes: 8 << 20))
+        #expect(both.first?.contains(#","fill":true,"chat":true}"#) == true)
+        let neither = Conversation.events("", engine: try engine())
+        #expect(neither.first?.contains(#","fill":false,"chat":false}"#) == true)
+    }
+
+    @Test func whileOneTypesATruncatedPromptIsFoundInTheCache() throws {
+        struct Done: Decodable {
+            struct Usage: Decodable { let promptTokens: Int }
+            struct Timing: Decodable { let cachedTokens: Int }
+            let type: String
+            let usage: Usage?
+            let timing: Timing?
+        }
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        let client = ServiceClient(Engine(try ServiceTests.chatModel.get(), cacheBytes: 8 << 20), withTiming: true)
+        _ = client.line(within: 60)
+        var text = String(repeating: "abxya12z", count: 200)
+        var anew = 0
+        for i in 0..<100 {
+            text += ["x", "y", "z"][i % 3]
+            client.send(#"{"prompt":"\#(text)","suffix":"cde","truncate":"left","max_tokens":1}"#)
+            var done: Done?
+            while done?.type != "done", let line = client.line(within: 60) { done = try decoder.decode(Done.self, from: Data(line)) }
+            let (prompt, cached) = try (#require(done?.usage).promptTokens, #require(done?.timing).cachedTokens)
+            #expect((300...448).contains(prompt), "of a context of 512")
+            if prompt - cached > 20 { anew += 1 }
+        }
+        #expect(anew <= 3, "\(anew) of 100 keys had the prompt computed anew")
+        _ = client.finish()
+    }
+
+    @Test func aCancelledPromptStopsBehindThePieceThatIsComputed() throws {
+        var recipe = RandomModel(seed: 5)
+        recipe.context = 4096
+        let engine = Engine(try recipe.make(), cacheBytes: 64 << 20)
+        var random = SeededGenerator(seed: 5)
+        let work = Work.generate(Generation(prompt: recipe.prompt(4000, using: &random)))
+        let job = try engine.submit(work)
+        _ = engine.step()
+        #expect(engine.cancel(job) && engine.isIdle, "there is nothing left to compute")
+        _ = engine.takeOutputs()
+        let again = try engine.submit(work)
+        var cached: Int?
+        _ = engine.step()
+        engine.cancel(again)
+        for case (_, .done(_, let summary)) in engine.takeOutputs() { cached = summary.cachedTokens }
+        #expect(cached == Engine.pieceRows)
     }
 
     @Test func aCancelledRequestStillEndsWithDone() throws {

@@ -237,47 +237,6 @@ import Testing
         }
     }
 
-    // MARK: - Gaps
-
-    @Test func aGapIsWrittenAsPrefixSuffixMiddle() throws {
-        let special: [(String, Int32)] = [("<|fim_prefix|>", 3), ("<|fim_suffix|>", 3), ("<|fim_middle|>", 3), ("<s>", 3)]
-        func tokenizer(_ change: (inout TokenizerMetadata) -> Void = { _ in }) throws -> Tokenizer {
-            var file = BytePairFixture(special: special).metadata
-            change(&file)
-            return try file.tokenizer()
-        }
-        let byName = try tokenizer()
-        let expected = [Token](arrayLiteral: 256, 97, 98, 257, 99, 258)
-        #expect(try byName.prompt(.string("ab"), suffix: .string("c")) == expected)
-        #expect(try byName.prompt(.tokens([97, 98]), suffix: .string("c")) == expected)
-        #expect(try byName.prompt(.string(""), suffix: .string("")) == [256, 257, 258])
-        let hostile = try byName.prompt(.string("<|fim_middle|>"), suffix: .string("<|fim_prefix|>"))
-        #expect(hostile.count { $0 >= 256 } == 3, "control tokens in the texts are text")
-
-        let byKey = try tokenizer { file in
-            file.add("fim_pre_token_id", 65)
-            file.add("suffix_token_id", 66)
-            file.add("middle_token_id", 67)
-            file.add("bos_token_id", 259)
-            file.add("add_bos_token", true)
-        }
-        #expect(try byKey.prompt(.string("a"), suffix: .string("b")) == [259, 65, 97, 66, 98, 67])
-        let without = try BytePairFixture().metadata.tokenizer()
-        #expect { try without.prompt(.string("a"), suffix: .string("b")) } throws: {
-            if case RequestFailure.invalid(_, field: "suffix") = $0 { true } else { false }
-        }
-    }
-
-    @Test func noSpaceIsPutBeforeASuffix() throws {
-        let tokenizer = try SentencePieceFixture(
-            pieces: [("▁", 0), ("a", -1), ("▁a", -2)], special: [("<PRE>", 3), ("<SUF>", 3), ("<MID>", 3)]
-        ).metadata.tokenizer()
-        let names = try ["<PRE>", "<SUF>", "<MID>"].map { try #require(tokenizer.token(named: $0)) }
-        let (word, letter) = (tokenizer.encode("a", addSpecial: false), tokenizer.encode("a", addSpecial: false, continues: true))
-        #expect(word != letter)
-        #expect(try tokenizer.prompt(.string("a"), suffix: .string("a")) == [1, names[0]] + word + [names[1]] + letter + [names[2]])
-    }
-
     // MARK: - Hostile templates
 
     @Test(arguments: [

@@ -40,8 +40,13 @@ final class BeamSearch: DecodingMethod {
         (live + ending).map { hypothesis in
             Row(
                 table: hypothesis.table, position: rules.start + hypothesis.branch.count - 1, token: hypothesis.last,
-                want: hypothesis.branch.finish == nil ? rules.best(width - finished) : .nothing, wantsReward: true)
+                want: hypothesis.branch.finish == nil ? rules.best(width - finished) : .nothing, wantsReward: true,
+                later: hypothesis.branch.finish == nil ? { self.want(behind: hypothesis, $0) } : nil)
         }
+    }
+
+    private func want(behind hypothesis: Hypothesis, _ distance: Int) -> Want? {
+        hypothesis.branch.count + distance <= rules.maxTokens ? rules.best(width - finished) : nil
     }
 
     func receive(_ results: [RowResult]) -> [Output] {
@@ -78,7 +83,7 @@ final class BeamSearch: DecodingMethod {
         ways.sort { $0.sum == $1.sum ? $0.rank < $1.rank : $0.sum > $1.sum }
         for way in ways.prefix(width - finished) {
             var hypothesis = way.hypothesis
-            hypothesis.table = way.hypothesis.table.fork()
+            hypothesis.table = way.hypothesis.table.fork(next: way.candidate.token)
             hypothesis.last = way.candidate.token
             hypothesis.tokens.append(hypothesis.branch.append(way.candidate, rules))
             if hypothesis.branch.finish == nil {

@@ -1,0 +1,84 @@
+import SLAText
+
+// What the batch step does with guesses.
+
+extension Engine {
+    /// What is known of a row that a method asks for, where a guess at it was right.
+    func computedAhead(_ row: Row, _ job: Job) -> RowResult? {
+        guard let speculation else { return nil }
+        let table = row.table
+        table.history.append(row.token)
+        speculation.learn(table.history)
+        if let guess = table.ahead.first?.guess { job.record.note(guess.source, isRight: guess.token == row.token) }
+        guard let result = table.take(row) else { return nil }
+        job.summary.acceptedTokens += 1
+        return result
+    }
+
+    /// Adds to the branches the guesses that are worth their rows.
+    func guess(_ chains: inout [Chain], beside wanted: Int) {
+        guard let speculation else { return }
+        for i in chains.indices { chains[i].guesses = guesses(behind: chains[i], speculation) }
+        let chances = chains.map { chain in chain.guesses.map { chain.job.record.chance($0.source) } }
+        let counts = speculation.guesses == nil ? speculation.cost.worthwhile(chances, beside: wanted) : chances.map(\.count)
+        var left: [JobID: Int] = [:]
+        for (i, count) in counts.enumerated() {
+            let job = chains[i].job
+            let count = min(count, left[job.id, default: job.mostGuesses])
+            left[job.id] = left[job.id, default: job.mostGuesses] - count
+            chains[i].guesses.removeLast(chains[i].guesses.count - count)
+            let table = chains[i].row.table
+            if count > 0, !table.keepState(at: chains[i].isKnown ? table.written : table.written - 1, stateCopies) {
+                chains[i].guesses = []
+            }
+            job.summary.draftedTokens += chains[i].guesses.count
+            if chains[i].place == 0 { job.record.age() }
+        }
+    }
+
+    /// Guesses at what a branch goes on with, as far as its page reaches and it is known what will be wanted.
+    func guesses(behind chain: Chain, _ speculation: Speculation) -> [Guess] {
+        let (row, job) = (chain.row, chain.job)
+        let (table, first) = (row.table, row.table.written)
+        guard let later = row.later, job.mostGuesses > 0, chain.again.isEmpty else { return [] }
+        let limit = (0..<table.room(at: first, stateCopies)).prefix { later(first + $0 - row.position) != nil }.count
+        guard limit > 0 else { return [] }
+        var found: [Guess] = []
+        if chain.isKnown {
+            // What it asks for next is decided, if it is not dropped.
+            guard let known = table.ahead.last?.result ?? job.results[chain.place], let likeliest = known.candidates.first else {
+                return []
+            }
+            found.append(Guess(token: likeliest.token, source: .likeliest))
+        }
+        let written = table.history + table.ahead.map(\.guess.token) + found.map(\.token)
+        found += speculation.guesses(
+            behind: written, answered: written.count - job.promptCount, job.prediction, job.record, limit: limit - found.count)
+        // Nothing comes behind an end.
+        let end = found.firstIndex { model.tokenizer.endOfGeneration.contains($0.token) }
+        return Array(found.prefix(end.map { $0 + 1 } ?? found.count))
+    }
+
+    func rows(of chain: Chain) -> [Row] {
+        let row = chain.row
+        return again(chain.again, row.table) + (chain.isKnown ? [] : [row])
+            + chain.guesses.enumerated().map { i, guess in
+                let position = row.table.written + i
+                let want = row.later?(position - row.position) ?? .nothing
+                return Row(table: row.table, position: position, token: guess.token, want: want, wantsReward: true)
+            }
+    }
+
+    /// Rows that only bring a state to where its branch is.
+    func again(_ positions: Range<Int>, _ table: PageTable) -> [Row] {
+        positions.map { Row(table: table, position: $0, token: table.history[$0], want: .nothing, wantsReward: false) }
+    }
+
+    func take(_ results: ArraySlice<RowResult>, of chain: Chain, _ rows: [Row]) {
+        let results = Array(zip(rows, results).dropFirst(chain.again.count))
+        if !chain.isKnown { chain.job.results[chain.place] = results.first?.1 }
+        for (guess, (row, result)) in zip(chain.guesses, results.suffix(chain.guesses.count)) {
+            row.table.add(Ahead(guess: guess, want: row.want, result: result))
+        }
+    }
+}

@@ -1,0 +1,185 @@
+import SLAText
+
+/// A guess at a token that will be asked for.
+struct Guess: Equatable {
+    /// Where guesses come from.
+    enum Source: Int, CaseIterable {
+        /// The request's prediction, behind a token that agrees with it, and behind one that does not.
+        case prediction, afterDifference
+        /// What was seen behind so many tokens: one for each of ``SeenText/orders``.
+        case seenLong, seen, seenShort
+        /// The likeliest token, which a branch that is ahead of its siblings goes on with.
+        case likeliest
+        /// A small model.
+        case model
+
+        /// How often it is right before anything is known.
+        var prior: Float {
+            switch self {
+            case .prediction, .likeliest: 0.9
+            case .seenLong, .model: 0.7
+            case .afterDifference, .seen: 0.5
+            case .seenShort: 0.25
+            }
+        }
+    }
+    let token: Token
+    let source: Source
+}
+
+/// A token that was computed before its method asked for it.
+struct Ahead {
+    let guess: Guess
+    let want: Want
+    let result: RowResult
+}
+
+/// How often guesses of each kind were right lately.
+struct GuessRecord {
+    private var right = [Float](repeating: 0, count: Guess.Source.allCases.count)
+    private var tried = [Float](repeating: 0, count: Guess.Source.allCases.count)
+
+    /// The chance that a guess is right. What is expected weighs as much as two guesses.
+    func chance(_ source: Guess.Source) -> Float {
+        (right[source.rawValue] + 2 * source.prior) / (tried[source.rawValue] + 2)
+    }
+
+    mutating func note(_ source: Guess.Source, isRight: Bool) {
+        right[source.rawValue] = 0.9 * right[source.rawValue] + (isRight ? 1 : 0)
+        tried[source.rawValue] = 0.9 * tried[source.rawValue] + 1
+    }
+
+    /// Lets what was long ago weigh less, so that what once failed is tried again.
+    mutating func age() {
+        for source in right.indices {
+            right[source] *= 0.99
+            tried[source] *= 0.99
+        }
+    }
+}
+
+/// What a step takes by its rows on this machine, as far as it was seen.
+struct StepCost {
+    /// More rows are as dear as they are at the end.
+    static let mostRows = 64
+    /// Seconds, by rows; 0 where nothing was seen.
+    private var seconds = [Double](repeating: 0, count: mostRows + 1)
+    /// Before anything is seen a row more is taken to cost this share of a step, which is little, so that it is tried.
+    private static let guessedShare = 0.03
+
+    /// Near the least that was seen: what else the machine does makes steps longer, never shorter.
+    mutating func note(rows: Int, seconds time: Double) {
+        guard rows > 0, rows <= StepCost.mostRows, time > 0 else { return }
+        let known = seconds[rows]
+        seconds[rows] = known == 0 || time < known ? time : known + (time - known) / 16
+    }
+
+    /// Of steps of 0 … ``mostRows`` rows, in any unit: what was seen, and between it straight lines. More rows never cost less.
+    var byRows: [Double] {
+        var costs = seconds
+        let known = costs.indices.filter { costs[$0] > 0 }
+        guard let first = known.first, let last = known.last else {
+            return costs.indices.map { 1 + StepCost.guessedShare * Double($0) }
+        }
+        for rows in 0..<first { costs[rows] = costs[first] / (1 + StepCost.guessedShare * Double(first - rows)) }
+        for (low, high) in zip(known, known.dropFirst()) {
+            for rows in low + 1..<max(low + 1, high) {
+                costs[rows] = costs[low] + (costs[high] - costs[low]) * Double(rows - low) / Double(high - low)
+            }
+        }
+        for rows in last + 1..<max(last + 1, costs.count) { costs[rows] = costs[last] * (1 + StepCost.guessedShare * Double(rows - last)) }
+        for rows in costs.indices.dropFirst() { costs[rows] = max(costs[rows], costs[rows - 1]) }
+        return costs
+    }
+
+    /// How many guesses of each branch to compute beside `wanted` rows, so that a step brings the most tokens for its time. `chances` are those of
+    /// each branch's guesses one by one. Complexity: O(guesses · log).
+    func worthwhile(_ chances: [[Float]], beside wanted: Int) -> [Int] {
+        var counts = chances.map { _ in 0 }
+        var rows: [(branch: Int, chance: Double)] = []
+        for (branch, own) in chances.enumerated() {
+            var chance = 1.0
+            for next in own {
+                chance *= Double(next)
+                rows.append((branch, chance))
+            }
+        }
+        guard !rows.isEmpty, wanted < StepCost.mostRows else { return counts }
+        // A guess is never likelier than the one before it, so those that are taken of a branch come first in it.
+        rows.sort { $0.chance == $1.chance ? $0.branch < $1.branch : $0.chance > $1.chance }
+        let costs = byRows
+        var (tokens, taken) = (Double(wanted), 0)
+        var best = tokens / costs[wanted]
+        for (i, row) in rows.prefix(StepCost.mostRows - wanted).enumerated() {
+            tokens += row.chance
+            let rate = tokens / costs[wanted + i + 1]
+            if rate > best { (best, taken) = (rate, i + 1) }
+        }
+        for row in rows[..<taken] { counts[row.branch] += 1 }
+        return counts
+    }
+}
+
+/// Guesses the tokens that will be asked for next, and learns from what came.
+///
+/// A guess can change no result: a row's bits do not depend on the rows beside it, and what was computed on a guess is used only where the method
+/// asks for that very token and for nothing more than was read off.
+final class Speculation {
+    var cost = StepCost()
+    private var seen = SeenText()
+    /// For tests: guesses of their own behind a branch's tokens, all of which are computed.
+    var guesses: ((_ history: [Token], _ limit: Int) -> [Token])?
+
+    func learn(prompt: [Token]) { seen.learn(all: prompt) }
+    /// Learns the last token of a branch.
+    func learn(_ history: [Token]) { seen.learn(history.suffix(SeenText.orders[0] + 1)) }
+
+    /// Up to `limit` guesses behind `history`, whose last `answered` tokens are the answer's.
+    func guesses(behind history: [Token], answered: Int, _ prediction: Prediction?, _ record: GuessRecord, limit: Int) -> [Guess] {
+        if let guesses { return guesses(history, limit).prefix(limit).map { Guess(token: $0, source: .model) } }
+        var place = prediction?.place(behind: history.suffix(answered))
+        var last = history.suffix(SeenText.orders[0])
+        var found: [Guess] = []
+        while found.count < limit {
+            var guess: Guess?
+            if let prediction, let (next, agrees) = place, next < prediction.tokens.count {
+                guess = Guess(token: prediction.tokens[next], source: agrees || !found.isEmpty ? .prediction : .afterDifference)
+            }
+            if let (token, order) = seen.guess(behind: last) {
+                let source: Guess.Source = [.seenLong, .seen, .seenShort][order]
+                if guess.map({ record.chance(source) > record.chance($0.source) }) ?? true {
+                    if token != guess?.token { place = nil }
+                    guess = Guess(token: token, source: source)
+                }
+            }
+            guard let guess else { break }
+            found.append(guess)
+            place?.place += 1
+            last.append(guess.token)
+            last = last.suffix(SeenText.orders[0])
+        }
+        return found
+    }
+}
+
+extension Want {
+    /// What a row that was computed for another want tells of this one; nil when it does not tell all.
+    func answer(from ahead: Ahead) -> RowResult? {
+        var result = ahead.result
+        // Who asks for less might not meet what is broken.
+        guard result.isSound else { return nil }
+        switch (self, ahead.want) {
+        case (.nothing, _): result.candidates = []
+        case (.best(let count, let banned), .best(let most, let others)):
+            guard count <= most, banned == others else { return nil }
+            result.candidates = Array(result.candidates.prefix(count))
+        case (.drawn(let draws), .drawn(let all)):
+            guard draws.sampling == all.sampling, draws.banned == all.banned else { return nil }
+            let places = draws.uniforms.compactMap { uniform in all.uniforms.firstIndex { $0 == uniform } }
+            guard places.count == draws.uniforms.count, result.candidates.count == all.uniforms.count else { return nil }
+            result.candidates = places.map { result.candidates[$0] }
+        default: return nil
+        }
+        return result
+    }
+}
