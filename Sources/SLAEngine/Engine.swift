@@ -715,9 +715,11 @@ package final class Engine {
         let rows = chains.map(self.rows(of:))
         let all = given + rows.flatMap(\.self)
         let clock = ContinuousClock()
-        let begun = clock.now
+        let (begun, delays) = (clock.now, PackedMatrix.delays)
         let results = transformer.forward(all, pool: cache.pool)
-        if given.isEmpty { speculation?.cost.note(rows: all.count, seconds: (clock.now - begun) / .seconds(1)) }
+        if given.isEmpty, delays == PackedMatrix.delays {
+            speculation?.cost.note(rows: all.count, seconds: (clock.now - begun) / .seconds(1))
+        }
         // Step 6: each job takes its own results. A broken one hurts no other.
         for job in jobs where !job.rows.isEmpty {
             let own = Array(results[job.rows])

@@ -28,6 +28,10 @@ package final class PackedMatrix: Sendable {
     /// Whether all parts are packed.
     private let isPacked = Atomic<Bool>(false)
 
+    /// How often a product, of any matrix, had to pack something: it took longer than it will again.
+    static var delays: Int { delayed.load(ordering: .relaxed) }
+    private static let delayed = Atomic<Int>(0)
+
     /// What has been made of a part.
     private enum State { case unmet, met, packed }
 
@@ -68,8 +72,9 @@ package final class PackedMatrix: Sendable {
     func meet(_ parts: some Sequence<Int>, _ threadPool: ThreadPool) {
         if isPacked.load(ordering: .acquiring) { return }
         states.withLock { states in
-            for part in parts {
-                if states[part] == .unmet { states[part] = .met } else if states[part] == .met { pack(part, &states, threadPool) }
+            for part in parts where states[part] != .packed {
+                if states[part] == .unmet { states[part] = .met } else { pack(part, &states, threadPool) }
+                PackedMatrix.delayed.add(1, ordering: .relaxed)
             }
         }
     }
