@@ -17,6 +17,7 @@ let usage = """
       pairs         make preference pairs out of searches
       rollouts      make step values for process rewards
       replay FILE   send a recorded session again, and compare
+      view FILE     write a page of what look-ahead did in a recorded session
       bench         measure speed and memory on this machine
 
     `sla COMMAND --help`, or `sla help COMMAND`, describes a command's flags. `sla --version` prints the version.
@@ -79,6 +80,7 @@ func start() -> Int32 {
         "pairs": (Pairs.flags, Pairs.helpText, Pairs.run),
         "rollouts": (RolloutsCommand.flags, RolloutsCommand.helpText, RolloutsCommand.run),
         "replay": (Replaying.flags, Replaying.helpText, Replaying.run),
+        "view": (View.flags, View.helpText, View.run),
         "bench": (Bench.flags, Bench.helpText, Bench.run),
     ]
     do {
@@ -107,7 +109,8 @@ func start() -> Int32 {
         }
         guard let chosen = commands[command] else {
             complain(
-                "there is no command \(command); serve, lsp, run, inspect, train, eval, pairs, rollouts, replay and bench are (sla --help)")
+                "there is no command \(command); serve, lsp, run, inspect, train, eval, pairs, rollouts, replay, view and bench are (sla --help)"
+            )
             return 2
         }
         let arguments = try Arguments(rest, flags: chosen.flags)

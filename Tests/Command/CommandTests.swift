@@ -35,7 +35,7 @@ import Testing
     @Test func helpIsThereForEveryCommand() throws {
         for arguments in [
             ["--help"], ["serve", "--help"], ["lsp", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"],
-            ["bench", "--help"],
+            ["bench", "--help"], ["view", "--help"],
             ["train", "--help"], ["eval", "--help"], ["pairs", "--help"], ["rollouts", "--help"],
         ] {
             let result = try CommandTests.run(arguments)
@@ -53,7 +53,7 @@ import Testing
         ["lsp", "--record", "x"],
         ["help", "dance"], ["run", "a", "b"], ["run", "--decoder", "magic", "a"],
         ["run", "--temperature", "0.5", "a"], ["run", "--seed", "x", "a"], ["run", "--width", "0", "a"],
-        ["run", "--colour", "sometimes", "a"], ["inspect"], ["replay"],
+        ["run", "--colour", "sometimes", "a"], ["inspect"], ["replay"], ["view"], ["view", "a", "b"],
         ["--no-timing=yes"], ["--log-level", "loud"],
         ["bench", "now"], ["bench", "--shape", "round"], ["bench", "--type", "q9"],
         ["bench", "--model", "x", "--type", "f16"], ["bench", "--rounds", "0"],
