@@ -498,7 +498,7 @@ package final class LanguageServer {
         document.visit(place.before)
         documents[asked.uri] = document
         use(asked.uri)
-        // A token has some bytes, so what is left out anyway need not be sent; and escapes make the line six times as long at most.
+        // A token has some bytes, so what is left out anyway need not be sent.
         let most = min(max(1 << 16, 16 * min(model.contextLength, 1 << 20)), 1 << 19)
         let behind = document.suffix(place.behind, most: 1 << 14)
         lastID += 1
@@ -511,7 +511,8 @@ package final class LanguageServer {
             $0.add("truncate", "left")
             $0.add("include", ["branches", "draft", "progress"])
             for (name, value) in settings.request(trigger, model, isList: asked.isList) { $0.add(name, value) }
-        }
+        }.line
+        guard line.utf8.count <= longestLine else { throw ResponseError(.requestFailed, "what stands around the cursor is too long") }
         func write(_ position: Position) -> JSONObject {
             JSONObject {
                 $0.add("line", position.line)
@@ -525,7 +526,7 @@ package final class LanguageServer {
         running[lastID] = Running(
             id: asked.id, uri: asked.uri, behind: behind, start: place.start, range: JSONText(range),
             isList: asked.isList, began: clock.now, token: asked.params["workDoneToken"])
-        service.write(line.line)
+        service.write(line)
     }
 
     /// Pieces of the other open files, the one that was used last at the end: they stay the same while one file is written.

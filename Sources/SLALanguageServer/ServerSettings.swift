@@ -51,7 +51,12 @@ struct ServerSettings {
     ///
     /// - Parameter isList: it is for a list of completions, which some editors wait for.
     func request(_ trigger: Trigger, _ model: Suggestion.Event.Model, isList: Bool) -> [(name: String, value: JSONValue)] {
-        var result: [String: JSONValue] = ["max_tokens": .integer(trigger == .automatic ? 48 : 128), "suffix_tokens": .integer(128)]
+        // The suffix is computed again for every key: of 2,000 tokens of a prompt, 32 are 2 % of the time and 128 are 9 %.
+        var result: [String: JSONValue] =
+            switch trigger {
+            case .automatic: ["max_tokens": .integer(48), "suffix_tokens": .integer(32)]
+            case .invoked: ["max_tokens": .integer(128), "suffix_tokens": .integer(128)]
+            }
         if isList { result["deadline_ms"] = .integer(5000) }
         let given = fields[trigger] ?? [:]
         // Without rewards, several answers are judged by how likely they are.

@@ -161,6 +161,9 @@ import Testing
         let other = #"{"start":{"line":0,"character":3},"end":{"line":1,"character":0}}"#
         let wrong = client.complete(0, 5, rest: #","selectedCompletionInfo":{"range":\#(other),"text":"path"}"#)
         #expect(client.code(of: wrong) == -32602)
+        let text = String(repeating: "a", count: 5_000_000)
+        let long = client.complete(0, 5, rest: #","selectedCompletionInfo":{"range":\#(range),"text":"\#(text)"}"#)
+        #expect(client.code(of: long) == -32803, "more than a line of the service may hold")
         _ = client.finish()
     }
 
