@@ -9,6 +9,7 @@ let usage = """
 
     Commands:
       serve         answer JSON Lines requests from standard input (the default)
+      lsp           suggest text in editors, as a language server
       run [PROMPT]  answer a prompt, or one after another, for people
       inspect FILE  tell what a GGUF file holds
       train         train a reward channel for a model
@@ -71,6 +72,7 @@ func start() -> Int32 {
     let rest = words.first == command ? words.dropFirst() : words
     let commands: [String: (flags: [Flag], help: String, run: (Arguments) throws -> Int32)] = [
         "serve": (Serve.flags, Serve.helpText, Serve.run),
+        "lsp": (LanguageServerCommand.flags, LanguageServerCommand.helpText, LanguageServerCommand.run),
         "run": (Run.flags, Run.helpText, Run.run),
         "inspect": (Inspect.flags, Inspect.helpText, Inspect.run),
         "train": (Train.flags, Train.helpText, Train.run),
@@ -107,7 +109,7 @@ func start() -> Int32 {
         }
         guard let chosen = commands[command] else {
             complain(
-                "there is no command \(command); serve, run, inspect, train, eval, pairs, rollouts, replay, view and bench are (sla --help)"
+                "there is no command \(command); serve, lsp, run, inspect, train, eval, pairs, rollouts, replay, view and bench are (sla --help)"
             )
             return 2
         }
