@@ -76,12 +76,14 @@ package struct ViewPage {
 
     fileprivate struct Timing: Decodable {
         let firstToken, total: Double?
-        let cachedTokens: Int?
+        let cachedTokens, draftedTokens, acceptedTokens: Int?
 
         enum CodingKeys: String, CodingKey {
             case firstToken = "first_token_ms"
             case total = "total_ms"
             case cachedTokens = "cached_tokens"
+            case draftedTokens = "drafted_tokens"
+            case acceptedTokens = "accepted_tokens"
         }
     }
 
@@ -369,11 +371,15 @@ private struct AnswerSection {
 
     private var facts: String {
         let speed = answer.timing?.total.flatMap { $0 > 0 ? Double(answer.tokens.count) / $0 * 1000 : nil }
+        let guesses = answer.timing?.draftedTokens.flatMap { drafted in
+            drafted > 0 ? "\(answer.timing?.acceptedTokens ?? 0) of \(drafted)" : nil
+        }
         let facts: [(String, String?)] = [
             ("End", answer.end ?? "the record ends before"), ("Decoder", answer.decoder), ("Tokens", "\(answer.tokens.count)"),
             ("Evaluated", answer.usage?.evaluatedTokens.map(String.init)), ("Steps", answer.usage?.steps.map(String.init)),
             ("Prompt tokens", answer.usage?.promptTokens.map(String.init)),
             ("of them cached", answer.timing?.cachedTokens.map(String.init)),
+            ("Guessed", guesses),
             ("Mean reward", answer.meanReward?.fixed(3)), ("First token", answer.timing?.firstToken.map { "\($0.fixed(1)) ms" }),
             ("All", answer.timing?.total.map { "\($0.fixed(1)) ms" }), ("Speed", speed.map { "\($0.fixed(1)) tokens/s" }),
         ]

@@ -155,6 +155,16 @@ import Testing
         #expect(elements["p"]?.contains { $0.text == "taken" } == true)
     }
 
+    @Test func progressEndsNothing() throws {
+        let (_, elements) = try ViewPageTests.page([
+            .request(1, #"{"prompt":"a","include":["progress"]}"#),
+            .event(#"{"type":"progress","id":1,"computed":256,"prompt_tokens":300}"#), ViewPageTests.token("1", 0, "x"),
+            .event(#"{"type":"done","id":1,"finish_reason":"stop","text":"x","timing":{"drafted_tokens":4,"accepted_tokens":3}}"#),
+        ])
+        #expect(elements["p"]?.contains { $0.attributes["class"] == "text" } == true)
+        #expect(elements["dd"]?.contains { $0.text == "3 of 4" } == true)
+    }
+
     @Test func scoredCompletionsAreShown() throws {
         let recorder = Recorder(withTiming: false)
         let line = #"{"type":"score","prompt":"1 2 3>6\n","completions":["1+2=3","1*2=3"]}"# + "\n"
