@@ -288,12 +288,19 @@ function tests.keeping_up_with_the_text_costs_little()
     child:type(i % 3 == 0 and "x<CR>" or "x")
   end
   child:wait_ghost("so on")
-  local seconds = child:lua([[
-    local start = os.clock() -- the processor's time
-    for _ = 1, 200 do require("sla.suggest").refresh() end
-    return (os.clock() - start) / 200
-  ]])
-  assert(seconds < 0.002, ("%.1f ms"):format(1000 * seconds))
+  local function quick()
+    local seconds = child:lua([[
+      local start = os.clock() -- the processor's time
+      for _ = 1, 200 do require("sla.suggest").refresh() end
+      return (os.clock() - start) / 200
+    ]])
+    assert(seconds < 0.002, ("%.1f ms"):format(1000 * seconds))
+  end
+  quick()
+  child:set_lines({ string.rep("x", 20000) }, 1, 20000)
+  child:type("y")
+  child:wait_ghost("so on")
+  quick()
 end
 
 -- Taking it
@@ -791,8 +798,7 @@ function tests.very_long_lines_are_cut()
   local sent = start(answering("ok"))
   child:lua("vim.fn.setline(1, string.rep('x', 3000000)); vim.fn.append(1, string.rep('y', 3000000))")
   child:type("A<C-Space>")
-  child:wait_ghost("")
-  wait("the request", function() return #sent("generate") > 0 end)
+  child:wait_ghost("ok")
   local request = sent("generate")[1]
   assert(#request.prompt <= 600000 and #request.suffix <= 300000)
 end

@@ -106,7 +106,7 @@ local function typed_along(answer, place, text)
   if lines > most then return nil end
   -- Most answers are of other lines, which the cursor's line tells.
   if lines == 0 then
-    local last = answer.before:match(".*\n(.*)") or answer.before
+    local last = answer.before:match("^.*\n(.*)") or answer.before
     if #place.prefix < #last or not vim.startswith(last .. text, place.prefix) then return nil end
   end
   local before = text_before(place, answer.rows + lines)
