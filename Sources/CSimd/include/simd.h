@@ -27,6 +27,7 @@ typedef float sla_f32x16 __attribute__((ext_vector_type(16)));
 typedef int32_t sla_i32x16 __attribute__((ext_vector_type(16)));
 typedef _Float16 sla_f16x16 __attribute__((ext_vector_type(16)));
 typedef uint16_t sla_u16x16 __attribute__((ext_vector_type(16)));
+typedef uint16_t sla_u16x32 __attribute__((ext_vector_type(32)));
 typedef uint8_t sla_u8x16 __attribute__((ext_vector_type(16)));
 typedef uint8_t sla_u8x32 __attribute__((ext_vector_type(32)));
 typedef uint8_t sla_u8x64 __attribute__((ext_vector_type(64)));
@@ -187,18 +188,23 @@ SLA_WORD int32_t simd_store_i8(void *to, sla_f32x16 x) {
     return __builtin_reduce_add(bits);
 }
 
-/// Asks for the cache line at `address`, which need not exist, to be brought into the second-level cache.
-SLA_WORD void simd_prefetch(const void *address) { __builtin_prefetch(address, 0, 2); }
+/// Asks for the cache line at `address`, which need not exist, to be brought into the first-level cache.
+SLA_WORD void simd_prefetch(const void *address) { __builtin_prefetch(address, 0, 3); }
 
 // Bytes. Swift's own operators on vectors of bytes compile to a loop over the lanes.
 
 SLA_WORD sla_u8x32 simd_flip_signs(sla_u8x32 x) { return x ^ 0x80; }
 /// Bits `shift` … `shift` + `count` − 1 of every byte.
 SLA_WORD sla_u8x32 simd_bits(sla_u8x32 x, int shift, int count) { return (x >> (uint8_t)shift) & (uint8_t)((1 << count) - 1); }
-SLA_WORD sla_u8x64 simd_bits64(sla_u8x64 x, int shift, int count) { return (x >> (uint8_t)shift) & (uint8_t)((1 << count) - 1); }
+SLA_WORD sla_u8x64 simd_bits64(sla_u8x64 x, int shift, int count) {
+    // Shifted by pairs of bytes, for which there are instructions; what comes from the other byte is masked.
+    return (sla_u8x64)((sla_u16x32)x >> (uint16_t)shift) & (uint8_t)((1 << count) - 1);
+}
 /// `low` with the bits of `high` above its lowest `count`.
 SLA_WORD sla_u8x32 simd_over(sla_u8x32 high, int count, sla_u8x32 low) { return low | (high << (uint8_t)count); }
-SLA_WORD sla_u8x64 simd_over64(sla_u8x64 high, int count, sla_u8x64 low) { return low | (high << (uint8_t)count); }
+SLA_WORD sla_u8x64 simd_over64(sla_u8x64 high, int count, sla_u8x64 low) {
+    return low | ((sla_u8x64)((sla_u16x32)high << (uint16_t)count) & (uint8_t)(0xff << count));
+}
 /// The low halves of 16 bytes, then their high halves.
 SLA_WORD sla_u8x32 simd_nibbles(const void *from) {
     sla_u8x16 x;
@@ -219,6 +225,47 @@ SLA_WORD sla_u8x32 simd_spread(uint32_t bits) {
     sla_u8x32 eight = __builtin_shufflevector(four, four, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,
                                               2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
     return (sla_u8x32)((eight & own) != 0) & 1;
+}
+/// 32 bytes, and 32 others behind them.
+SLA_WORD sla_u8x64 simd_beside(sla_u8x32 low, sla_u8x32 high) {
+    sla_u8x64 both;
+    both.lo = low;
+    both.hi = high;
+    return both;
+}
+/// Eight vectors of sixteen 4-byte words, each half of them a square of eight by eight: both squares transposed.
+SLA_WORD void simd_transpose_words(void *vectors) {
+    typedef uint32_t u32x16 __attribute__((ext_vector_type(16)));
+#define SLA_LOW_WORDS(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#define SLA_HIGH_WORDS(a, b) __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+#define SLA_LOW_PAIRS(a, b) __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define SLA_HIGH_PAIRS(a, b) __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+#define SLA_LOW_QUARTERS(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+#define SLA_HIGH_QUARTERS(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
+    u32x16 v[8], w[8];
+    memcpy(v, vectors, 512);
+    for (int i = 0; i < 8; i += 2) {
+        w[i] = SLA_LOW_WORDS(v[i], v[i + 1]);
+        w[i + 1] = SLA_HIGH_WORDS(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        v[i] = SLA_LOW_PAIRS(w[i], w[i + 2]);
+        v[i + 1] = SLA_HIGH_PAIRS(w[i], w[i + 2]);
+        v[i + 2] = SLA_LOW_PAIRS(w[i + 1], w[i + 3]);
+        v[i + 3] = SLA_HIGH_PAIRS(w[i + 1], w[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        w[i] = SLA_LOW_QUARTERS(v[i], v[i + 4]);
+        w[i + 4] = SLA_HIGH_QUARTERS(v[i], v[i + 4]);
+    }
+    memcpy(vectors, w, 512);
+}
+/// Of 32 numbers of two bytes those in even places, then those in odd ones.
+SLA_WORD sla_u8x64 simd_even_odd(sla_u8x64 x) {
+    typedef uint16_t u16x32 __attribute__((ext_vector_type(32)));
+    u16x32 pairs = (u16x32)x;
+    return (sla_u8x64)__builtin_shufflevector(pairs, pairs, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                              1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 }
 /// table[index] for 64 indices below 16.
 SLA_WORD sla_u8x64 simd_lookup64(sla_u8x16 table, sla_u8x64 index) {
@@ -250,6 +297,18 @@ SLA_WORD sla_f32x16 simd_load_i8(const void *from) {
     i8x16 bytes;
     memcpy(&bytes, from, 16);
     return __builtin_convertvector(bytes, sla_f32x16);
+}
+/// The whole number at `from` times `factor`, 16 times.
+SLA_WORD sla_i32x16 simd_times(const void *from, int32_t factor) {
+    typedef uint32_t u32x16 __attribute__((ext_vector_type(16)));
+    uint32_t number;
+    memcpy(&number, from, 4);
+    u32x16 all = number;
+#if defined(__AVX512F__) && !defined(SLA_PLAIN)
+    // Keeps the compiler from multiplying first: it takes long to come from a general register into a vector.
+    __asm__("" : "+v"(all));
+#endif
+    return (sla_i32x16)(all * (uint32_t)factor);
 }
 /// The same four bytes, 16 times.
 SLA_WORD sla_i8x64 simd_four_bytes(const void *from) {

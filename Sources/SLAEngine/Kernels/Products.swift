@@ -14,7 +14,7 @@ extension PackedMatrix {
     static func multiply(_ input: Activations, _ products: [(matrix: PackedMatrix, output: Floats)], _ threadPool: ThreadPool) {
         for (matrix, _) in products {
             precondition(input.columns == matrix.columns)
-            matrix.packIfNeeded(input.groups.lazy.map(\.part), threadPool)
+            matrix.meet(input.groups.lazy.map(\.part), threadPool)
             if matrix.type.isPlain { input.interleave(threadPool) } else { input.quantize(threadPool) }
         }
         let cost = products.reduce(0) { $0 + $1.matrix.rows * input.columns * input.rows / ($1.matrix.type.isPlain ? 1 : 4) }
@@ -44,7 +44,7 @@ private struct Multiplication: FormatVisitor {
     let tiles: Range<Int>
 
     func visit<Format: NumberFormat>(_: Format.Type) {
-        forPanels { NumberProduct<Format>(panel: $0, x: input.plainPanel($1)).run(inputs: $1.inputs) }
+        forPanels(inPairs: true) { NumberProduct<Format>(panel: $0, x: input.plainPanel($1)).run(inputs: $1.inputs) }
     }
 
     func visit<Format: BlockFormat>(_: Format.Type) {
@@ -52,14 +52,17 @@ private struct Multiplication: FormatVisitor {
     }
 
     /// Every tile with every panel: a few tiles, which stay in the second-level cache, with one panel after another, which stay in the first.
-    @inline(__always) private func forPanels(_ body: (TilePanel, Activations.Panel) -> Void) {
+    /// With panels of several inputs, tiles come `inPairs` while there are two: one input waits for the memory anyway.
+    @inline(__always) private func forPanels(inPairs: Bool = false, _ body: (TilePanel, Activations.Panel) -> Void) {
         let panels = input.panels
-        for some in stride(from: tiles.lowerBound, to: tiles.upperBound, by: 4) {
+        matrix.forTiles(tiles, part: group.part, input.tileRooms) { some, weights in
             for index in group.panels {
                 let panel = panels[index]
-                for tile in some..<min(some + 4, tiles.upperBound) {
+                let count = inPairs && panel.size > 1 ? 2 : 1
+                for tile in stride(from: some.lowerBound, to: some.upperBound, by: count) {
                     let place = TilePanel(
-                        weights: matrix.address(tile, part: group.part), rows: matrix.rows, columns: matrix.columns, row: 16 * tile,
+                        weights: weights + (tile - some.lowerBound) * matrix.stride, stride: matrix.stride,
+                        tiles: min(count, some.upperBound - tile), rows: matrix.rows, columns: matrix.columns, row: 16 * tile,
                         first: panel.first, inputs: panel.inputs, isFirst: index == group.panels.lowerBound, output: output)
                     body(place, panel)
                 }
@@ -68,18 +71,32 @@ private struct Multiplication: FormatVisitor {
     }
 }
 
-/// A tile of 16 rows, and the panel of inputs that it is multiplied with.
+/// A tile of 16 rows, or two behind each other, and the panel of inputs that they are multiplied with.
 private struct TilePanel {
     let weights: UnsafeRawPointer
+    /// Bytes of a tile, and how many there are.
+    let stride, tiles: Int
     /// Of the matrix.
     let rows, columns: Int
-    /// The tile's first row, and the panel's first input and how many it has.
+    /// The first tile's first row, and the panel's first input and how many it has.
     let row, first, inputs: Int
     /// Only the first panel asks the memory ahead: the others find the weights in a cache.
     let isFirst: Bool
     let output: Floats
 
-    @inline(__always) func store(_ sum: some Tile<Vector>) {
+    /// Asks for what will be read when each of `tiles`, the compiler's number of them, is read `ahead` bytes further than byte `offset`. The
+    /// processor's own prefetching keeps too little on its way to fill the bandwidth: these requests double it on Zen 5.
+    @inline(__always) func prefetch(_ offset: Int, ahead: Int, lines: Int, tiles: Int = 1) {
+        let place = offset + ahead
+        // Behind the end of each lie the first of these tiles, which are read already.
+        let next = weights + (place < stride ? place : place + (tiles - 1) * stride)
+        for tile in 0..<tiles {
+            for line in 0..<lines { simd_prefetch(next + (tile * stride + 64 * line)) }
+        }
+    }
+
+    @inline(__always) func store(_ sum: some Tile<Vector>, tile: Int = 0) {
+        let row = row + 16 * tile
         for i in 0..<type(of: sum).inputs where i < inputs {
             let target = output + (first + i) * rows + row
             if row + 16 <= rows { target.store(sum[i], 0) } else { for lane in 0..<rows - row { target[lane] = sum[i][lane] } }
@@ -87,30 +104,32 @@ private struct TilePanel {
     }
 }
 
-/// Asks the memory for weights some way behind `weights`. The processor's own prefetching keeps too little on its way to fill the bandwidth:
-/// 16 KiB were best of 1 to 32 on Zen 4, 1.8 times as fast as none.
-@inline(__always) private func prefetch(_ weights: UnsafeRawPointer, lines: Int) {
-    for line in 0..<lines { simd_prefetch(weights + (1 << 14) + 64 * line) }
-}
-
-/// 16 rows of plain numbers by a panel, `[columns, inputs]` floats.
+/// One or two tiles of 16 rows of plain numbers by a panel, `[columns, inputs]` floats. The sums of one tile with a few inputs wait for each
+/// other: in the four cycles that one takes, eight could be done.
 private struct NumberProduct<Format: NumberFormat>: TiledKernel {
     let panel: TilePanel
     let x: UnsafePointer<Float>
 
     @inline(__always) func run<Size: TileSize>(_: Size.Type) {
-        let weights = panel.weights
-        let n = Size.Vectors.inputs
-        var sum = Size.Vectors()
+        if panel.tiles == 2 { multiply(Two<Size.Vectors>.self) } else { multiply(One<Size.Vectors>.self) }
+    }
+
+    /// `sums` are those of the inputs, for each tile.
+    @inline(__always) private func multiply<Sums: Tile>(_ sums: Sums.Type) where Sums.Element: Tile<Vector> {
+        let n = Sums.Element.inputs
+        var sum = Sums { _ in Sums.Element() }
         for start in stride(from: 0, to: panel.columns, by: 256) {
-            var part = Size.Vectors()
+            var part = Sums { _ in Sums.Element() }
             @inline(__always) func add(_ c: Int) {
-                part.add(Format.vector(weights + 16 * Format.bytes * c)) { Vector(repeating: x[c * n + $0]) }
+                part.update { tile, part in
+                    let w = Format.vector(panel.weights + (tile * panel.stride + 16 * Format.bytes * c))
+                    part.add(w) { Vector(repeating: x[c * n + $0]) }
+                }
             }
             let end = min(start + 256, panel.columns)
             var c = start
             while c + 8 <= end {
-                if panel.isFirst { prefetch(weights + 16 * Format.bytes * c, lines: 2 * Format.bytes) }
+                if panel.isFirst { panel.prefetch(16 * Format.bytes * c, ahead: 1 << 14, lines: 2 * Format.bytes, tiles: Sums.inputs) }
                 for next in c..<c + 8 { add(next) }
                 c += 8
             }
@@ -118,9 +137,9 @@ private struct NumberProduct<Format: NumberFormat>: TiledKernel {
                 add(c)
                 c += 1
             }
-            sum.update { i, sum in sum += part[i] }
+            sum.update { tile, sum in sum.update { i, sum in sum += part[tile][i] } }
         }
-        panel.store(sum)
+        for tile in 0..<Sums.inputs { panel.store(sum[tile], tile: tile) }
     }
 }
 
@@ -136,11 +155,13 @@ private struct BlockProduct<Format: BlockFormat>: TiledKernel {
         let group = Format.group ?? 32
         // Bytes of a run with its part of the scales, which lie behind all codes: what the tile is asked for by, run after run.
         let share = Format.runBytes + Format.scaleBytes * 32 / Format.values
+        // A whole tile ahead, because the scales must be on their way before the tile begins. A second-level cache should hold it.
+        let ahead = min(max(1 << 14, panel.stride), 1 << 18)
         var sum = Size.Vectors()
         for run in 0..<panel.columns / 32 {
             let weights = codes + run * Format.runBytes
             let record = x + run * n * Activations.runBytes
-            if panel.isFirst { prefetch(codes + run * share, lines: (share + 63) / 64) }
+            if panel.isFirst { panel.prefetch(run * share, ahead: ahead, lines: (share + 63) / 64) }
             // The parts and their quads are written out, because the compiler unrolls such loops only partly.
             @inline(__always) func addPart(_ part: Int) {
                 // Less the sums of the activations' codes that meet the group, whole or by halves; and these times their scales.
@@ -148,6 +169,8 @@ private struct BlockProduct<Format: BlockFormat>: TiledKernel {
                 let scaledSums = sums + 12 * n
                 var dots = Size.Integers { i in
                     if Format.offset == 0 { return SIMD16<Int32>.zero }
+                    // What is faster depends on how many there are.
+                    if group == 16 { return simd_times(sums + 4 * i, Format.offset) }
                     return SIMD16(repeating: sums.load(fromByteOffset: 4 * i, as: Int32.self)) &* Format.offset
                 }
                 @inline(__always) func addQuad(_ quad: Int) {

@@ -1,6 +1,6 @@
 internal import CSimd
 
-/// Sums of one, four or eight inputs, kept in registers: they share each weight that is read. Every input is summed as if it were alone.
+/// Sums of one, two, four or eight inputs, kept in registers: they share each weight that is read. Every input is summed as if it were alone.
 protocol Tile<Element> {
     associatedtype Element
     static var inputs: Int { get }
@@ -15,6 +15,17 @@ struct One<Element>: Tile {
     @inline(__always) init(_ start: (Int) -> Element) { a = start(0) }
     @inline(__always) subscript(_ input: Int) -> Element { a }
     @inline(__always) mutating func update(_ change: (Int, inout Element) -> Void) { change(0, &a) }
+}
+
+struct Two<Element>: Tile {
+    static var inputs: Int { 2 }
+    private var a, b: Element
+    @inline(__always) init(_ start: (Int) -> Element) { (a, b) = (start(0), start(1)) }
+    @inline(__always) subscript(_ input: Int) -> Element { input == 0 ? a : b }
+    @inline(__always) mutating func update(_ change: (Int, inout Element) -> Void) {
+        change(0, &a)
+        change(1, &b)
+    }
 }
 
 struct Four<Element>: Tile {
