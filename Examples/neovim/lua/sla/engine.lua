@@ -50,7 +50,7 @@ function M.cancel(id)
 end
 
 -- The protocol's lines are UTF-8, which text in a buffer need not be: what is not becomes U+FFFD.
-local function as_utf8(text)
+function M.as_utf8(text)
   return (text:gsub("[\128-\255]+", function(run)
     local kept, i = {}, 1
     while i <= #run do
@@ -74,7 +74,7 @@ end
 
 function M.write(message)
   if not process then return end
-  local line = as_utf8(vim.json.encode(message))
+  local line = M.as_utf8(vim.json.encode(message))
   note(">", line)
   pcall(vim.fn.chansend, process.job, line .. "\n") -- one that has just ended tells on_exit
 end
