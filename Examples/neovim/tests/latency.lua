@@ -45,7 +45,9 @@ local function measure(name, options, tokens)
     local generate = engine.generate
     engine.generate = function(fields, handler)
       return generate(fields, function(event)
-        if event.type == "done" and event.finish_reason ~= "cancelled" then finished = vim.tbl_extend("error", event.timing, event.usage) end
+        if event.type == "done" and event.finish_reason ~= "cancelled" then
+          finished = vim.tbl_extend("error", event.timing, event.usage)
+        end
         handler(event) -- draws, before it returns
         if event.type == "token" or event.type == "draft" then first = first or vim.loop.hrtime() end -- all processes' clock
       end)
@@ -68,7 +70,8 @@ local function measure(name, options, tokens)
   local prompt = { "3 5 7 2>24", "" }
   if tokens then
     local line = "for index, value in ipairs(values) do total = total + value * 2 end"
-    child:lua("require('sla.engine').generate({ type = 'tokenize', text = ... }, function(event) length = #event.tokens end)", line .. "\n")
+    local ask = "require('sla.engine').generate({ type = 'tokenize', text = ... }, function(event) length = #event.tokens end)"
+    child:lua(ask, line .. "\n")
     vim.wait(5000, function() return child:lua("return length") ~= vim.NIL end, 1)
     prompt = {}
     for i = 1, math.floor(tokens / child:lua("return length")) do prompt[i] = line end

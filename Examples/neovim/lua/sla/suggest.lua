@@ -305,7 +305,8 @@ local function handle(answer, fields, event)
   elseif event.type == "draft" then
     answer.draft = event.text
   elseif event.type == "progress" then
-    if waiting and (tonumber(event.prompt_tokens) or 0) > 0 then waiting.share = 100 * (tonumber(event.computed) or 0) / event.prompt_tokens end
+    local all = tonumber(event.prompt_tokens) or 0
+    if waiting and all > 0 then waiting.share = 100 * (tonumber(event.computed) or 0) / all end
   elseif event.type == "done" then
     status_changed()
     answer.draft, answer.running, answer.finish = "", false, event.finish_reason
