@@ -6,7 +6,7 @@ engine.py SCRIPT LOG: SCRIPT is a JSON file, LOG gets every line that comes in.
   refuses   fields that are refused by name
   answers   the first entry fits whose "ends" the prompt ends with (or whose "has" is in the last message):
             text, or tokens; drafts: [[token, text]] said before that token; rejected: texts, in one commit at the end;
-            rewards; first_ms, token_ms: pauses; finish: the reason; error: the fields of an error instead; die: after so
+            rewards; progress: tokens of 100 that are computed at once; first_ms, token_ms: pauses; finish: the reason; error: the fields of an error instead; die: after so
             many tokens the process ends
   invent    true: what no entry fits gets an answer made up from the prompt (see invent)
 """
@@ -57,7 +57,8 @@ def main():
         id = request["id"]
         for field in request:
             if field in script.get("refuses", []):
-                return say({"type": "error", "id": id, "code": "invalid_request", "field": field, "message": f"there is no field {field} here"})
+                message = f"there is no field {field} here"
+                return say({"type": "error", "id": id, "code": "invalid_request", "field": field, "message": message})
         prompt = request.get("prompt")
         if prompt is None:
             prompt = request["messages"][-1]["content"]
@@ -83,6 +84,8 @@ def main():
             reward = entry.get("rewards", [0.5] * len(tokens))[index]
             say({"type": "token", "id": id, "index": index, "token": 1, "text": tokens[index], "logprob": -1, "reward": reward})
 
+        if "progress" in entry and "progress" in request.get("include", []):
+            say({"type": "progress", "id": id, "computed": entry["progress"], "prompt_tokens": 100})
         for index in range(len(tokens)):
             for place, text in entry.get("drafts", []):
                 if place == index:

@@ -12,9 +12,20 @@ local function median(values)
   return values[math.ceil(#values / 2)]
 end
 
--- Milliseconds from a key to the suggestion, and of those to the engine's first token since the request's line arrived.
+-- Milliseconds of the processor that a process has used, where /proc tells.
+local function processor_ms(pid)
+  local file = io.open(("/proc/%d/stat"):format(pid))
+  if not file then return 0 end
+  local user, system = file:read("*a"):match("^.*%)" .. (" %S+"):rep(11) .. " (%d+) (%d+)")
+  file:close()
+  return 10 * (user + system)
+end
+
+-- Milliseconds from a key to the suggestion, those of the processor that the engine used for it, and what done said.
 local function key_to_ghost(child, keys)
   child:lua("first, finished = nil, nil")
+  local pid = child:lua("return require('sla.engine').pid()")
+  local used = processor_ms(pid)
   local start = vim.loop.hrtime()
   child:type(keys)
   if not vim.wait(120000, function() return child:lua("return first") ~= vim.NIL end, 1) then error("there was no suggestion") end
@@ -22,7 +33,7 @@ local function key_to_ghost(child, keys)
   local ms = (seen - start) / 1e6
   vim.wait(120000, function() return child:lua("return finished") ~= vim.NIL end, 1)
   vim.wait(100)
-  return ms, child:lua("return finished")
+  return ms, processor_ms(pid) - used, child:lua("return finished")
 end
 
 local function measure(name, options, tokens)
@@ -34,7 +45,9 @@ local function measure(name, options, tokens)
     local generate = engine.generate
     engine.generate = function(fields, handler)
       return generate(fields, function(event)
-        if event.type == "done" and event.finish_reason ~= "cancelled" then finished = vim.tbl_extend("error", event.timing, event.usage) end
+        if event.type == "done" and event.finish_reason ~= "cancelled" then
+          finished = vim.tbl_extend("error", event.timing, event.usage)
+        end
         handler(event) -- draws, before it returns
         if event.type == "token" or event.type == "draft" then first = first or vim.loop.hrtime() end -- all processes' clock
       end)
@@ -46,7 +59,7 @@ local function measure(name, options, tokens)
       deadline_ms = false,
       ahead = false,
       lines = 100000,
-      max_tokens = 4,
+      max_tokens = 1,
       request = { ignore_eos = true },
     }, options)
   )
@@ -57,7 +70,8 @@ local function measure(name, options, tokens)
   local prompt = { "3 5 7 2>24", "" }
   if tokens then
     local line = "for index, value in ipairs(values) do total = total + value * 2 end"
-    child:lua("require('sla.engine').generate({ type = 'tokenize', text = ... }, function(event) length = #event.tokens end)", line .. "\n")
+    local ask = "require('sla.engine').generate({ type = 'tokenize', text = ... }, function(event) length = #event.tokens end)"
+    child:lua(ask, line .. "\n")
     vim.wait(5000, function() return child:lua("return length") ~= vim.NIL end, 1)
     prompt = {}
     for i = 1, math.floor(tokens / child:lua("return length")) do prompt[i] = line end
@@ -65,25 +79,25 @@ local function measure(name, options, tokens)
   child:lua("vim.api.nvim_buf_set_lines(0, 0, -1, true, (...)); vim.api.nvim_win_set_cursor(0, { vim.fn.line('$'), 0 })", prompt)
   -- What is behind the cursor counts where the model fills gaps.
   if tokens then child:lua("vim.fn.append('$', vim.fn['repeat']({ 'end' }, 100))") end
-  local cold, timing = key_to_ghost(child, "A")
-  local typing, cached = {}, 0
+  local cold, cold_used, timing = key_to_ghost(child, "A")
+  local typing, typing_used, cached = {}, {}, 0
   for i = 1, 9 do
-    local ms, warm = key_to_ghost(child, ("zqjxkv"):sub(i % 6 + 1, i % 6 + 1)) -- letters that no model suggests: each asks anew
+    local ms, used, warm = key_to_ghost(child, ("zqjxkv"):sub(i % 6 + 1, i % 6 + 1)) -- letters that no model suggests: each asks anew
     table.insert(typing, ms)
+    table.insert(typing_used, used)
     cached = warm.cached_tokens
   end
   child:stop()
-  local warm = median(typing)
-  io.stdout:write(
-    ("| %s | %d | %.0f ms | %.0f ms | %.0f ms | %d | %.1f %% |\n"):format(
-      name, timing.prompt_tokens, cold, timing.first_token_ms, warm, cached, 100 * warm / cold
-    )
-  )
+  local function row(what, first, later, tokens)
+    local share = first > 0 and (" (%.1f %%)"):format(100 * later / first) or ""
+    io.stdout:write(("| %s | %d | %s | %.0f ms | %.0f ms%s | %d |\n"):format(name, timing.prompt_tokens, what, first, later, share, tokens))
+  end
+  row("key to text", cold, median(typing), cached)
+  row("processor", cold_used, median(typing_used), cached)
   io.stdout:flush()
 end
 
-io.stdout:write("| model | prompt tokens | cold | engine's share of it | while typing | cached tokens | of cold |\n")
-io.stdout:write("| --- | --- | --- | --- | --- | --- | --- |\n")
+io.stdout:write("| model | prompt tokens | | cold | while typing | of these cached |\n| --- | --- | --- | --- | --- | --- |\n")
 local ok, message = pcall(function()
   measure("built-in", { lines = 1 })
   if vim.env.MODEL then measure(vim.fn.fnamemodify(vim.env.MODEL, ":t"), { model = vim.env.MODEL }, tonumber(vim.env.TOKENS) or 2000) end

@@ -131,10 +131,17 @@ function tests.a_prompt_longer_than_the_deadline_is_gone_on_with()
 end
 
 function tests.a_mark_shows_that_the_engine_computes()
-  start(answering("ok", { first_ms = 500 }))
+  start({ answers = { { ends = "a", text = "ok", first_ms = 500 }, { ends = "b", text = "ok", first_ms = 500, progress = 40 } } })
+  local function mark(text)
+    wait("the mark", function() return child:marks()[1] and child:marks()[1][4].virt_text[1][1] == text end)
+  end
   child:type("ia")
-  wait("the mark", function() return child:marks()[1] and child:marks()[1][4].virt_text[1][1] == "…" end)
+  mark("…")
   expect("sla …", child:lua("return require('sla').status()"))
+  child:wait_ghost("ok")
+  child:type("b")
+  mark("… 40 %")
+  expect("sla … 40 %", child:lua("return require('sla').status()"))
   child:wait_ghost("ok")
 end
 
@@ -288,12 +295,19 @@ function tests.keeping_up_with_the_text_costs_little()
     child:type(i % 3 == 0 and "x<CR>" or "x")
   end
   child:wait_ghost("so on")
-  local seconds = child:lua([[
-    local start = os.clock() -- the processor's time
-    for _ = 1, 200 do require("sla.suggest").refresh() end
-    return (os.clock() - start) / 200
-  ]])
-  assert(seconds < 0.002, ("%.1f ms"):format(1000 * seconds))
+  local function quick()
+    local seconds = child:lua([[
+      local start = os.clock() -- the processor's time
+      for _ = 1, 200 do require("sla.suggest").refresh() end
+      return (os.clock() - start) / 200
+    ]])
+    assert(seconds < 0.002, ("%.1f ms"):format(1000 * seconds))
+  end
+  quick()
+  child:set_lines({ string.rep("x", 20000) }, 1, 20000)
+  child:type("y")
+  child:wait_ghost("so on")
+  quick()
 end
 
 -- Taking it
@@ -505,7 +519,11 @@ function tests.trim_by_cases()
     if got ~= case[6] then error(("case %d: expected %s, got %s"):format(i, vim.inspect(case[6]), vim.inspect(got))) end
   end
   expect({ 4, 2, 3, 3, 1 }, {
-    trim.part("\n  a b", "word"), trim.part(" = b", "word"), trim.part("\nab\nc", "line"), trim.part("abc", "all"), trim.part("é", "word") - 1,
+    trim.part("\n  a b", "word"),
+    trim.part(" = b", "word"),
+    trim.part("\nab\nc", "line"),
+    trim.part("abc", "all"),
+    trim.part("é", "word") - 1,
   })
 end
 
@@ -569,7 +587,8 @@ function tests.tab_is_an_expression_in_lua()
 end
 
 function tests.other_mappings_are_as_before()
-  child:lua("vim.cmd('inoremap <buffer> <silent> <Tab> B'); vim.keymap.set('i', '<S-Tab>', function() end, { buffer = true, desc = 'mine' })")
+  child:lua("vim.cmd('inoremap <buffer> <silent> <Tab> B')")
+  child:lua("vim.keymap.set('i', '<S-Tab>', function() end, { buffer = true, desc = 'mine' })")
   local function mappings() return (child:lua("return vim.fn.execute('imap <buffer>')"):gsub("<Lua[^>]*>", "<Lua>")) end
   local before = mappings()
   start({ answers = { { ends = "a", text = "bc" } } })
@@ -791,8 +810,7 @@ function tests.very_long_lines_are_cut()
   local sent = start(answering("ok"))
   child:lua("vim.fn.setline(1, string.rep('x', 3000000)); vim.fn.append(1, string.rep('y', 3000000))")
   child:type("A<C-Space>")
-  child:wait_ghost("")
-  wait("the request", function() return #sent("generate") > 0 end)
+  child:wait_ghost("ok")
   local request = sent("generate")[1]
   assert(#request.prompt <= 600000 and #request.suffix <= 300000)
 end
@@ -911,7 +929,8 @@ function tests.setup_can_be_called_again()
   start(answering("two"), { trigger = "<C-T>" })
   child:type("ia")
   child:wait_ghost("two")
-  expect({ "", "<Plug>(sla-complete)" }, { child:lua("return vim.fn.maparg('<C-Space>', 'i')"), child:lua("return vim.fn.maparg('<C-T>', 'i')") })
+  expect("", child:lua("return vim.fn.maparg('<C-Space>', 'i')"))
+  expect("<Plug>(sla-complete)", child:lua("return vim.fn.maparg('<C-T>', 'i')"))
 end
 
 function tests.info_and_status_tell_what_it_cost()
@@ -926,7 +945,9 @@ function tests.colours_by_reward()
   child:type("ia")
   child:wait_ghost("xyz")
   child:type("<Cmd>SlaRewards<CR>")
-  wait("the colours", function() return child:ghost("SlaReward1") == "x" and child:ghost("SlaReward3") == "y" and child:ghost("SlaReward5") == "z" end)
+  wait("the colours", function()
+    return child:ghost("SlaReward1") .. child:ghost("SlaReward3") .. child:ghost("SlaReward5") == "xyz"
+  end)
   child:type("<Cmd>SlaRewards<CR>")
   wait("none", function() return child:ghost("SlaCommitted") == "xyz" end)
 end
@@ -960,7 +981,8 @@ function tests.the_manual_names_every_option_command_and_test()
     assert(help:find("*sla-" .. entry[1] .. "*", 1, true), "doc/sla.txt says nothing of the option " .. entry[1])
     if type(entry[2]) ~= "table" and entry[2] ~= nil then
       local default = type(entry[2]) == "string" and vim.inspect(entry[2]) or tostring(entry[2])
-      assert(help:find("\n" .. entry[1] .. " %s*%(default " .. vim.pesc(default) .. "%)"), "doc/sla.txt says another default of " .. entry[1])
+      local said = help:find("\n" .. entry[1] .. " %s*%(default " .. vim.pesc(default) .. "%)")
+      assert(said, "doc/sla.txt says another default of " .. entry[1])
     end
   end
   for name in table.concat(vim.fn.readfile(harness.root .. "/plugin/sla.lua"), "\n"):gmatch('command%("(%w+)"') do
@@ -1197,7 +1219,8 @@ local function run()
       local errors = ok and child:lua("return vim.v.errmsg") or ""
       if errors ~= "" then ok, message = false, errors end
       child:stop()
-      io.stdout:write(ok and "ok      " or "FAILED  ", name, ok and (" (%d ms)"):format((vim.loop.hrtime() - began) / 1e6) or ": " .. tostring(message), "\n")
+      local words = ok and (" (%d ms)"):format((vim.loop.hrtime() - began) / 1e6) or ": " .. tostring(message)
+      io.stdout:write(ok and "ok      " or "FAILED  ", name, words, "\n")
       io.stdout:flush()
       if not ok then failures = failures + 1 end
     end

@@ -29,7 +29,8 @@ local function follows(shown, before, after)
     local prompt, along = before:sub(1, #before - typed), before:sub(#before - typed + 1)
     -- Blanks before the cursor are not sent: the answer repeats them, or leaves them out behind a word.
     local blanks = prompt:match("[ \t]*$")
-    for _, case in ipairs({ { prompt, along }, { prompt:sub(1, #prompt - #blanks), along }, { prompt:sub(1, #prompt - #blanks), blanks .. along } }) do
+    local held = prompt:sub(1, #prompt - #blanks)
+    for _, case in ipairs({ { prompt, along }, { held, along }, { held, blanks .. along } }) do
       local answer = invent(case[1], after)
       if vim.startswith(answer, case[2]) and vim.startswith(answer:sub(#case[2] + 1), shown) then return true end
     end
@@ -127,7 +128,10 @@ local check_marks = [[
   end
   local before = table.concat(vim.api.nvim_buf_get_text(0, 0, 0, cursor[1] - 1, cursor[2], {}), "\n")
   local after = table.concat(vim.api.nvim_buf_get_text(0, cursor[1] - 1, cursor[2], -1, -1, {}), "\n")
-  return { false, shown or false, before, after }
+  -- Windows of the same buffer can leave the cursor inside a character, and letters typed there split it. Then the engine's
+  -- prompt is not the text byte by byte, and what follows from it is not known here.
+  local whole = require("sla.engine").as_utf8(before .. "|" .. after) == before .. "|" .. after
+  return { false, whole and shown or false, before, after }
 ]]
 
 local letters = { "a", "b", "e", "n", "r", "(", ")", "0", ";", " ", "=", "x", "é", "→", "<CR>", "<lt>" }
@@ -135,7 +139,9 @@ local editing = { "<BS>", "<BS>", "<BS>", "<Del>", "<C-w>", "<C-u>" }
 local moving = { "<Left>", "<Right>", "<Up>", "<Down>", "<Home>", "<End>" }
 local special = { "<Tab>", "<Tab>", "<Tab>", "<S-Tab>", "<C-Right>" }
 local commands = { "u", "u", "u", "<C-r>", "x", "dd", "o", "O", "A", "I", "i", "p", "yy", "J", ">>", "gg", "G", "P", "cc", "D", "~" }
-local elsewhere = { "<Cmd>bnext<CR>", "<Cmd>new<CR><Cmd>buffer one.txt<CR>", "<Cmd>if winnr('$') > 1 | close | endif<CR>", "<Cmd>wincmd w<CR>" }
+local elsewhere = {
+  "<Cmd>bnext<CR>", "<Cmd>new<CR><Cmd>buffer one.txt<CR>", "<Cmd>if winnr('$') > 1 | close | endif<CR>", "<Cmd>wincmd w<CR>",
+}
 
 local function session(seed)
   state = seed
@@ -158,7 +164,8 @@ local function session(seed)
 
   child:lua(hook)
   reference:lua(hook)
-  child:lua(plugin_hook, { command = command, debounce_ms = random(4) - 1, info = random(2) == 1, rewards = random(2) == 1 })
+  local options = { command = command, debounce_ms = random(4) - 1, info = random(2) == 1, rewards = random(2) == 1 }
+  child:lua(plugin_hook, options)
 
   local function send(keys, last)
     table.insert(steps, keys .. (last or ""))
@@ -209,8 +216,8 @@ local function session(seed)
     elseif kind <= 25 then
       -- Along the suggestion, where there is one.
       local character = shown and shown:match("^[%z\1-\127\192-\255][\128-\191]*")
-      if character == "\n" then character = "<CR>" elseif character == "<" then character = "<lt>" elseif character == "\t" then character = "<C-v><Tab>" end
-      send(character or pick(letters))
+      local names = { ["\n"] = "<CR>", ["<"] = "<lt>", ["\t"] = "<C-v><Tab>" }
+      send(names[character] or character or pick(letters))
     elseif kind <= 45 then
       send(pick(letters), random(4) == 1 and pick(special) or nil)
     elseif kind <= 70 then

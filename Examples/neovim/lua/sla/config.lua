@@ -28,7 +28,7 @@ local specification = {
   { "max_tokens", 64, count(1) },
   { "lines", 256, count(0) }, -- above the cursor's that are sent, at least
   { "suffix_lines", 64, count(0) }, -- below the cursor's that are sent to models that fill gaps
-  { "suffix_tokens", 64, count(0) }, -- of what is behind the cursor that count at most
+  { "suffix_tokens", 40, count(0) }, -- of what is behind the cursor that count at most
   { "max_rest", 8, count(0) }, -- no automatic suggestion where more characters follow in the line
   { "pieces", 16, count(0) }, -- of other files that are sent along; 0: none
   { "piece_lines", 64, count(3) }, -- of a piece, at most

@@ -50,7 +50,7 @@ function M.cancel(id)
 end
 
 -- The protocol's lines are UTF-8, which text in a buffer need not be: what is not becomes U+FFFD.
-local function as_utf8(text)
+function M.as_utf8(text)
   return (text:gsub("[\128-\255]+", function(run)
     local kept, i = {}, 1
     while i <= #run do
@@ -74,7 +74,7 @@ end
 
 function M.write(message)
   if not process then return end
-  local line = as_utf8(vim.json.encode(message))
+  local line = M.as_utf8(vim.json.encode(message))
   note(">", line)
   pcall(vim.fn.chansend, process.job, line .. "\n") -- one that has just ended tells on_exit
 end
@@ -88,11 +88,16 @@ function M.generate(fields, handler)
   return last_id
 end
 
+-- What an engine may not know yet, as a field or in this use of it.
+local optional = {}
+for _, field in ipairs({ "truncate", "suffix_tokens", "context", "path", "prediction", "max_tokens", "include" }) do
+  optional[field] = true
+end
+
 -- A field that was refused by name is left out from now on. True where that can help.
 function M.refuse(event, fields)
   local field = event.field
-  if event.code ~= "invalid_request" or type(field) ~= "string" or fields[field] == nil or refused[field] then return false end
-  if not vim.tbl_contains({ "truncate", "suffix_tokens", "context", "path", "prediction", "max_tokens", "include" }, field) then return false end
+  if event.code ~= "invalid_request" or fields[field or ""] == nil or refused[field] or not optional[field] then return false end
   refused[field] = true
   return true
 end
@@ -139,7 +144,8 @@ local function ended(this, status)
   handlers = {}
   for _, handler in pairs(gone) do handler({ type = "gone" }) end
   local words = vim.trim(this.log)
-  local hint = failures < 3 and "it is started again when it is needed" or "it ended three times, so only <trigger> or :SlaRestart starts it again"
+  local hint = "it is started again when it is needed"
+  if failures >= 3 then hint = "it ended three times, so only :SlaComplete or :SlaRestart starts it again" end
   M.notify(("the engine ended with %d; %s%s"):format(status, hint, words ~= "" and "\n" .. words or ""))
 end
 

@@ -13,13 +13,13 @@ function M.check()
   if vim.fn.has("nvim-0.10") == 1 then
     ok("Neovim has inline virtual text, so suggestions move what follows the cursor")
   elseif vim.fn.has("nvim-0.7") == 1 then
-    info("Neovim before 0.10 has no inline virtual text; what follows the cursor is drawn again behind a suggestion, without its colours")
+    info("Neovim before 0.10 has no inline virtual text; what follows the cursor loses its colours behind a suggestion")
   else
     err("Neovim 0.7 or later is needed")
   end
   for _, name in ipairs({ "accept", "accept_line", "accept_word" }) do
     local before = options[name] and vim.fn.maparg(options[name], "i") or ""
-    if before ~= "" then info(("%s takes a suggestion while one is shown, and is else what it was mapped to: %s"):format(options[name], before)) end
+    if before ~= "" then info(("%s takes a suggestion while one is shown, and is else mapped to %s"):format(options[name], before)) end
   end
   if options.trigger and not vim.fn.maparg(options.trigger, "i"):find("sla-complete", 1, true) then
     warn(options.trigger .. " was mapped already, so it does not ask for suggestions; set the option trigger to another key")
@@ -45,7 +45,8 @@ function M.check()
     info("it is not running; it starts with the first suggestion or :SlaRestart, and :SlaLog shows what was said")
     return
   end
-  ok(("%s is loaded, %s parameters, a context of %s tokens"):format(model.name or "the model", model.parameters or "?", model.context_length or "?"))
+  local size = ("%s parameters, a context of %s tokens"):format(model.parameters or "?", model.context_length or "?")
+  ok((model.name or "the model") .. " is loaded, " .. size)
   if model.fill == nil then
     info("this engine is older than the plugin: long prompts are cut here, and pieces of other files are not sent")
   elseif model.fill then

@@ -76,7 +76,8 @@ function M.show(buffer)
         vim.api.nvim_feedkeys(vim.api.nvim_replace_termcodes(key, true, false, true), "imt", false)
       end
       -- Not an <expr> mapping: Neovim may evaluate one before it has inserted the letters typed ahead of the key.
-      vim.api.nvim_buf_set_keymap(buffer, "i", key, "", { callback = entry.callback, noremap = true, silent = true, nowait = true, desc = "sla: " .. name })
+      local how = { callback = entry.callback, noremap = true, silent = true, nowait = true, desc = "sla: " .. name }
+      vim.api.nvim_buf_set_keymap(buffer, "i", key, "", how)
       table.insert(saved, entry)
     end
   end

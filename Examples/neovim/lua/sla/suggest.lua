@@ -106,7 +106,7 @@ local function typed_along(answer, place, text)
   if lines > most then return nil end
   -- Most answers are of other lines, which the cursor's line tells.
   if lines == 0 then
-    local last = answer.before:match(".*\n(.*)") or answer.before
+    local last = answer.before:match("^.*\n(.*)") or answer.before
     if #place.prefix < #last or not vim.startswith(last .. text, place.prefix) then return nil end
   end
   local before = text_before(place, answer.rows + lines)
@@ -305,7 +305,8 @@ local function handle(answer, fields, event)
   elseif event.type == "draft" then
     answer.draft = event.text
   elseif event.type == "progress" then
-    if waiting and (tonumber(event.prompt_tokens) or 0) > 0 then waiting.share = 100 * (tonumber(event.computed) or 0) / event.prompt_tokens end
+    local all = tonumber(event.prompt_tokens) or 0
+    if waiting and all > 0 then waiting.share = 100 * (tonumber(event.computed) or 0) / all end
   elseif event.type == "done" then
     status_changed()
     answer.draft, answer.running, answer.finish = "", false, event.finish_reason
