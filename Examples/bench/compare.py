@@ -1,11 +1,11 @@
 """Compare sla with llama.cpp on the same GGUF files, with the same number of threads, turn by turn in one run.
 
-    python compare.py [--types Q8_0,F16] [--rounds 5] [MODEL.gguf ...]
+    python compare.py [--types Q8_0,F16] [--rounds 5] [--peer "NAME=llama-bench FLAGS"] [MODEL.gguf ...]
 
-Without MODELs it makes them: random weights in the shape of Qwen2-0.5B, quantized by llama.cpp. Each figure is measured once a
+Peers are programs that are spoken to as llama.cpp's `llama-bench` is. Without MODELs it makes them: random weights in the shape of Qwen2-0.5B, quantized by llama.cpp. Each figure is measured once a
 round by sla and right after it by llama.cpp; printed are medians, and the ratio's median, least and most over the rounds.
 """
-import argparse, ctypes, json, os, pathlib, platform, statistics, subprocess, tempfile, time
+import argparse, ctypes, json, os, pathlib, platform, shlex, statistics, subprocess, tempfile, time
 
 import llama_cpp
 import numpy as np
@@ -155,14 +155,33 @@ class SLA:
         return took
 
 
-def compare(program, path, threads, rounds, shared):
-    """The table's rows for a model: title, unit, sla's values, llama.cpp's, whether more is better."""
+class Peer:
+    """A `llama-bench` with its flags, given as NAME=COMMAND."""
+
+    def __init__(self, text):
+        self.name, separator, command = text.partition("=")
+        self.command = shlex.split(command)
+        if not separator or not self.name or not self.command:
+            raise argparse.ArgumentTypeError(f"{text!r} is not NAME=COMMAND, such as 'llama.cpp=build/bin/llama-bench -fa 0'")
+
+    def measure(self, path, threads, prompt, tokens):
+        """Tokens a second of a prompt, or of tokens one after another with nothing before them."""
+        command = [*self.command, "-m", path, "-t", str(threads), "-p", str(prompt), "-n", str(tokens), "-r", "1", "-o", "json"]
+        try:
+            ended = subprocess.run(command, capture_output=True, text=True, check=True)
+            return json.loads(ended.stdout)[0]["avg_ts"]
+        except (OSError, subprocess.CalledProcessError, ValueError, LookupError) as error:
+            raise SystemExit(f"{shlex.join(command)}: {getattr(error, 'stderr', None) or error}")
+
+
+def compare(program, path, threads, rounds, shared, peers):
+    """The table's rows for a model: title and peer, unit, sla's values, the peer's, whether more is better."""
     rows = {}
 
-    def add(title, unit, ours, theirs, more=True):
-        rows.setdefault(title, (unit, [], [], more))
-        rows[title][1].append(ours)
-        rows[title][2].append(theirs)
+    def add(title, unit, ours, theirs, more=True, peer="llama.cpp, in process"):
+        _, all_ours, all_theirs, _ = rows.setdefault((title, peer), (unit, [], [], more))
+        all_ours.append(ours)
+        all_theirs.append(theirs)
 
     for _ in range(rounds):
         add("start to ready", "ms", 1e3 * SLA.start(program, path, threads), 1e3 * Llama.start(path, threads), more=False)
@@ -186,6 +205,12 @@ def compare(program, path, threads, rounds, shared):
         their_first, their_rest = theirs.generate(contexts[512], short, 129)
         add("prefill of 512", "tokens/s", 512 / first, 512 / their_first)
         add("decode of 128", "tokens/s", 128 / rest, 128 / their_rest)
+        for peer in peers:
+            ours.clear()
+            first, _ = ours.generate([short], 1)
+            add("prefill of 512", "tokens/s", 512 / first, peer.measure(path, threads, 512, 0), peer=peer.name)
+            _, rest = ours.generate([prompt(1)], 129)
+            add("decode of 128 from the start", "tokens/s", 128 / rest, peer.measure(path, threads, 0, 128), peer=peer.name)
 
         ours.generate([cached], 1)
         add("first token, 2048 cached", "ms", 1e3 * ours.generate([cached], 1)[0], 1e3 * theirs.again(contexts[2048], cached), more=False)
@@ -243,6 +268,8 @@ def main():
     arguments.add_argument("--threads", type=int, default=os.cpu_count())
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--types", default="Q8_0,Q4_0,Q4_K_M,F16", help="of the models that are made")
+    arguments.add_argument("--peer", action="append", default=[], type=Peer, metavar="NAME=COMMAND",
+                           help="a llama-bench with its flags to compare prefill and decode with too; may be given several times")
     arguments.add_argument("--shared", default="512,4096", help="lengths of the prompts that sequences share")
     arguments.add_argument("--folder", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "sla-bench",
                            help="where models are made")
@@ -251,12 +278,12 @@ def main():
     version = subprocess.run([a.sla, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     print(f"{version}; llama.cpp of llama-cpp-python {llama_cpp.__version__}; {processor()}, {a.threads} threads; "
           f"load average before: {os.getloadavg()[0]:.1f}\n")
-    print("| model | what | sla | llama.cpp | ratio | its range |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    print("| model | what | peer | sla | peer's | ratio | its range |\n| --- | --- | --- | ---: | ---: | ---: | ---: |")
     for path in models:
-        for title, (unit, ours, theirs, more) in compare(a.sla, str(path), a.threads, a.rounds,
-                                                         [int(s) for s in a.shared.split(",")]).items():
+        shared = [int(s) for s in a.shared.split(",")]
+        for (title, peer), (unit, ours, theirs, more) in compare(a.sla, str(path), a.threads, a.rounds, shared, a.peer).items():
             ratios = [x / y if more else y / x for x, y in zip(ours, theirs)]  # above 1: sla is faster
-            print(f"| {path.stem} | {title} | {statistics.median(ours):.4g} {unit} | {statistics.median(theirs):.4g} {unit} "
+            print(f"| {path.stem} | {title} | {peer} | {statistics.median(ours):.4g} {unit} | {statistics.median(theirs):.4g} {unit} "
                   f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |", flush=True)
 
 
