@@ -49,18 +49,22 @@ let package = Package(
         .target(name: "SLAText", dependencies: ["SLABase", "SLATemplate"], swiftSettings: library),
         .target(name: "SLAEngine", dependencies: ["CSimd", "CBuiltin", "SLABase", "SLAText"], swiftSettings: kernels),
         .target(name: "SLAService", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
+        .target(name: "SLALanguageServer", dependencies: ["SLABase", "SLAService"], swiftSettings: library),
         .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
         .target(name: "SLAEvaluation", dependencies: ["SLABase", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
         .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine"], swiftSettings: kernels),
         .executableTarget(
             name: "sla",
             dependencies: [
-                "CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation", "SLABench",
+                "CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLALanguageServer", "SLATraining",
+                "SLAEvaluation",
+                "SLABench",
             ]),
         .testTarget(
             name: "SLATests",
             dependencies: [
-                "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation", "SLABench",
+                "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLALanguageServer", "SLATraining", "SLAEvaluation",
+                "SLABench",
             ], path: "Tests", exclude: ["Fixtures", "Conversations", "Fuzz", "Simd"]),
     ]
 )

@@ -2,13 +2,15 @@
 
     python compare.py [--types Q8_0,F16] [--rounds 5] [--peer "NAME=llama-bench FLAGS"] [MODEL.gguf ...]
 
-Peers are programs that are spoken to as llama.cpp's `llama-bench` is. Without MODELs it makes them: random weights in the shape of Qwen2-0.5B, quantized by llama.cpp. Each figure is measured once a
-round by sla and right after it by llama.cpp; printed are medians, and the ratio's median, least and most over the rounds.
+Peers are programs that are spoken to as llama.cpp's `llama-bench` is. Without MODELs it makes them: random weights in the shape of Qwen2-0.5B,
+quantized by llama.cpp. Each figure is measured once a round by sla and right after it by llama.cpp; printed are medians, and the ratio's
+median, least and most over the rounds. No tokens are guessed ahead but where the table says so, and then by both.
 """
 import argparse, ctypes, json, os, pathlib, platform, shlex, statistics, subprocess, tempfile, time
 
 import llama_cpp
 import numpy as np
+from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
 SEQUENCES = 8
 silent = llama_cpp.llama_log_callback(lambda level, text, data: None)  # kept, or its memory would be used again
@@ -122,10 +124,11 @@ class SLA:
         self.process.stdin.write("".join(json.dumps(r) + "\n" for r in requests).encode())
         self.process.stdin.flush()
 
-    def generate(self, prompts, tokens):
+    def generate(self, prompts, tokens, guesses=False):
         """Seconds until every prompt has its first token, and from then until all have their last."""
         started = time.perf_counter()
-        self.send(*({"id": i, "prompt": p, "max_tokens": tokens, "ignore_eos": True, "decoder": "greedy"} for i, p in enumerate(prompts)))
+        fields = {"max_tokens": tokens, "ignore_eos": True, "decoder": "greedy"} | ({} if guesses else {"speculate": 0})
+        self.send(*({"id": i, "prompt": p} | fields for i, p in enumerate(prompts)))
         waiting, first = set(range(len(prompts))), started
         done = 0
         while done < len(prompts):
@@ -153,6 +156,23 @@ class SLA:
         took = time.perf_counter() - started
         other.end()
         return took
+
+
+class LlamaLookup:
+    """llama.cpp by llama-cpp-python's own class, which guesses what followed the same two tokens before."""
+
+    def __init__(self, path, threads):
+        self.model = llama_cpp.Llama(path, n_ctx=1024, n_threads=threads, n_threads_batch=threads, verbose=False,
+                                     draft_model=LlamaPromptLookupDecoding())
+
+    def generate(self, prompt, tokens):
+        """Seconds from the first token to the last."""
+        answer = self.model.generate(prompt, temp=0.0, repeat_penalty=1.0)
+        next(answer)
+        first = time.perf_counter()
+        for _ in range(tokens - 1):
+            next(answer)
+        return time.perf_counter() - first
 
 
 class Peer:
@@ -190,6 +210,14 @@ def compare(program, path, threads, rounds, shared, peers):
 
     def prompt(count):
         return rng.integers(0, theirs.vocabulary, count).tolist()
+
+    # Random weights soon say the same again and again.
+    lookup = LlamaLookup(path, threads)
+    for _ in range(rounds):
+        repeating = prompt(64)
+        add("128 tokens that repeat themselves, guessed", "tokens/s", 128 / ours.generate([repeating], 129, guesses=True)[1],
+            128 / lookup.generate(repeating, 129))
+    lookup.model.close()
 
     cached = prompt(2048)
     common = {count: prompt(count) for count in shared}

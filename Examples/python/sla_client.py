@@ -143,7 +143,7 @@ class Engine:
                 request = event.get("id")
                 if request in self._pending:
                     self._pending[request].put_nowait(event)
-                    if event["type"] not in ("token", "commit", "draft"):  # every other event is a request's last
+                    if event["type"] not in ("token", "commit", "draft", "progress"):  # every other event is a request's last
                         del self._pending[request]
             self._ended = f"{self._command[0]} ended with status {await self._process.wait()}"
         except ValueError as error:

@@ -149,7 +149,7 @@ class Checker:
             self.wrong("an event of a request that has ended or never was", line)
             return event, None
         getattr(self, "on_" + kind)(event, answer, line)
-        if kind in ("token", "commit", "draft"):
+        if kind in ("token", "commit", "draft", "progress"):
             self.digest(answer, event)
             return event, None
         del self.open[event["id"]]

@@ -25,7 +25,7 @@ package struct JSONName: CodingKey {
 /// What the RFC leaves open is refused: a name that an object has twice, half of a surrogate pair, and a byte order mark.
 package enum JSON {
     /// Arrays and objects within one another.
-    static let deepest = 512
+    package static let deepest = 512
 
     package enum Failure: Error, Equatable {
         case notUTF8, malformed
@@ -35,15 +35,17 @@ package enum JSON {
     }
 
     /// Reads a value. Throws ``Failure``, or what `Value`'s own reading throws. Complexity: linear.
-    package static func decode<Value: Decodable>(_ type: Value.Type, from text: some Collection<UInt8>) throws -> Value {
+    package static func decode<Value: Decodable>(
+        _ type: Value.Type, from text: some Collection<UInt8>, deepest: Int = deepest
+    ) throws -> Value {
         let bytes = Array(text)
-        try check(bytes)
+        try check(bytes, deepest: deepest)
         return try JSONDecoder().decode(type, from: Data(bytes))
     }
 
-    package static func check(_ bytes: [UInt8]) throws(Failure) {
+    package static func check(_ bytes: [UInt8], deepest: Int = deepest) throws(Failure) {
         guard String(validating: bytes, as: UTF8.self) != nil else { throw .notUTF8 }
-        var scanner = JSONScanner(bytes: bytes)
+        var scanner = JSONScanner(bytes: bytes, deepest: deepest)
         try scanner.scan()
     }
 }
@@ -60,7 +62,9 @@ private struct JSONScanner {
         case object(Set<[UInt8]>)
     }
 
-    init(bytes: [UInt8]) { self.bytes = bytes }
+    private let deepest: Int
+
+    init(bytes: [UInt8], deepest: Int) { (self.bytes, self.deepest) = (bytes, deepest) }
 
     /// The byte at the place; 0, which stands nowhere in JSON, behind the end.
     private var next: UInt8 { place < bytes.count ? bytes[place] : 0 }
@@ -89,7 +93,7 @@ private struct JSONScanner {
 
     /// Steps into an array or object; false when it is empty, and behind us.
     private mutating func begin(_ container: Container, end: UInt8) throws(JSON.Failure) -> Bool {
-        guard open.count < JSON.deepest else { throw .malformed }
+        guard open.count < deepest else { throw .malformed }
         place += 1
         skipSpace()
         if take(end) { return false }

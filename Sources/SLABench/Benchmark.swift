@@ -60,6 +60,7 @@ package struct Benchmark {
         }
         try measurePolicy()
         try measureSearch()
+        try measureSpeculation()
         say("the machine")
         add("read_bandwidth", "memory, read by all threads", "GB/s", Machine.readBandwidth(threads: subject.threads) / 1e9)
         add("dot_product_peak", "dot products of bytes, out of registers", "GOPS", Machine.dotProductPeak(threads: subject.threads) / 1e9)
@@ -111,7 +112,8 @@ package struct Benchmark {
         for round in 0..<subject.rounds {
             say("\(model.name), round \(round + 1) of \(subject.rounds)")
             var random = SeededGenerator(seed: UInt64(round))
-            let engine = Engine(model, threads: subject.threads, context: min(4096, model.shape.context), cacheBytes: 1 << 30)
+            let engine = Engine(
+                model, threads: subject.threads, context: min(4096, model.shape.context), cacheBytes: 1 << 30, speculates: false)
             let longest = engine.context - 160
             func prompt(_ count: Int) -> [Token] { model.randomPrompt(min(count, longest), &random) }
             _ = try engine.race([.greedy(prompt(8), 2)])  // the first touch of every weight
@@ -152,7 +154,8 @@ package struct Benchmark {
         if model.rewardChannel == nil {
             model = try Model(file, reward: SyntheticChannel().writer(for: model.shape, architecture: model.architecture).file())
         }
-        let engine = Engine(model, threads: subject.threads, context: min(4608, model.shape.context), cacheBytes: 1 << 30)
+        let engine = Engine(
+            model, threads: subject.threads, context: min(4608, model.shape.context), cacheBytes: 1 << 30, speculates: false)
         say("look-ahead, memory")
         var generator = SeededGenerator(seed: 99)
         let long = model.randomPrompt(min(4096, engine.context - 160), &generator)
@@ -179,6 +182,49 @@ package struct Benchmark {
                     "sla_\(width)_\(search.chunk)_\(depth)", "look-ahead (\(width), \(search.chunk), \(depth)) over greedy, a token", "×",
                     time / Double(search.chunk) / perToken)
             }
+        }
+    }
+
+    // MARK: - Speculation
+
+    /// Tokens of an answer whose guesses are measured.
+    private static let guessed = 129
+
+    /// How much faster tokens come with guesses than without, each way by turns.
+    private mutating func measureSpeculation() throws {
+        let file = try GGUF(MappedBytes(path: subject.path))
+        var model = try Model(file)
+        if model.rewardChannel == nil {
+            model = try Model(file, reward: SyntheticChannel().writer(for: model.shape, architecture: model.architecture).file())
+        }
+        for round in 0..<subject.rounds {
+            say("speculation, round \(round + 1) of \(subject.rounds)")
+            var random = SeededGenerator(seed: UInt64(100 + round))
+            let engine = Engine(model, threads: subject.threads, context: min(1024, model.shape.context), cacheBytes: 1 << 30)
+            let length = min(256, engine.context - 3 * Benchmark.guessed)
+            func compare(_ key: String, _ title: String, _ prediction: ([Token]) -> [Token]) throws {
+                var generation = Generation(prompt: model.randomPrompt(length, &random))
+                (generation.maxTokens, generation.ignoreEOS, generation.mostGuesses) = (Benchmark.guessed, true, 0)
+                let plain = try engine.answer(generation)
+                generation.mostGuesses = .max
+                generation.prediction = prediction(plain.tokens)
+                add(key, title, "×", plain.seconds / (try engine.answer(generation).seconds))
+            }
+            try compare("guesses_useless", "useless guesses over none, tokens a second") { tokens in
+                model.randomPrompt(tokens.count, &random)
+            }
+            try compare("guesses_four_of_five", "  every fifth wrong") { tokens in
+                tokens.enumerated().map { $0 % 5 == 4 ? ($1 + 1) % Token(model.shape.vocabularySize) : $1 }
+            }
+            try compare("guesses_perfect", "  all right") { $0 }
+            // An answer that was written before, as when a search meets the same text again.
+            var generation = Generation(prompt: model.randomPrompt(length, &random))
+            (generation.maxTokens, generation.ignoreEOS, generation.mostGuesses) = (60, true, 0)
+            generation.method = .sla(Search())
+            let plain = try engine.answer(generation)
+            generation.mostGuesses = .max
+            _ = try engine.answer(generation)
+            add("guesses_sla", "look-ahead (2, 10, 2) over text seen before", "×", plain.seconds / (try engine.answer(generation).seconds))
         }
     }
 
@@ -230,6 +276,29 @@ extension Engine {
             }
         }
         return (first, last)
+    }
+
+    /// The tokens of an answer, and the seconds from the first step behind the prompt to the last.
+    fileprivate func answer(_ generation: Generation) throws -> (tokens: [Token], seconds: Double) {
+        // The prompt is there already.
+        var warmUp = generation
+        (warmUp.maxTokens, warmUp.prediction) = (0, [])
+        _ = try submit(.generate(warmUp))
+        while !isIdle { _ = step() }
+        let clock = ContinuousClock()
+        let begun = clock.now
+        _ = try submit(.generate(generation))
+        var tokens: [Token] = []
+        while !isIdle {
+            for (_, output) in step() {
+                switch output {
+                case .token(_, let token): tokens.append(token.token)
+                case .failed(let failure): throw failure
+                default: break
+                }
+            }
+        }
+        return (tokens, (clock.now - begun) / .seconds(1))
     }
 
     /// The most cache pages that are in use while `work` is done.

@@ -14,6 +14,7 @@ package struct Signature: CustomStringConvertible {
     /// - Parameter models: files of models beside, of other architectures; each gets a line by its name.
     package init(threads: Int, models: [String] = []) throws {
         var parts = [("built-in", try Signature.hash(Model.builtIn(), threads: threads))]
+        parts.append(("built-in, cache in Q8_0", try Signature.hash(Model.builtIn(), cacheType: .q8_0, threads: threads)))
         for (i, recipe) in Signature.recipes.enumerated() {
             let file = try recipe.writer().file()
             let policy = try Model(file)
@@ -71,7 +72,7 @@ package struct Signature: CustomStringConvertible {
         }
     }
 
-    private static func hash(_ model: Model, threads: Int) throws -> UInt64 {
+    private static func hash(_ model: Model, cacheType: CacheType = .f16, threads: Int) throws -> UInt64 {
         var random = SeededGenerator(seed: 5)
         func tokens(_ count: Int) -> [Token] { (0..<count).map { _ in Token.random(in: 0..<Token(model.tokenizer.count), using: &random) } }
         // Prompts that share a beginning, longer than a page and not; answers of every kind, all at once.
@@ -102,7 +103,7 @@ package struct Signature: CustomStringConvertible {
             .score(prompt: Array(long.prefix(40)), completion: tokens(30)),
         ]
 
-        let engine = Engine(model, threads: threads, context: 256)
+        let engine = Engine(model, threads: threads, context: 256, cacheType: cacheType)
         let ids = try works.map { try engine.submit($0) }
         var hashes = [FNV](repeating: FNV(), count: ids.count)
         while !engine.isIdle {

@@ -548,12 +548,13 @@ package final class Engine {
     ///   - cacheBytes: the budget of keys, values and states.
     ///   - maximumJobs: how many requests run at once; others wait.
     ///   - speculates: whether tokens are guessed, which only makes answers faster.
+    ///   - draft: a small model of the same vocabulary, whose answers are guesses too.
     package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
-        maximumJobs: Int = 64, speculates: Bool = true
+        maximumJobs: Int = 64, speculates: Bool = true, draft: DraftModel? = nil
     ) {
         self.model = model
-        speculation = speculates ? Speculation() : nil
+        speculation = speculates ? Speculation(draft) : nil
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
         transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context)
@@ -709,14 +710,16 @@ package final class Engine {
         var given: [Row] = []
         prefill(wanted == 0 ? Engine.pieceRows : min(max(wanted, Engine.leastPieceRows), Engine.pieceRows), &given)
         // Step 4: guesses at what comes behind, as many as pay.
-        if given.isEmpty { guess(&chains, beside: wanted) }
+        if given.isEmpty { guess(&chains, beside: wanted) } else { speculation?.draft?.step() }
         // Step 5: one forward pass for all of it.
         let rows = chains.map(self.rows(of:))
         let all = given + rows.flatMap(\.self)
         let clock = ContinuousClock()
-        let begun = clock.now
+        let (begun, delays) = (clock.now, PackedMatrix.delays)
         let results = transformer.forward(all, pool: cache.pool)
-        if given.isEmpty { speculation?.cost.note(rows: all.count, seconds: (clock.now - begun) / .seconds(1)) }
+        if given.isEmpty, delays == PackedMatrix.delays {
+            speculation?.cost.note(rows: all.count, seconds: (clock.now - begun) / .seconds(1))
+        }
         // Step 6: each job takes its own results. A broken one hurts no other.
         for job in jobs where !job.rows.isEmpty {
             let own = Array(results[job.rows])
@@ -886,6 +889,7 @@ package final class Engine {
         (job.table, job.computed) = (found.table, found.count)
         job.summary.cachedTokens = min(found.count == limit ? known : found.count, job.promptCount)
         tellProgress(job, from: 0)
+        if job.mostGuesses > 0 { speculation?.draft?.warmUp(job.given) }
         planCheckpoints(job, parting: found.marks.count)
     }
 
@@ -909,7 +913,8 @@ package final class Engine {
         case .generate(let generation) where generation.maxTokens == 0: finish(job, [.done(.length, Output.Summary())])
         case .generate(let generation):
             table.history = job.given
-            speculation?.learn(prompt: job.given)
+            if generation.mostGuesses > 0 { speculation?.learn(prompt: job.given) }
+            if let speculation { job.record = speculation.record.heir }
             let method = generation.decoder(rules(job, generation), table, first: last)
             (job.method, job.table) = (method, nil)
             finish(job, method.receive([]))
@@ -1037,7 +1042,7 @@ struct RunState {
     /// The most rows in one pass: 256, or fewer where a row is so wide that its buffers would outgrow the weights.
     let maximumRows: Int
     /// Rows whose logits are there at once.
-    static let logitRows = 16
+    static let logitRows = 64
 
     let x: FloatBuffer  // [n, hiddenSize]                h_i, the residual stream
     let normed: FloatBuffer  // [n, hiddenSize]           the stream behind a norm, which matrices read; at the end h_L
@@ -1059,8 +1064,8 @@ struct RunState {
     let beside: FloatBuffer  // [m, hiddenSize + r]       [h_i ; r_i], which the channel's matrices read
     let channelOutput: FloatBuffer  // [m, widest]        what they give
     let headHidden: FloatBuffer  // [m, widest]           between the layers of a deep head
-    let chosen: FloatBuffer  // [16, hiddenSize]          h_L of the rows whose logits are wanted
-    let logits: FloatBuffer  // [16, vocabularySize]
+    let chosen: FloatBuffer  // [64, hiddenSize]          h_L of the rows whose logits are wanted
+    let logits: FloatBuffer  // [64, vocabularySize]
 
     init(_ model: Model) {
         let hiddenSize = model.shape.hiddenSize
@@ -1142,6 +1147,7 @@ package final class Transformer {
             let some = Array(rows[start..<min(start + maximumRows, rows.count)])
             return switch cacheType {
             case .f16: pass(some, pool, F16.self)
+            case .q8_0: pass(some, pool, Q8.self)
             case .f32: pass(some, pool, F32.self)
             }
         }
@@ -1510,22 +1516,40 @@ struct AttentionKernel<Format: CacheFormat> {
 
     /// A head's block of keys in a page; its values lie behind it.
     private func keys(_ page: UnsafeMutableRawPointer, _ head: Int) -> UnsafeMutableRawPointer {
-        page + (form.offset + head * (form.keyDim + form.valueDim)) * pageSize * Format.bytes
+        page + pageSize * (Format.bytes(form.offset) + Format.bytes(CacheSize(heads: head, form.keyDim, form.valueDim)))
     }
-    private var keyBytes: Int { form.keyDim * pageSize * Format.bytes }
+    private var keyBytes: Int { pageSize * Format.bytes(CacheSize(form.keyDim)) }
 
     /// Puts a row's keys and values (`[kvHeads, keyDim]` and `[kvHeads, valueDim]`) into its page.
     func store(keys k: Floats, values v: Floats, row: RowPlace) {
         let page = row.pages[form.window][row.position / pageSize]
         let slot = row.position % pageSize
-        for head in 0..<form.kvHeads {
-            let keyBlock = keys(page, head)
-            let valueRow = keyBlock + keyBytes + slot * form.valueDim * Format.bytes
-            for d in 0..<form.keyDim {
-                Format.store(k[head * form.keyDim + d], keyBlock + (d * pageSize + slot) * Format.bytes)
-            }
-            for d in stride(from: 0, to: form.valueDim, by: 16) {
-                Format.store(v.vector(head * form.valueDim + d), valueRow + d * Format.bytes)
+        /// Stores the block from `d` on of a head's vector, whose scales are at `scales`; gives the bytes of it.
+        func store(_ x: Floats, _ d: Int, of count: Int, _ target: UnsafeMutableRawPointer, _ scales: UnsafeMutableRawPointer) -> Int {
+            let isWhole = d + 16 < count
+            let parts = Format.divide(
+                (x.vector(d), isWhole ? x.vector(d + 16) : Vector.zero), scale: scales + (d + slot) * Format.scaleBytes)
+            Format.store(parts.low, target)
+            if isWhole { Format.store(parts.high, target + 16 * Format.bytes) }
+            return (isWhole ? 32 : 16) * Format.bytes
+        }
+        withUnsafeTemporaryAllocation(byteCount: 128, alignment: 64) { room in
+            guard let room = room.baseAddress else { return }
+            for head in 0..<form.kvHeads {
+                let keyBlock = keys(page, head)
+                let valueBlock = keyBlock + keyBytes
+                for d in stride(from: 0, to: form.keyDim, by: 32) {
+                    let bytes = store(k + head * form.keyDim, d, of: form.keyDim, room, keyBlock + form.keyDim * pageSize * Format.bytes)
+                    for place in stride(from: 0, to: bytes, by: Format.bytes) {
+                        (keyBlock + (d * Format.bytes + place) * pageSize + slot * Format.bytes)
+                            .copyMemory(from: room + place, byteCount: Format.bytes)
+                    }
+                }
+                for d in stride(from: 0, to: form.valueDim, by: 32) {
+                    _ = store(
+                        v + head * form.valueDim, d, of: form.valueDim, valueBlock + (slot * form.valueDim + d) * Format.bytes,
+                        valueBlock + form.valueDim * pageSize * Format.bytes)
+                }
             }
         }
     }
@@ -1534,8 +1558,8 @@ struct AttentionKernel<Format: CacheFormat> {
     func attend(_ queries: Floats, _ plan: AttentionPlan, into output: Floats, _ threadPool: ThreadPool) {
         let cost = plan.rows.reduce(0) { $0 + $1.position + 1 } * form.heads * (form.keyDim + form.valueDim)
         threadPool.share(plan.bands.count * form.kvHeads, cost: cost) { range in
-            // Running maximum and sum for each query of a band; the scores of a page for eight of them.
-            let state = FloatBuffer(AttentionPlan.bandRows * self.group * 2 + 8 * self.pageSize)
+            // Running maximum and sum for each query of a band; the scores of a page for eight of them, twice.
+            let state = FloatBuffer(AttentionPlan.bandRows * self.group * 2 + 16 * self.pageSize)
             for item in range {
                 let (rows, visits) = plan.bands[item / self.form.kvHeads]
                 self.attend(queries, plan.rows, rows, visits, head: item % self.form.kvHeads, output, state.base)
@@ -1588,7 +1612,7 @@ struct AttentionKernel<Format: CacheFormat> {
         let kernel: AttentionKernel
         let firstRow, head: Int
         let queries, output: Floats
-        /// `[8, pageSize]`: scores, then weights.
+        /// `[8, pageSize]`: scores, then weights; behind them room for as many.
         let weights: Floats
         var keys = UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped
         var seen = 0..<0
@@ -1624,7 +1648,9 @@ struct AttentionKernel<Format: CacheFormat> {
                     seen, slope: slopes[i], distance: distances[i], maxima + i, sums + i, weights + i * PagePool.pageSize,
                     output + outputs[i])
             }
-            kernel.gather(Size.Vectors.self, weights, seen, keys + kernel.keyBytes, output, outputs, kept)
+            kernel.gather(
+                Size.Vectors.self, weights, seen, keys + kernel.keyBytes, output, outputs, kept,
+                scaled: weights + 8 * PagePool.pageSize)
         }
     }
 }

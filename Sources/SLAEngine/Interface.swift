@@ -112,10 +112,16 @@ package enum Output: Sendable, Equatable {
     }
 }
 
-/// How keys and values are kept.
+/// How keys and values are kept. The names are GGUF's.
+// swift-format-ignore: AlwaysUseLowerCamelCase
 package enum CacheType: String, Sendable, CaseIterable {
-    case f16, f32
+    case f16, q8_0, f32
 
-    /// Of a number.
-    var bytes: Int { self == .f16 ? 2 : 4 }
+    func bytes(_ size: CacheSize) -> Int {
+        switch self {
+        case .f16: F16.bytes(size)
+        case .q8_0: Q8.bytes(size)
+        case .f32: F32.bytes(size)
+        }
+    }
 }

@@ -64,11 +64,11 @@ struct Chart {
         let (right, low) = (Chart.width - Chart.right, Chart.height - Chart.bottom)
         var svg = """
             <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Int(Chart.width)) \(Int(Chart.height))" role="img" aria-labelledby="title desc">
-            <title id="title">\(escaped(title))</title>
-            <desc id="desc">\(escaped(description))</desc>
+            <title id="title">\(title.escapedForXML())</title>
+            <desc id="desc">\(description.escapedForXML())</desc>
             <style>\(Chart.style)</style>
             <rect class="page" width="100%" height="100%"/>
-            <text class="title" x="\(Chart.left.fixed(0))" y="28">\(escaped(title))</text>
+            <text class="title" x="\(Chart.left.fixed(0))" y="28">\(title.escapedForXML())</text>
 
             """
         for tick in y.ticks {
@@ -129,7 +129,7 @@ struct Chart {
         let kind = point.isBaseline ? "b" : "a"
         let (x, y) = (px(point.x.value), py(point.y.value))
         return """
-            <g><title>\(escaped(point.label))</title>
+            <g><title>\(point.label.escapedForXML())</title>
             <line class="bar \(kind)" \(span(x, py(point.y.low), x, py(point.y.high)))/>
             <line class="bar \(kind)" \(span(px(point.x.low), y, px(point.x.high), y))/>
             <circle class="f\(kind)" cx="\(x.fixed(1))" cy="\(y.fixed(1))" r="4.5"/></g>
@@ -198,23 +198,7 @@ struct Chart {
 
     private func text(_ text: String, _ x: Double, _ y: Double, _ anchor: String, _ kind: String?) -> String {
         let kind = kind.map { " class=\"\($0)\"" } ?? ""
-        return "<text\(kind) x=\"\(x.fixed(1))\" y=\"\(y.fixed(1))\" text-anchor=\"\(anchor)\">\(escaped(text))</text>\n"
-    }
-
-    /// As XML has it; what it cannot hold becomes U+FFFD.
-    private func escaped(_ text: String) -> String {
-        var escaped = ""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "&": escaped += "&amp;"
-            case "<": escaped += "&lt;"
-            case ">": escaped += "&gt;"
-            case "\"": escaped += "&quot;"
-            case "\u{0}"..<" ", "\u{fffe}", "\u{ffff}": escaped += scalar == "\n" || scalar == "\t" ? " " : "\u{fffd}"
-            default: escaped.unicodeScalars.append(scalar)
-            }
-        }
-        return escaped
+        return "<text\(kind) x=\"\(x.fixed(1))\" y=\"\(y.fixed(1))\" text-anchor=\"\(anchor)\">\(text.escapedForXML())</text>\n"
     }
 }
 

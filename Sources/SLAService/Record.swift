@@ -114,7 +114,7 @@ package struct RecordedSession {
         package let model: String?
 
         /// Whether it ends its request.
-        package var isTerminal: Bool { !["ready", "token", "commit", "draft"].contains(type) }
+        package var isTerminal: Bool { !["ready", "token", "commit", "draft", "progress"].contains(type) }
 
         package init(_ text: String) throws {
             struct Head: Decodable {

@@ -5,7 +5,7 @@ import SLAEngine
 /// The process's conversation: lines in, requests to the engine, events out. `Protocol.md` describes every message.
 package final class Service {
     private let engine: Engine
-    private let source: LineSource<PreparedLine>
+    private let source: InputSource<LineFraming<PreparedLine>>
     private let sink: LineSink
     private let news: DispatchSemaphore
     private let withTiming: Bool
@@ -87,7 +87,8 @@ package final class Service {
         self.news = news
         sink = LineSink(descriptor: output, news: news)
         let (tokenizer, context) = (engine.model.tokenizer, engine.context)
-        source = LineSource(descriptor: input, news: news) { PreparedLine($0, by: tokenizer, context: context) }
+        source = InputSource(
+            descriptor: input, news: news, framing: LineFraming { PreparedLine($0, by: tokenizer, context: context) })
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.

@@ -5,7 +5,7 @@ enum Inspect {
     static let flags = [
         Flag("--tensors", nil, "list the tensors too"),
         Flag("--context", "N", "tokens of context that memory is told for (default: what the model was made for)"),
-        Flag("--cache-type", "TYPE", "f16 or f32: what keys and values are kept in (default: f16)"),
+        Flag("--cache-type", "TYPE", "what keys and values are kept in: f16, q8_0 or f32 (default: f16)"),
         Flag("--help", nil, "this text"),
     ]
 

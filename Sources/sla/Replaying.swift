@@ -24,10 +24,7 @@ enum Replaying {
         guard let path = arguments.operands.first, arguments.operands.count == 1 else {
             throw UsageError("replay takes one operand: a record")
         }
-        let (sessions, complaints) = RecordedSession.read(try MappedBytes(path: path))
-        for complaint in complaints { complain("\(path): \(complaint)") }
-        guard !sessions.isEmpty else { throw ModelError("\(path) holds no session; `sla serve --record FILE` writes one") }
-
+        let sessions = try Replaying.sessions(path)
         let (isUpdating, pauses) = (arguments.has("--update"), arguments.has("--pauses"))
         if isUpdating { try checkWritable(path) }
         var text = ""
@@ -48,5 +45,13 @@ enum Replaying {
         }
         try say("\(sessions.count) session\(sessions.count == 1 ? "" : "s"), \(isUpdating ? "written anew" : "the same")\n")
         return 0
+    }
+
+    /// The sessions of a record, one at least. What is wrong with its lines is said.
+    static func sessions(_ path: String) throws -> [RecordedSession] {
+        let (sessions, complaints) = RecordedSession.read(try MappedBytes(path: path))
+        for complaint in complaints { complain("\(path): \(complaint)") }
+        guard !sessions.isEmpty else { throw ModelError("\(path) holds no session; `sla serve --record FILE` writes one") }
+        return sessions
     }
 }

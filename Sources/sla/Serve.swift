@@ -36,13 +36,7 @@ enum Serve {
         // There is nothing to cancel yet, however long a model takes to load.
         onSignals { _exit(0) }
         guard arguments.operands.isEmpty else { throw UsageError("serve takes no operands, only flags") }
-        // A core file would hold whatever text was being worked on.
-        var none = rlimit(rlim_cur: 0, rlim_max: 0)
-        #if canImport(Glibc)
-            setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
-        #else
-            setrlimit(RLIMIT_CORE, &none)
-        #endif
+        forbidCoreFiles()
         Memory.releaseLargeBlocks()
         let level = arguments.string("--log-level") ?? "error"
         guard let level = Service.LogLevel(rawValue: level) else {
@@ -66,4 +60,14 @@ enum Serve {
         }
         return recorder?.failure == nil ? 0 : 1
     }
+}
+
+/// A core file would hold whatever text was being worked on.
+func forbidCoreFiles() {
+    var none = rlimit(rlim_cur: 0, rlim_max: 0)
+    #if canImport(Glibc)
+        setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
+    #else
+        setrlimit(RLIMIT_CORE, &none)
+    #endif
 }

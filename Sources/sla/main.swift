@@ -9,6 +9,7 @@ let usage = """
 
     Commands:
       serve         answer JSON Lines requests from standard input (the default)
+      lsp           suggest text in editors, as a language server
       run [PROMPT]  answer a prompt, or one after another, for people
       inspect FILE  tell what a GGUF file holds
       train         train a reward channel for a model
@@ -16,6 +17,7 @@ let usage = """
       pairs         make preference pairs out of searches
       rollouts      make step values for process rewards
       replay FILE   send a recorded session again, and compare
+      view FILE     write a page of what look-ahead did in a recorded session
       bench         measure speed and memory on this machine
 
     `sla COMMAND --help`, or `sla help COMMAND`, describes a command's flags. `sla --version` prints the version.
@@ -70,6 +72,7 @@ func start() -> Int32 {
     let rest = words.first == command ? words.dropFirst() : words
     let commands: [String: (flags: [Flag], help: String, run: (Arguments) throws -> Int32)] = [
         "serve": (Serve.flags, Serve.helpText, Serve.run),
+        "lsp": (LanguageServerCommand.flags, LanguageServerCommand.helpText, LanguageServerCommand.run),
         "run": (Run.flags, Run.helpText, Run.run),
         "inspect": (Inspect.flags, Inspect.helpText, Inspect.run),
         "train": (Train.flags, Train.helpText, Train.run),
@@ -77,6 +80,7 @@ func start() -> Int32 {
         "pairs": (Pairs.flags, Pairs.helpText, Pairs.run),
         "rollouts": (RolloutsCommand.flags, RolloutsCommand.helpText, RolloutsCommand.run),
         "replay": (Replaying.flags, Replaying.helpText, Replaying.run),
+        "view": (View.flags, View.helpText, View.run),
         "bench": (Bench.flags, Bench.helpText, Bench.run),
     ]
     do {
@@ -104,7 +108,9 @@ func start() -> Int32 {
                 """)
         }
         guard let chosen = commands[command] else {
-            complain("there is no command \(command); serve, run, inspect, train, eval, pairs, rollouts, replay and bench are (sla --help)")
+            complain(
+                "there is no command \(command); serve, lsp, run, inspect, train, eval, pairs, rollouts, replay, view and bench are (sla --help)"
+            )
             return 2
         }
         let arguments = try Arguments(rest, flags: chosen.flags)

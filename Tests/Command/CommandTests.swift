@@ -34,7 +34,8 @@ import Testing
 
     @Test func helpIsThereForEveryCommand() throws {
         for arguments in [
-            ["--help"], ["serve", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"], ["bench", "--help"],
+            ["--help"], ["serve", "--help"], ["lsp", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"],
+            ["bench", "--help"], ["view", "--help"],
             ["train", "--help"], ["eval", "--help"], ["pairs", "--help"], ["rollouts", "--help"],
         ] {
             let result = try CommandTests.run(arguments)
@@ -48,9 +49,11 @@ import Testing
 
     @Test(arguments: [
         ["dance"], ["--modle", "x"], ["--model"], ["--threads", "0"], ["--threads", "many"], ["--cache-type", "f64"], ["serve", "now"],
+        ["lsp", "now"], ["lsp", "--threads", "0"],
+        ["lsp", "--record", "x"],
         ["help", "dance"], ["run", "a", "b"], ["run", "--decoder", "magic", "a"],
         ["run", "--temperature", "0.5", "a"], ["run", "--seed", "x", "a"], ["run", "--width", "0", "a"],
-        ["run", "--colour", "sometimes", "a"], ["inspect"], ["replay"],
+        ["run", "--colour", "sometimes", "a"], ["inspect"], ["replay"], ["view"], ["view", "a", "b"],
         ["--no-timing=yes"], ["--log-level", "loud"],
         ["bench", "now"], ["bench", "--shape", "round"], ["bench", "--type", "q9"],
         ["bench", "--model", "x", "--type", "f16"], ["bench", "--rounds", "0"],

@@ -32,6 +32,8 @@ import Testing
         let long = try CommandTests.run(["inspect", "--tensors", "--context", "100", "--cache-type", "f32", path])
         #expect(
             long.output.contains("blk.0.attn_q.weight  F16  [32, 32]") && long.output.contains(" for 100 tokens of one sequence in f32"))
+        let small = try CommandTests.run(["inspect", "--context", "100", "--cache-type", "q8_0", path])
+        #expect(small.output.contains(" for 100 tokens of one sequence in q8_0"))
         #expect(try CommandTests.run(["inspect", "--cache-type", "f8", path]).status == 2)
     }
 

@@ -537,7 +537,7 @@ import Testing
         let work = Work.generate(generation)
         let cold = try Engine(Model(recipe.writer.file()))
         #expect(try prepared.outcome(work) == cold.outcome(work))
-        // The first pass has packed them where nothing was prepared.
+        // The second pass has packed them where nothing was prepared.
         #expect(!cold.packNext())
     }
 

@@ -31,8 +31,14 @@ import Testing
         let activations = Activations()
         activations.set(source.base, rows: inputs, columns: matrix.columns)
         let threadPool = ThreadPool(threads: threads)
-        PackedMatrix(matrix).multiply(activations, into: output.base, threadPool)
-        return (0..<inputs * matrix.rows).map { output.base[$0] }
+        // The first product packs tile by tile, the second has the matrix packed.
+        let packed = PackedMatrix(matrix)
+        let results = (0..<2).map { _ in
+            packed.multiply(activations, into: output.base, threadPool)
+            return (0..<inputs * matrix.rows).map { output.base[$0] }
+        }
+        #expect(zip(results[0], results[1]).allSatisfy { $0 == $1 || $0.isNaN && $1.isNaN })
+        return results[0]
     }
 
     static func row(_ matrix: Matrix, _ row: Int) -> [Float] {
@@ -419,14 +425,14 @@ import Testing
 
         init(_ form: AttentionForm, window: AttentionWindow = .all, seed: UInt64) {
             (self.form, self.window) = (form, window)
-            cache = PrefixCache(pool: PagePool(CacheLayout(bytesPerPage: 2 * form.cached * 32 * Format.bytes), budget: 1 << 22))
+            cache = PrefixCache(pool: PagePool(CacheLayout(bytesPerPage: 2 * 32 * Format.bytes(form.cached)), budget: 1 << 22))
             random = SeededGenerator(seed: seed)
             branches = [(cache.match([], limit: 0).table, [], [])]
         }
 
         func kernel(_ layer: Int) -> AttentionKernel<Format> {
             var form = form
-            form.offset = layer * form.cached
+            if layer == 1 { form.offset = form.cached }
             return AttentionKernel(form: form)
         }
 
@@ -446,6 +452,10 @@ import Testing
                 for i in 0..<2 * valueSize { v.base[i] = branches[branch].values[position][i] }
                 for layer in 0..<2 {
                     kernel(layer).store(keys: k.base + layer * keySize, values: v.base + layer * valueSize, row: place)
+                }
+                if Format.scaleBytes > 0 {
+                    branches[branch].keys[position] = KernelTests.roundedToBytes(branches[branch].keys[position], form.keyDim)
+                    branches[branch].values[position] = KernelTests.roundedToBytes(branches[branch].values[position], form.valueDim)
                 }
             }
         }
@@ -540,6 +550,43 @@ import Testing
             let form = KernelTests.form(heads, kvHeads, width)
             try Play<F32>(form, seed: seed).check(seed: seed, sharpness: sharpness)
             try Play<F16>(form, seed: seed + 10).check(seed: seed + 10, sharpness: sharpness)
+            try Play<Q8>(form, seed: seed + 20).check(seed: seed + 20, sharpness: sharpness)
+        }
+    }
+
+    /// What a cache of bytes keeps of vectors of `width` numbers: 32 neighbours at a time with a scale of half precision.
+    static func roundedToBytes(_ x: [Float], _ width: Int) -> [Float] {
+        var result = x
+        for vector in stride(from: 0, to: x.count, by: width) {
+            for start in stride(from: 0, to: width, by: 32) {
+                let block = vector + start..<vector + min(start + 32, width)
+                let scale = Float(Float16(x[block].map(abs).max().map { $0 / 127 } ?? 0))
+                for i in block { result[i] = scale == 0 ? 0 : min(127, max(-127, (x[i] / scale).rounded(.toNearestOrEven))) * scale }
+            }
+        }
+        return result
+    }
+
+    @Test func aCacheOfBytesTakesHalfOfHalfPrecision() {
+        // 34 bytes instead of 64 for 32 numbers, and a whole scale for what is left of a vector.
+        let (even, odd) = (KernelTests.form(4, 2, 64).cached, KernelTests.form(3, 1, 48, 16).cached)
+        #expect(CacheType.f16.bytes(even) == 512 && CacheType.q8_0.bytes(even) == 272 && CacheType.f32.bytes(even) == 1024)
+        #expect(CacheType.f16.bytes(odd) == 128 && CacheType.q8_0.bytes(odd) == 70)
+    }
+
+    /// What is not finite stays so; what is too small for a scale becomes zero, and what is too large for one the largest there is.
+    @Test func bytesKeepWhatNumbersAre() throws {
+        for (value, expected) in [(Float.nan, Float.nan), (.infinity, .nan), (1e-9, 0), (3e38, 65504 * 127), (-3e38, -65504 * 127)] {
+            let play = Play<Q8>(KernelTests.form(1, 1, 16), seed: 1)
+            try play.extend(0, by: 1)
+            let numbers = FloatBuffer(16)
+            for i in 0..<16 { numbers.base[i] = value }
+            let zeros = FloatBuffer(16)
+            for i in 0..<16 { zeros.base[i] = 0 }
+            play.kernel(0).store(keys: zeros.base, values: numbers.base, row: play.place(0, 0))
+            for seen in play.attend([[Float](repeating: 1, count: 16)], [(0, 0)], layer: 0)[0] {
+                #expect(expected.isNaN ? !seen.isFinite : seen == expected, "\(value)")
+            }
         }
     }
 
@@ -559,6 +606,7 @@ import Testing
         for (i, form) in [capped, sunk, falling, wide, KernelTests.form(2, 2, 16)].enumerated() {
             for window in [AttentionWindow.all, .last(1), .last(20), .last(32), .last(33), .pieces(24), .last(1000)] {
                 try Play<F32>(form, window: window, seed: UInt64(50 + i)).check(seed: UInt64(50 + i), sharpness: 4)
+                if i > 2 { try Play<Q8>(form, window: window, seed: UInt64(60 + i)).check(seed: UInt64(60 + i), sharpness: 4) }
             }
         }
     }

@@ -16,7 +16,7 @@ import Testing
             let recipe = RandomModel.any(seed: seed)
             var random = SeededGenerator(seed: seed ^ 0xca5e)
             model = try recipe.make()
-            cacheType = Bool.random(using: &random) ? .f16 : .f32
+            cacheType = CacheType.allCases.randomElement(using: &random) ?? .f32
             let length = [1, 3, 12, 30, 31, 32, 33, 63, 65].randomElement(using: &random) ?? 1
             var generation = Generation(prompt: recipe.prompt(length, using: &random))
             var search = Search()

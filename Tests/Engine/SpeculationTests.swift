@@ -141,6 +141,36 @@ import Testing
         #expect(few.draftedTokens > 0 && few.draftedTokens <= 240)
     }
 
+    @Test(arguments: DecoderTests.Kind.allCases) func aSmallModelGuessesAndChangesNothing(_ kind: DecoderTests.Kind) throws {
+        var accepted = 0
+        for seed in UInt64(3100)..<3104 {
+            let test = try DecoderTests.test(kind, seed: seed)
+            let plain = try test.engine().outcome(.generate(test.generation))
+            // The model itself, which is right, and another of the same vocabulary, which is not.
+            var other = RandomModel.any(seed: seed)
+            other.seed = seed + 1
+            for small in [test.model, try other.make()] {
+                let draft = try DraftModel(small, for: test.model, threads: 1)
+                let engine = Engine(test.model, cacheType: test.cacheType, draft: draft)
+                for round in 0..<2 {
+                    let outcome = try engine.outcome(.generate(test.generation))
+                    expectSame(outcome, plain, "seed \(seed), \(round)")
+                    accepted += outcome.summary?.acceptedTokens ?? 0
+                }
+                #expect(engine.leakedPages == 0)
+            }
+        }
+        #expect(accepted > 0)
+    }
+
+    @Test func aSmallModelOfOtherTokensIsRefused() throws {
+        var recipe = RandomModel(seed: 5)
+        let large = try recipe.make()
+        recipe.vocabulary += 1
+        let small = try recipe.make()
+        #expect(throws: ModelError.self) { try DraftModel(small, for: large, threads: 1) }
+    }
+
     @Test func aPredictionIsFollowedAndFoundAgainBehindADifference() {
         let prediction = Prediction(tokens: [1, 2, 3, 4, 5, 6, 7, 8, 9])
         #expect(prediction.place(behind: []) ?? (9, false) == (0, true))
@@ -188,16 +218,26 @@ import Testing
         let shares = cost.worthwhile([Array(repeating: 0.9, count: 20), Array(repeating: 0.3, count: 20)], beside: 2)
         #expect(shares.reduce(0, +) == 6 && shares[0] > shares[1])
         // All rows beside a full step are dear.
-        #expect(cost.worthwhile([[1, 1]], beside: 64) == [0])
-        #expect(zip(cost.byRows, cost.byRows.dropFirst()).allSatisfy { $0 <= $1 })
+        #expect(cost.worthwhile([[1, 1]], beside: StepCost.mostRows) == [0])
+        // A step that something else made long is not believed when more rows took less.
+        cost = StepCost()
+        cost.note(rows: 1, seconds: 1)
+        cost.note(rows: 4, seconds: 9)
+        cost.note(rows: 8, seconds: 1.2)
+        #expect(cost.worthwhile([Array(repeating: 0.9, count: 7)], beside: 1) == [7])
+        // What was seen long ago is forgotten.
+        for _ in 0..<600 { cost.note(rows: 1, seconds: 1) }
+        #expect(cost.seconds?[8] ?? 9 > 1.2)
+        #expect(zip(cost.seconds ?? [], (cost.seconds ?? []).dropFirst()).allSatisfy { $0 <= $1 })
     }
 
     @Test func aKindOfGuessThatFailsIsGivenUpAndTriedAgainLater() {
         var record = GuessRecord()
         #expect(record.chance(.prediction) == 0.9)
         for _ in 0..<20 { record.note(.prediction, isRight: false) }
-        #expect(record.chance(.prediction) < 0.2)
-        for _ in 0..<200 { record.age() }
+        #expect(record.chance(.prediction) < 0.1)
+        #expect(abs(record.heir.chance(.prediction) - record.chance(.prediction)) < 1e-6)
+        for _ in 0..<600 { record.age() }
         #expect(record.chance(.prediction) > 0.4)
         for _ in 0..<20 { record.note(.prediction, isRight: true) }
         #expect(record.chance(.prediction) > 0.8)

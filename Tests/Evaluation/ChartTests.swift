@@ -6,40 +6,7 @@ import Testing
 @testable import SLAText
 @testable import SLATraining
 
-#if canImport(FoundationXML)
-    import FoundationXML
-#endif
-
 @Suite struct ChartTests {
-    /// A chart's texts, as a program that reads XML finds them.
-    private final class Reader: NSObject, XMLParserDelegate {
-        struct Text { var attributes: [String: String], text = "" }
-        private(set) var elements: [String: [Text]] = [:]
-        private var open: [String] = []
-
-        init(_ svg: String) throws {
-            super.init()
-            let parser = XMLParser(data: Data(svg.utf8))
-            parser.delegate = self
-            guard parser.parse() else { throw parser.parserError ?? CocoaError(.coderInvalidValue) }
-        }
-
-        func parser(
-            _ parser: XMLParser, didStartElement name: String, namespaceURI: String?, qualifiedName: String?,
-            attributes: [String: String]
-        ) {
-            elements[name, default: []].append(Text(attributes: attributes))
-            open.append(name)
-        }
-
-        func parser(_ parser: XMLParser, foundCharacters text: String) {
-            guard let name = open.last, let last = elements[name]?.indices.last else { return }
-            elements[name]?[last].text += text
-        }
-
-        func parser(_ parser: XMLParser, didEndElement name: String, namespaceURI: String?, qualifiedName: String?) { open.removeLast() }
-    }
-
     private static func estimate(_ value: Double, _ half: Double = 0) -> Estimate {
         Estimate(value: value, low: value - half, high: value + half)
     }
@@ -55,7 +22,7 @@ import Testing
         let points = names.enumerated().map { i, name in
             Chart.Point(x: ChartTests.estimate(Double(10 * i + 10)), y: ChartTests.estimate(1), label: name)
         }
-        let elements = try Reader(ChartTests.scatter(points).svg).elements
+        let elements = try XMLReader(ChartTests.scatter(points).svg).elements
         #expect(elements["script"] == nil)
         let labels = try #require(elements["text"]).filter { $0.attributes["class"] == nil }.map(\.text)
         #expect(Set(labels) == ["<&\"'>", "]]><script>alert(1)</script>", "a\u{fffd}b\u{fffd}[31m\u{fffd}", "\u{202e}née 猫", ""])
@@ -72,7 +39,7 @@ import Testing
                 label: String("sla width=4 chunk=16 depth=1 score=last".prefix(.random(in: 3...24, using: &random))))
         }
         struct Box { let left, right, baseline: Double }
-        let labels = try #require(Reader(ChartTests.scatter(points).svg).elements["text"]).filter { $0.attributes["class"] == nil }
+        let labels = try #require(XMLReader(ChartTests.scatter(points).svg).elements["text"]).filter { $0.attributes["class"] == nil }
         let boxes = try labels.map { label in
             let x = try #require(label.attributes["x"].flatMap(Double.init))
             return Box(
@@ -90,7 +57,7 @@ import Testing
 
     @Test func aLongNameIsCutAndStandsWholeInTheTitle() throws {
         let name = "sla width=4 chunk=16 chunk_at=\"; \" expand=sample seed=7 max_tokens=60"
-        let elements = try Reader(ChartTests.scatter([.init(x: ChartTests.estimate(9), y: ChartTests.estimate(1), label: name)]).svg)
+        let elements = try XMLReader(ChartTests.scatter([.init(x: ChartTests.estimate(9), y: ChartTests.estimate(1), label: name)]).svg)
             .elements
         #expect(try #require(elements["title"]).map(\.text).contains(name))
         let label = try #require(elements["text"]?.last).text
@@ -118,17 +85,19 @@ import Testing
             places.map { Chart.Point(x: ChartTests.estimate($0), y: ChartTests.estimate($1), label: "") }
         }
         func places(_ chart: Chart) throws -> [String] {
-            try #require(Reader(chart.svg).elements["polyline"]?.first?.attributes["points"]).split(separator: " ").map(String.init)
+            try #require(XMLReader(chart.svg).elements["polyline"]?.first?.attributes["points"]).split(separator: " ").map(String.init)
         }
         let all = ChartTests.scatter(points([(10, 1), (30, 3), (20, 0.5), (20, 2), (40, 3)]))
-        let circles = try #require(Reader(all.svg).elements["circle"]).map { "\($0.attributes["cx"] ?? ""),\($0.attributes["cy"] ?? "")" }
+        let circles = try #require(XMLReader(all.svg).elements["circle"]).map {
+            "\($0.attributes["cx"] ?? ""),\($0.attributes["cy"] ?? "")"
+        }
         #expect(try places(all) == [circles[4], circles[1], circles[3]], "drawn from the last to the first")
     }
 
     @Test func curvesHaveALegendOutsideOfThePlot() throws {
         let measured = ChannelEvaluation(
             [RewardPair(chosen: [1, 2, 3], rejected: [1, 1]), RewardPair(chosen: [0], rejected: [1, 1])], seed: 1)
-        let elements = try Reader(measured.chart).elements
+        let elements = try XMLReader(measured.chart).elements
         #expect(elements["polyline"]?.count == 2)
         let legend = try #require(elements["text"]).filter { $0.text.contains("AuTRC") }
         #expect(

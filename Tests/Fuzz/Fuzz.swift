@@ -30,9 +30,11 @@ private enum Target: String, CaseIterable {
         case .models: try answers(of: Model(GGUF(MappedBytes(bytes))))
         case .channels: try answers(of: Model(GGUF(MappedBytes(Target.policy)), reward: GGUF(MappedBytes(bytes))))
         case .records:
-            for session in RecordedSession.read(bytes).sessions {
+            let sessions = RecordedSession.read(bytes).sessions
+            for session in sessions {
                 for case .event(let event) in session.entries { _ = event.comparable }
             }
+            _ = ViewPage(sessions, title: "fuzz").html
         case .templates:
             // The template, and behind its first NUL what the messages say.
             let parts = bytes.split(separator: 0, omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }

@@ -83,6 +83,17 @@ import Testing
         }
     }
 
+    @Test func aLongPromptsProgressIsReplayed() throws {
+        try withFile { path in
+            let prompt = (0..<300).map { 5 + $0 % 7 }
+            let said = try record([#"{"id":"p","prompt":\#(prompt),"max_tokens":2,"decoder":"greedy","include":["progress"]}"#], into: path)
+            #expect(said.contains { $0.hasPrefix(#"{"type":"progress""#) })
+            let text = try String(contentsOfFile: path, encoding: .utf8)
+            #expect(try replay(text).difference == nil)
+            #expect(try replay(text.replacingOccurrences(of: "\"index\":1", with: "\"index\":7")).difference != nil, "what follows counts")
+        }
+    }
+
     @Test func aChangedEventIsTheDifference() throws {
         try withFile { path in
             _ = try record(ReplayTests.lines, into: path)

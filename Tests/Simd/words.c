@@ -92,6 +92,12 @@ static void store_i8(sla_f32x16 x) {
     MIX(simd_store_i8(bytes, x));
     mix(bytes, sizeof bytes);
 }
+static void transpose_words(void) {
+    uint8_t words[512];
+    for (int i = 0; i < 8; i++) memcpy(words + 64 * i, i % 2 ? (void *)&in.codes : (void *)&in.index, 64), words[64 * i] ^= (uint8_t)i;
+    simd_transpose_words(words);
+    mix(words, sizeof words);
+}
 
 // `trial` passes through all half-precision numbers.
 #define WORDS(WORD) \
@@ -118,6 +124,9 @@ static void store_i8(sla_f32x16 x) {
     WORD(over64, MIX(simd_over64(in.codes, in.count, in.index))) \
     WORD(nibbles, MIX(simd_nibbles(&in.codes))) \
     WORD(spread, MIX(simd_spread(in.bits))) \
+    WORD(beside, MIX(simd_beside(in.codes.hi, in.index.lo))) \
+    WORD(transpose_words, transpose_words()) \
+    WORD(even_odd, MIX(simd_even_odd(in.codes))) \
     WORD(lookup64, MIX(simd_lookup64(in.codes.lo.lo, in.index))) \
     WORD(load_i8, MIX_FLOAT(simd_load_i8(&in.activations))) \
     WORD(times, MIX(simd_times(&in.start, 1 << (in.shift & 7)))) \

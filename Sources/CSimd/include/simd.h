@@ -226,6 +226,47 @@ SLA_WORD sla_u8x32 simd_spread(uint32_t bits) {
                                               2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
     return (sla_u8x32)((eight & own) != 0) & 1;
 }
+/// 32 bytes, and 32 others behind them.
+SLA_WORD sla_u8x64 simd_beside(sla_u8x32 low, sla_u8x32 high) {
+    sla_u8x64 both;
+    both.lo = low;
+    both.hi = high;
+    return both;
+}
+/// Eight vectors of sixteen 4-byte words, each half of them a square of eight by eight: both squares transposed.
+SLA_WORD void simd_transpose_words(void *vectors) {
+    typedef uint32_t u32x16 __attribute__((ext_vector_type(16)));
+#define SLA_LOW_WORDS(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#define SLA_HIGH_WORDS(a, b) __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+#define SLA_LOW_PAIRS(a, b) __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define SLA_HIGH_PAIRS(a, b) __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+#define SLA_LOW_QUARTERS(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+#define SLA_HIGH_QUARTERS(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
+    u32x16 v[8], w[8];
+    memcpy(v, vectors, 512);
+    for (int i = 0; i < 8; i += 2) {
+        w[i] = SLA_LOW_WORDS(v[i], v[i + 1]);
+        w[i + 1] = SLA_HIGH_WORDS(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        v[i] = SLA_LOW_PAIRS(w[i], w[i + 2]);
+        v[i + 1] = SLA_HIGH_PAIRS(w[i], w[i + 2]);
+        v[i + 2] = SLA_LOW_PAIRS(w[i + 1], w[i + 3]);
+        v[i + 3] = SLA_HIGH_PAIRS(w[i + 1], w[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        w[i] = SLA_LOW_QUARTERS(v[i], v[i + 4]);
+        w[i + 4] = SLA_HIGH_QUARTERS(v[i], v[i + 4]);
+    }
+    memcpy(vectors, w, 512);
+}
+/// Of 32 numbers of two bytes those in even places, then those in odd ones.
+SLA_WORD sla_u8x64 simd_even_odd(sla_u8x64 x) {
+    typedef uint16_t u16x32 __attribute__((ext_vector_type(32)));
+    u16x32 pairs = (u16x32)x;
+    return (sla_u8x64)__builtin_shufflevector(pairs, pairs, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                              1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
 /// table[index] for 64 indices below 16.
 SLA_WORD sla_u8x64 simd_lookup64(sla_u8x16 table, sla_u8x64 index) {
 #if defined(__AVX512BW__) && !defined(SLA_PLAIN)

@@ -21,7 +21,7 @@ package struct CacheLayout: Sendable, Equatable {
 
     /// A group for each of the model's windows.
     init(_ model: Model, _ type: CacheType) {
-        let groups = zip(model.windows, model.cached).map { Group(window: $0, bytesPerPage: $1 * type.bytes * PagePool.pageSize) }
+        let groups = zip(model.windows, model.cached).map { Group(window: $0, bytesPerPage: type.bytes($1) * PagePool.pageSize) }
         self.init(groups, stateSize: model.stateSize)
     }
 

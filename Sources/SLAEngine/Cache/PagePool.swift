@@ -4,7 +4,8 @@ import SLABase
 ///
 /// Every group of layers that see the same of the past has pages of its own kind, of ``pageSize`` tokens each. In one of them each
 /// (layer, key/value head) has a block of keys `[headDim, pageSize]`, so that a vector holds one value of 16 tokens, and a block of values
-/// `[pageSize, headDim]`, so that a vector holds 16 values of one token. A page of the last kind is a state of all recurrent layers.
+/// `[pageSize, headDim]`, so that a vector holds 16 values of one token. Where 32 values share a scale, the scales, `[headDim / 32, pageSize]`,
+/// lie behind either. A page of the last kind is a state of all recurrent layers.
 package final class PagePool {
     typealias Page = Int32
 

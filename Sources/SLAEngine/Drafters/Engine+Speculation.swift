@@ -5,11 +5,14 @@ import SLAText
 extension Engine {
     /// What is known of a row that a method asks for, where a guess at it was right.
     func computedAhead(_ row: Row, _ job: Job) -> RowResult? {
-        guard let speculation else { return nil }
+        guard let speculation, job.mostGuesses > 0 else { return nil }
         let table = row.table
         table.history.append(row.token)
         speculation.learn(table.history)
-        if let guess = table.ahead.first?.guess { job.record.note(guess.source, isRight: guess.token == row.token) }
+        if let guess = table.ahead.first?.guess {
+            job.record.note(guess.source, isRight: guess.token == row.token)
+            speculation.record.note(guess.source, isRight: guess.token == row.token)
+        }
         guard let result = table.take(row) else { return nil }
         job.summary.acceptedTokens += 1
         return result
@@ -19,8 +22,10 @@ extension Engine {
     func guess(_ chains: inout [Chain], beside wanted: Int) {
         guard let speculation else { return }
         for i in chains.indices { chains[i].guesses = guesses(behind: chains[i], speculation) }
+        draft(&chains, speculation)
         let chances = chains.map { chain in chain.guesses.map { chain.job.record.chance($0.source) } }
         let counts = speculation.guesses == nil ? speculation.cost.worthwhile(chances, beside: wanted) : chances.map(\.count)
+        speculation.record.age()
         var left: [JobID: Int] = [:]
         for (i, count) in counts.enumerated() {
             let job = chains[i].job
@@ -36,12 +41,32 @@ extension Engine {
         }
     }
 
-    /// Guesses at what a branch goes on with, as far as its page reaches and it is known what will be wanted.
+    /// Asks the small model, if there is one, what the branches go on with of which nothing likelier is known.
+    private func draft(_ chains: inout [Chain], _ speculation: Speculation) {
+        guard let draft = speculation.draft, speculation.guesses == nil else { return }
+        let asking = chains.indices.filter { i in
+            let (chain, record) = (chains[i], chains[i].job.record)
+            return !chain.isKnown && room(for: chain) > 0
+                && chain.guesses.first.map { record.chance($0.source) < record.chance(.model) } ?? true
+        }
+        guard let chance = asking.map({ chains[$0].job.record.chance(.model) }).max() else { return }
+        let length = draft.length(branches: asking.count, chance: chance, speculation.cost)
+        let found = draft.guesses(behind: asking.map { chains[$0].row.table.history }, length: length)
+        for (i, tokens) in zip(asking, found) where !tokens.isEmpty {
+            chains[i].guesses = tokens.prefix(room(for: chains[i])).map { Guess(token: $0, source: .model) }
+        }
+    }
+
+    /// How many guesses a branch has room for: as far as its page reaches and it is known what will be wanted.
+    private func room(for chain: Chain) -> Int {
+        let (row, table) = (chain.row, chain.row.table)
+        guard let later = row.later, chain.job.mostGuesses > 0, chain.again.isEmpty else { return 0 }
+        return (0..<table.room(at: table.written, stateCopies)).prefix { later(table.written + $0 - row.position) != nil }.count
+    }
+
+    /// Guesses at what a branch goes on with, from what was written.
     func guesses(behind chain: Chain, _ speculation: Speculation) -> [Guess] {
-        let (row, job) = (chain.row, chain.job)
-        let (table, first) = (row.table, row.table.written)
-        guard let later = row.later, job.mostGuesses > 0, chain.again.isEmpty else { return [] }
-        let limit = (0..<table.room(at: first, stateCopies)).prefix { later(first + $0 - row.position) != nil }.count
+        let (table, job, limit) = (chain.row.table, chain.job, room(for: chain))
         guard limit > 0 else { return [] }
         var found: [Guess] = []
         if chain.isKnown {

@@ -36,59 +36,84 @@ struct Ahead {
 
 /// How often guesses of each kind were right lately.
 struct GuessRecord {
+    private var expected = Guess.Source.allCases.map(\.prior)
     private var right = [Float](repeating: 0, count: Guess.Source.allCases.count)
     private var tried = [Float](repeating: 0, count: Guess.Source.allCases.count)
 
-    /// The chance that a guess is right. What is expected weighs as much as two guesses.
+    /// The chance that a guess is right. What is expected weighs as much as one guess.
     func chance(_ source: Guess.Source) -> Float {
-        (right[source.rawValue] + 2 * source.prior) / (tried[source.rawValue] + 2)
+        (right[source.rawValue] + expected[source.rawValue]) / (tried[source.rawValue] + 1)
+    }
+
+    /// A record that expects what this one has found.
+    var heir: GuessRecord {
+        var heir = GuessRecord()
+        heir.expected = Guess.Source.allCases.map(chance)
+        return heir
     }
 
     mutating func note(_ source: Guess.Source, isRight: Bool) {
-        right[source.rawValue] = 0.9 * right[source.rawValue] + (isRight ? 1 : 0)
-        tried[source.rawValue] = 0.9 * tried[source.rawValue] + 1
+        right[source.rawValue] = 0.95 * right[source.rawValue] + (isRight ? 1 : 0)
+        tried[source.rawValue] = 0.95 * tried[source.rawValue] + 1
     }
 
     /// Lets what was long ago weigh less, so that what once failed is tried again.
     mutating func age() {
         for source in right.indices {
-            right[source] *= 0.99
-            tried[source] *= 0.99
+            right[source] *= 0.995
+            tried[source] *= 0.995
         }
     }
 }
 
 /// What a step takes by its rows on this machine, as far as it was seen.
 struct StepCost {
-    /// More rows are as dear as they are at the end.
-    static let mostRows = 64
-    /// Seconds, by rows; 0 where nothing was seen.
-    private var seconds = [Double](repeating: 0, count: mostRows + 1)
+    /// Steps of more rows are not looked at.
+    static let mostRows = 96
+    /// What was seen so many steps ago is forgotten: what else the machine did then may have made it long.
+    private static let memory = 512
     /// Before anything is seen a row more is taken to cost this share of a step, which is little, so that it is tried.
     private static let guessedShare = 0.03
+
+    /// Seconds, by rows, and in which step that was last seen.
+    private var seen = [(seconds: Double, step: Int)?](repeating: nil, count: mostRows + 1)
+    private var step = 0
 
     /// Near the least that was seen: what else the machine does makes steps longer, never shorter.
     mutating func note(rows: Int, seconds time: Double) {
         guard rows > 0, rows <= StepCost.mostRows, time > 0 else { return }
-        let known = seconds[rows]
-        seconds[rows] = known == 0 || time < known ? time : known + (time - known) / 16
+        step += 1
+        let known = known(rows) ?? time
+        seen[rows] = (time < known ? time : known + (time - known) / 16, step)
     }
 
-    /// Of steps of 0 … ``mostRows`` rows, in any unit: what was seen, and between it straight lines. More rows never cost less.
-    var byRows: [Double] {
-        var costs = seconds
-        let known = costs.indices.filter { costs[$0] > 0 }
-        guard let first = known.first, let last = known.last else {
-            return costs.indices.map { 1 + StepCost.guessedShare * Double($0) }
+    private func known(_ rows: Int) -> Double? {
+        seen[rows].flatMap { step - $0.step <= StepCost.memory ? $0.seconds : nil }
+    }
+
+    /// Seconds of steps of 0 … ``mostRows`` rows: what was seen, or less where more rows took less, and between that straight lines. Nil before
+    /// anything was seen.
+    var seconds: [Double]? {
+        var points: [(rows: Int, seconds: Double)] = []
+        var least = Double.infinity
+        for rows in seen.indices.reversed() {
+            guard let time = known(rows) else { continue }
+            least = min(least, time)
+            points.append((rows, least))
         }
-        for rows in 0..<first { costs[rows] = costs[first] / (1 + StepCost.guessedShare * Double(first - rows)) }
-        for (low, high) in zip(known, known.dropFirst()) {
-            for rows in low + 1..<max(low + 1, high) {
-                costs[rows] = costs[low] + (costs[high] - costs[low]) * Double(rows - low) / Double(high - low)
+        guard let first = points.last, let last = points.first else { return nil }
+        points.reverse()
+        var costs = seen.indices.map { rows in
+            rows < first.rows
+                ? first.seconds / (1 + StepCost.guessedShare * Double(first.rows - rows))
+                : last.seconds * (1 + StepCost.guessedShare * Double(max(0, rows - last.rows)))
+        }
+        for (low, high) in zip(points, points.dropFirst()) {
+            for rows in low.rows..<high.rows {
+                let share = Double(rows - low.rows) / Double(high.rows - low.rows)
+                costs[rows] = low.seconds + (high.seconds - low.seconds) * share
             }
         }
-        for rows in last + 1..<max(last + 1, costs.count) { costs[rows] = costs[last] * (1 + StepCost.guessedShare * Double(rows - last)) }
-        for rows in costs.indices.dropFirst() { costs[rows] = max(costs[rows], costs[rows - 1]) }
         return costs
     }
 
@@ -107,7 +132,7 @@ struct StepCost {
         guard !rows.isEmpty, wanted < StepCost.mostRows else { return counts }
         // A guess is never likelier than the one before it, so those that are taken of a branch come first in it.
         rows.sort { $0.chance == $1.chance ? $0.branch < $1.branch : $0.chance > $1.chance }
-        let costs = byRows
+        let costs = seconds ?? (0...StepCost.mostRows).map { 1 + StepCost.guessedShare * Double($0) }
         var (tokens, taken) = (Double(wanted), 0)
         var best = tokens / costs[wanted]
         for (i, row) in rows.prefix(StepCost.mostRows - wanted).enumerated() {
@@ -126,9 +151,14 @@ struct StepCost {
 /// asks for that very token and for nothing more than was read off.
 final class Speculation {
     var cost = StepCost()
+    /// Of all requests.
+    var record = GuessRecord()
     private var seen = SeenText()
+    let draft: DraftModel?
     /// For tests: guesses of their own behind a branch's tokens, all of which are computed.
     var guesses: ((_ history: [Token], _ limit: Int) -> [Token])?
+
+    init(_ draft: DraftModel?) { self.draft = draft }
 
     func learn(prompt: [Token]) { seen.learn(all: prompt) }
     /// Learns the last token of a branch.

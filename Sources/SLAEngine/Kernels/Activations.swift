@@ -44,6 +44,8 @@ package final class Activations {
     private let alone = FloatBuffer()
     private var isPlain = false
     private var isQuantized = false
+    /// For the products with matrices that are not packed yet.
+    let tileRooms = TileRooms()
 
     init() { source = UnsafePointer(plain.base) }
 

@@ -8,15 +8,32 @@ extension AttentionKernel {
     ) {
         var low = Sums()
         var high = Sums()
-        for d in 0..<form.keyDim {
-            let key = keys + d * 32 * Format.bytes
-            low.add(Format.vector(key)) { Vector(repeating: queries[places[$0] + d]) }
-            high.add(Format.vector(key + 16 * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
+        for start in stride(from: 0, to: form.keyDim, by: 32) {
+            // Where a block of a key has a scale, its products are added up alone.
+            var (lowPart, highPart) = Format.scaleBytes == 0 ? (low, high) : (Sums(), Sums())
+            for d in start..<min(start + 32, form.keyDim) {
+                let key = keys + d * 32 * Format.bytes
+                lowPart.add(Format.vector(key)) { Vector(repeating: queries[places[$0] + d]) }
+                highPart.add(Format.vector(key + 16 * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
+            }
+            if Format.scaleBytes == 0 {
+                (low, high) = (lowPart, highPart)
+            } else {
+                let scales = scales(behind: keys, form.keyDim, start)
+                low.add(scales.low) { lowPart[$0] }
+                high.add(scales.high) { highPart[$0] }
+            }
         }
         for i in 0..<Sums.inputs {
             scores.store(low[i], 32 * i)
             scores.store(high[i], 32 * i + 16)
         }
+    }
+
+    /// The scales of 32 tokens' blocks from value `d` on; they lie behind `codes`, of `width` values for each token.
+    @inline(__always) private func scales(behind codes: UnsafeRawPointer, _ width: Int, _ d: Int) -> (low: Vector, high: Vector) {
+        let place = codes + 32 * width * Format.bytes + d * Format.scaleBytes
+        return (F16.vector(place), F16.vector(place + 16 * Format.scaleBytes))
     }
 
     /// Turns a page's scores into weights, and rescales what the query has summed so far to the new maximum. ALiBi lowers the score of the page's
@@ -59,15 +76,27 @@ extension AttentionKernel {
         sum.pointee += simd_total(low + high)
     }
 
-    /// output += Σ weight · value over the page's tokens that are seen, in order, for the first `kept` queries.
+    /// output += Σ weight · value over the page's tokens that are seen, in order, for the first `kept` queries. `scaled` is room for as many
+    /// weights.
     @inline(__always) func gather<Sums: Tile<Vector>>(
         _: Sums.Type, _ weights: Floats, _ seen: Range<Int>, _ values: UnsafeRawPointer, _ output: Floats, _ places: some Tile<Int>,
-        _ kept: Int
+        _ kept: Int, scaled: Floats
     ) {
         let headDim = form.valueDim
+        /// The weights as the values from `d` on meet them: times these values' scales, where they have any.
+        @inline(__always) func scaledWeights(from d: Int) -> Floats {
+            guard Format.scaleBytes > 0 else { return weights }
+            let scales = scales(behind: values, headDim, d)
+            for i in 0..<kept {
+                scaled.store(weights.vector(32 * i) * scales.low, 32 * i)
+                scaled.store(weights.vector(32 * i + 16) * scales.high, 32 * i + 16)
+            }
+            return scaled
+        }
         for d in stride(from: 0, to: headDim - headDim % 32, by: 32) {
             var low = Sums { output.vector(places[$0] + d) }
             var high = Sums { output.vector(places[$0] + d + 16) }
+            let weights = scaledWeights(from: d)
             for t in seen {
                 let value = values + (t * headDim + d) * Format.bytes
                 low.add(Format.vector(value)) { Vector(repeating: weights[32 * $0 + t]) }
@@ -80,8 +109,9 @@ extension AttentionKernel {
         }
         guard headDim % 32 != 0 else { return }
         var sum = Sums { output.vector(places[$0] + headDim - 16) }
+        let rest = scaledWeights(from: headDim - 16)
         for t in seen {
-            sum.add(Format.vector(values + (t * headDim + headDim - 16) * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
+            sum.add(Format.vector(values + (t * headDim + headDim - 16) * Format.bytes)) { Vector(repeating: rest[32 * $0 + t]) }
         }
         for i in 0..<kept { output.store(sum[i], places[i] + headDim - 16) }
     }

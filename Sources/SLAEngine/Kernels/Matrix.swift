@@ -49,8 +49,17 @@ package struct Matrix: Sendable {
         return owner.buffer.baseAddress.unsafelyUnwrapped + offset + (row < run ? row : row / run * period + row % run) * stride
     }
 
+    /// Where the rows `first ... last` lie.
+    private func bytes(_ first: Int, _ last: Int) -> Range<Int> {
+        func place(_ row: Int) -> Int { offset + (row / run * period + row % run) * stride }
+        return place(first)..<place(last) + stride
+    }
+
     /// Gives the memory of the matrix's pages back; they are read from the file again when they are touched.
-    func forget() { owner.forget(offset..<offset + ((rows - 1) / run * period + (rows - 1) % run + 1) * stride) }
+    func forget() { owner.forget(bytes(0, rows - 1)) }
+
+    /// Sees to it that some rows are in memory.
+    func populate(rows: Range<Int>) { if !rows.isEmpty { owner.populate(bytes(rows.lowerBound, rows.upperBound - 1)) } }
 
     /// Writes row `row` as 32-bit floats to `output` (`[columns]`), equal to the formats' reference dequantization bit for bit.
     func dequantize(row: Int, into output: UnsafeMutablePointer<Float>) {

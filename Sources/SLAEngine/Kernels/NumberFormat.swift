@@ -35,17 +35,24 @@ public import CSimd
     }
 }
 
-/// How a cache keeps its numbers.
+/// How a cache keeps its numbers. A number is what is stored, times the scale of its block if there are scales.
 @usableFromInline package protocol CacheFormat: NumberFormat {
+    /// Bytes of the scale of a block, up to 32 neighbouring numbers of a key or a value; 0: there are none.
+    static var scaleBytes: Int { get }
+    /// What is to be stored of a block, whose scale goes to `scale`.
+    static func divide(_ block: (low: Vector, high: Vector), scale: UnsafeMutableRawPointer) -> (low: Vector, high: Vector)
     static func store(_ x: Vector, _ address: UnsafeMutableRawPointer)
-    static func store(_ x: Float, _ address: UnsafeMutableRawPointer)
+}
+extension CacheFormat {
+    @inlinable package static var scaleBytes: Int { 0 }
+    @inlinable @inline(__always) package static func divide(
+        _ block: (low: Vector, high: Vector), scale: UnsafeMutableRawPointer
+    ) -> (low: Vector, high: Vector) { block }
+    static func bytes(_ size: CacheSize) -> Int { size.numbers * bytes + size.blocks * scaleBytes }
 }
 extension F32: CacheFormat {
     @inlinable @inline(__always) package static func store(_ x: Vector, _ address: UnsafeMutableRawPointer) {
         address.storeBytes(of: x, as: Vector.self)
-    }
-    @inlinable @inline(__always) package static func store(_ x: Float, _ address: UnsafeMutableRawPointer) {
-        address.storeBytes(of: x, as: Float.self)
     }
 }
 extension F16: CacheFormat {
@@ -58,10 +65,29 @@ extension F16: CacheFormat {
         simd_store_f16(address, simd_where_greater(x, limit, simd_where_greater(infinity, x, limit, x), low))
     }
     @inlinable @inline(__always) package static func store(_ x: Float, _ address: UnsafeMutableRawPointer) {
-        var room = (SIMD16<UInt16>.zero)
+        var room = SIMD16<UInt16>.zero
         withUnsafeMutableBytes(of: &room) { room in
             store(Vector(repeating: x), room.baseAddress.unsafelyUnwrapped)
             address.copyMemory(from: room.baseAddress.unsafelyUnwrapped, byteCount: 2)
         }
     }
+}
+/// Signed bytes, blocks of which have an F16 scale, max |x| / 127: GGUF's Q8_0 with the scales apart.
+@usableFromInline package enum Q8: CacheFormat {
+    @inlinable package static var bytes: Int { 1 }
+    @inlinable package static var scaleBytes: Int { 2 }
+    @inlinable @inline(__always) package static func vector(_ address: UnsafeRawPointer) -> Vector { simd_load_i8(address) }
+    @inlinable @inline(__always) package static func number(_ address: UnsafeRawPointer) -> Float { Float(address.load(as: Int8.self)) }
+    @inlinable @inline(__always) package static func divide(
+        _ block: (low: Vector, high: Vector), scale: UnsafeMutableRawPointer
+    ) -> (low: Vector, high: Vector) {
+        // Not a number or infinite where one of the block is: then nothing of it is finite.
+        F16.store(simd_largest_magnitude(block.low, block.high) / 127, scale)
+        // A scale that is denormal or at the end of its range may be less than exact.
+        let most = Vector(repeating: 127)
+        let rounded = F16.number(scale)
+        @inline(__always) func divided(_ x: Vector) -> Vector { simd_max(simd_min(x / rounded, most), -most) }
+        return (divided(block.low), divided(block.high))
+    }
+    @inlinable @inline(__always) package static func store(_ x: Vector, _ address: UnsafeMutableRawPointer) { simd_store_i8(address, x) }
 }

@@ -4,7 +4,11 @@ import SLAText
 import Synchronization
 
 /// A weight matrix as the kernels read it: tiles of 16 rows, a vector's lanes being the rows. It may have several parts of one size behind each
-/// other, each packed when it is first needed: the experts of a layer.
+/// other, each packed when it is needed: the experts of a layer.
+///
+/// The first product with a part packs its tiles one after another into a little memory, where they are multiplied with at once; only the
+/// second packs them to stay. So the first answer need not wait for as much new memory as the weights take, which can cost more than all the rest:
+/// a virtual machine may have to ask its host for every page.
 ///
 /// A tile of plain numbers is `[columns, 16]`. A tile of a block format is its codes, then its scales, for all columns. The codes of 32 columns
 /// lie in eight quads of four columns; a quad is `[16, 4]` bytes. Codes of fewer than 8 bits are cut into planes of 4, 2 and 1 bits, the low bits in the
@@ -20,10 +24,16 @@ package final class PackedMatrix: Sendable {
     private let sources: [Matrix]
     /// Allocated under the lock, before a part is packed.
     nonisolated(unsafe) private var memory: UnsafeMutableRawPointer?
-    /// Which parts are packed.
-    private let packed: Locked<[Bool]>
-    /// Whether all are.
+    private let states: Locked<[State]>
+    /// Whether all parts are packed.
     private let isPacked = Atomic<Bool>(false)
+
+    /// How often a product, of any matrix, had to pack something: it took longer than it will again.
+    static var delays: Int { delayed.load(ordering: .relaxed) }
+    private static let delayed = Atomic<Int>(0)
+
+    /// What has been made of a part.
+    private enum State { case unmet, met, packed }
 
     let type: TensorType
     var tiles: Int { (rows + 15) / 16 }
@@ -42,7 +52,7 @@ package final class PackedMatrix: Sendable {
         precondition(parts.allSatisfy { ($0.type, $0.rows, $0.columns) == (first.type, first.rows, first.columns) })
         (rows, columns, type, sources) = (first.rows, first.columns, first.type, parts)
         stride = ((type.visit(TileBytes(columns: columns)) ?? 0) + 63) & ~63
-        packed = Locked(parts.map { _ in false })
+        states = Locked(parts.map { _ in .unmet })
         share = (met, parts.count)
     }
 
@@ -51,33 +61,39 @@ package final class PackedMatrix: Sendable {
     /// Packs the first part that is not packed yet; true when there is none.
     @discardableResult func packIfNeeded(_ threadPool: ThreadPool) -> Bool {
         if isPacked.load(ordering: .acquiring) { return true }
-        return packed.withLock { packed in
-            guard let part = packed.firstIndex(of: false) else { return true }
-            pack(part, &packed, threadPool)
+        return states.withLock { states in
+            guard let part = states.firstIndex(where: { $0 != .packed }) else { return true }
+            pack(part, &states, threadPool)
             return false
         }
     }
 
-    /// Packs those of `parts` that are not packed yet.
-    func packIfNeeded(_ parts: some Sequence<Int>, _ threadPool: ThreadPool) {
+    /// Notes that a product with `parts` follows: packs those of them that have met one before.
+    func meet(_ parts: some Sequence<Int>, _ threadPool: ThreadPool) {
         if isPacked.load(ordering: .acquiring) { return }
-        packed.withLock { packed in
-            for part in parts where !packed[part] { pack(part, &packed, threadPool) }
+        states.withLock { states in
+            for part in parts where states[part] != .packed {
+                if states[part] == .unmet { states[part] = .met } else { pack(part, &states, threadPool) }
+                PackedMatrix.delayed.add(1, ordering: .relaxed)
+            }
         }
     }
 
     /// Packs part `part`; the pages of the file are not needed in memory afterwards.
-    private func pack(_ part: Int, _ packed: inout [Bool], _ threadPool: ThreadPool) {
+    private func pack(_ part: Int, _ states: inout [State], _ threadPool: ThreadPool) {
         let (source, memory) = (sources[part], memory ?? allocate())
         threadPool.share(tiles, cost: rows * columns) { range in
+            source.populate(rows: rows(range))
             for tile in range {
                 source.type.visit(TilePacking(source, tile: tile, target: memory + (part * tiles + tile) * stride))
             }
         }
         source.forget()
-        packed[part] = true
-        if !packed.contains(false) { isPacked.store(true, ordering: .releasing) }
+        states[part] = .packed
+        if states.allSatisfy({ $0 == .packed }) { isPacked.store(true, ordering: .releasing) }
     }
+
+    private func rows(_ tiles: Range<Int>) -> Range<Int> { 16 * tiles.lowerBound..<min(16 * tiles.upperBound, rows) }
 
     private func allocate() -> UnsafeMutableRawPointer {
         let hugePage = 1 << 21
@@ -90,10 +106,51 @@ package final class PackedMatrix: Sendable {
         return memory
     }
 
-    /// Tile `tile` of a packed part.
-    func address(_ tile: Int, part: Int) -> UnsafeRawPointer {
-        guard let memory else { preconditionFailure("the matrix is not packed") }
-        return UnsafeRawPointer(memory + (part * tiles + tile) * stride)
+    /// Calls `body` with some of the tiles `range` of a part, then with the next, each time few enough to stay in a second-level cache, and with
+    /// where the first of them begins; the others are ``stride`` bytes apart.
+    @inline(__always) func forTiles(
+        _ range: Range<Int>, part: Int, _ rooms: TileRooms, _ body: (Range<Int>, UnsafeRawPointer) -> Void
+    ) {
+        let isHere = isPacked.load(ordering: .acquiring) || states.withLock { $0[part] == .packed }
+        if isHere, let memory {
+            for first in Swift.stride(from: range.lowerBound, to: range.upperBound, by: 4) {
+                body(first..<min(first + 4, range.upperBound), UnsafeRawPointer(memory + (part * tiles + first) * stride))
+            }
+            return
+        }
+        sources[part].populate(rows: rows(range))
+        let count = max(1, min(4, (1 << 19) / max(1, stride)))
+        rooms.withRoom(count * stride) { room in
+            for first in Swift.stride(from: range.lowerBound, to: range.upperBound, by: count) {
+                let some = first..<min(first + count, range.upperBound)
+                for tile in some {
+                    type.visit(TilePacking(sources[part], tile: tile, target: room + (tile - first) * stride))
+                }
+                body(some, UnsafeRawPointer(room))
+            }
+        }
+    }
+}
+
+/// Memory that tiles are packed into for one product, as much as threads need at once. It is kept, because new memory is dear.
+final class TileRooms: Sendable {
+    private struct Room: @unchecked Sendable {
+        let base: UnsafeMutableRawPointer
+        let bytes: Int
+    }
+    private let free = Locked<[Room]>([])
+
+    deinit { for room in free.withLock({ $0 }) { room.base.deallocate() } }
+
+    func withRoom(_ bytes: Int, _ body: (UnsafeMutableRawPointer) -> Void) {
+        var room = free.withLock { $0.popLast() }
+        if let small = room, small.bytes < bytes {
+            small.base.deallocate()
+            room = nil
+        }
+        let own = room ?? Room(base: .allocate(byteCount: bytes, alignment: 64), bytes: bytes)
+        body(own.base)
+        free.withLock { $0.append(own) }
     }
 }
 
@@ -112,26 +169,37 @@ private struct TilePacking: FormatVisitor {
     let matrix: Matrix
     let tile: Int
     let target: UnsafeMutableRawPointer
-    private var rows: Int { matrix.rows }
     private var columns: Int { matrix.columns }
+    /// How many of the tile's rows the matrix has.
+    private var valid: Int { min(16, matrix.rows - 16 * tile) }
 
-    init(_ matrix: Matrix, tile: Int, target: UnsafeMutableRawPointer) { (self.matrix, self.tile, self.target) = (matrix, tile, target) }
+    /// Where the next tile's rows begin.
+    private let next: UnsafeRawPointer?
 
-    func visit<Format: NumberFormat>(_: Format.Type) {
-        if Format.bytes == 4 { interleave(UInt32.self) } else { interleave(UInt16.self) }
+    init(_ matrix: Matrix, tile: Int, target: UnsafeMutableRawPointer) {
+        (self.matrix, self.tile, self.target) = (matrix, tile, target)
+        next = 16 * tile + 16 < matrix.rows ? matrix.row(16 * tile + 16) : nil
     }
 
-    private func interleave<Bits: FixedWidthInteger>(_: Bits.Type) {
-        let target = target.assumingMemoryBound(to: Bits.self)
-        for lane in 0..<16 {
-            let row = 16 * tile + lane
-            if row < rows {
-                let source = matrix.row(row)
-                for c in 0..<columns {
-                    target[16 * c + lane] = source.loadUnaligned(fromByteOffset: c * MemoryLayout<Bits>.size, as: Bits.self)
+    func visit<Format: NumberFormat>(_: Format.Type) {
+        let perRun = 32 / Format.bytes
+        withRows { rows, quads in
+            for run in 0..<columns / perRun {
+                prefetch(512, from: 512 * run)
+                transpose(into: quads) { rows[$0].loadUnaligned(fromByteOffset: 32 * run, as: SIMD32<UInt8>.self) }
+                let target = target + 512 * run
+                for quad in 0..<8 {
+                    let words = quads.load(fromByteOffset: 64 * quad, as: SIMD64<UInt8>.self)
+                    target.storeBytes(of: Format.bytes == 4 ? words : simd_even_odd(words), toByteOffset: 64 * quad, as: SIMD64<UInt8>.self)
                 }
-            } else {
-                for c in 0..<columns { target[16 * c + lane] = 0 }
+            }
+            // The columns behind the last 32 bytes.
+            for place in columns / perRun * 32..<columns * Format.bytes {
+                let (column, byte) = place.quotientAndRemainder(dividingBy: Format.bytes)
+                for lane in 0..<16 {
+                    let value = lane < valid ? rows[lane].load(fromByteOffset: place, as: UInt8.self) : 0
+                    target.storeBytes(of: value, toByteOffset: (16 * column + lane) * Format.bytes + byte, as: UInt8.self)
+                }
             }
         }
     }
@@ -139,29 +207,45 @@ private struct TilePacking: FormatVisitor {
     func visit<Format: BlockFormat>(_: Format.Type) {
         let (codes, blockBytes) = (target, Format.type.block.bytes)
         let scales = codes + columns / 32 * Format.runBytes
-        let valid = min(16, rows - 16 * tile)
-        memset(scales, 0, columns / Format.values * Format.scaleBytes)
-        withUnsafeTemporaryAllocation(byteCount: 512, alignment: 64) { quads in
-            guard let quads = quads.baseAddress else { return }
-            memset(quads, 0, 512)
+        if valid < 16 { memset(scales, 0, columns / Format.values * Format.scaleBytes) }
+        withRows { rows, quads in
             for block in 0..<columns / Format.values {
+                prefetch(16 * blockBytes, from: 16 * block * blockBytes)
                 for run in 0..<Format.values / 32 {
-                    for lane in 0..<valid {
-                        let values = Format.codes(matrix.row(16 * tile + lane) + block * blockBytes, run)
-                        withUnsafeBytes(of: values) { values in
-                            for quad in 0..<8 {
-                                let four = values.loadUnaligned(fromByteOffset: 4 * quad, as: UInt32.self)
-                                quads.storeBytes(of: four, toByteOffset: 64 * quad + 4 * lane, as: UInt32.self)
-                            }
-                        }
-                    }
+                    transpose(into: quads) { Format.codes(rows[$0] + block * blockBytes, run) }
                     Format.packPlanes(quads, into: codes + (block * (Format.values / 32) + run) * Format.runBytes)
                 }
-                for lane in 0..<valid {
-                    Format.packScales(matrix.row(16 * tile + lane) + block * blockBytes, lane, into: scales + block * Format.scaleBytes)
-                }
+                for lane in 0..<valid { Format.packScales(rows[lane] + block * blockBytes, lane, into: scales + block * Format.scaleBytes) }
             }
         }
+    }
+
+    /// Asks the memory for some of the next tile's bytes: sixteen rows at once are more streams than processors see ahead.
+    @inline(__always) private func prefetch(_ bytes: Int, from offset: Int) {
+        guard let next else { return }
+        for line in 0..<bytes / 64 { simd_prefetch(next + offset + 64 * line) }
+    }
+
+    /// Calls `body` with where the tile's rows begin, and with room for 512 bytes.
+    @inline(__always) private func withRows(_ body: (UnsafePointer<UnsafeRawPointer>, UnsafeMutableRawPointer) -> Void) {
+        withUnsafeTemporaryAllocation(byteCount: 512, alignment: 64) { quads in
+            withUnsafeTemporaryAllocation(of: UnsafeRawPointer.self, capacity: 16) { rows in
+                guard let first = rows.baseAddress, let quads = quads.baseAddress else { return }
+                rows.initialize(repeating: matrix.row(16 * tile))
+                for lane in 0..<valid { rows[lane] = matrix.row(16 * tile + lane) }
+                body(first, quads)
+            }
+        }
+    }
+
+    /// Writes 32 bytes of every row as eight quads: `[16, 4]` bytes each, zero where the matrix has no row.
+    @inline(__always) private func transpose(into quads: UnsafeMutableRawPointer, _ bytes: (_ lane: Int) -> SIMD32<UInt8>) {
+        let zero = SIMD32<UInt8>(repeating: 0)
+        for lane in 0..<8 {
+            let both = simd_beside(lane < valid ? bytes(lane) : zero, lane + 8 < valid ? bytes(lane + 8) : zero)
+            quads.storeBytes(of: both, toByteOffset: 64 * lane, as: SIMD64<UInt8>.self)
+        }
+        simd_transpose_words(quads)
     }
 }
 

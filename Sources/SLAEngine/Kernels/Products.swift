@@ -14,7 +14,7 @@ extension PackedMatrix {
     static func multiply(_ input: Activations, _ products: [(matrix: PackedMatrix, output: Floats)], _ threadPool: ThreadPool) {
         for (matrix, _) in products {
             precondition(input.columns == matrix.columns)
-            matrix.packIfNeeded(input.groups.lazy.map(\.part), threadPool)
+            matrix.meet(input.groups.lazy.map(\.part), threadPool)
             if matrix.type.isPlain { input.interleave(threadPool) } else { input.quantize(threadPool) }
         }
         let cost = products.reduce(0) { $0 + $1.matrix.rows * input.columns * input.rows / ($1.matrix.type.isPlain ? 1 : 4) }
@@ -55,16 +55,15 @@ private struct Multiplication: FormatVisitor {
     /// With panels of several inputs, tiles come `inPairs` while there are two: one input waits for the memory anyway.
     @inline(__always) private func forPanels(inPairs: Bool = false, _ body: (TilePanel, Activations.Panel) -> Void) {
         let panels = input.panels
-        for some in stride(from: tiles.lowerBound, to: tiles.upperBound, by: 4) {
+        matrix.forTiles(tiles, part: group.part, input.tileRooms) { some, weights in
             for index in group.panels {
                 let panel = panels[index]
-                let end = min(some + 4, tiles.upperBound)
                 let count = inPairs && panel.size > 1 ? 2 : 1
-                for tile in stride(from: some, to: end, by: count) {
+                for tile in stride(from: some.lowerBound, to: some.upperBound, by: count) {
                     let place = TilePanel(
-                        weights: matrix.address(tile, part: group.part), stride: matrix.stride, tiles: min(count, end - tile),
-                        rows: matrix.rows, columns: matrix.columns, row: 16 * tile, first: panel.first, inputs: panel.inputs,
-                        isFirst: index == group.panels.lowerBound, output: output)
+                        weights: weights + (tile - some.lowerBound) * matrix.stride, stride: matrix.stride,
+                        tiles: min(count, some.upperBound - tile), rows: matrix.rows, columns: matrix.columns, row: 16 * tile,
+                        first: panel.first, inputs: panel.inputs, isFirst: index == group.panels.lowerBound, output: output)
                     body(place, panel)
                 }
             }

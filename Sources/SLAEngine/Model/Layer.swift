@@ -183,9 +183,27 @@ struct AttentionForm: Sendable {
     var slopes: [Float] = []
     /// Which of the model's windows.
     var window = 0
-    /// Where its keys and values begin in a page, in numbers for each token.
-    var offset = 0
+    /// Where its keys and values begin in a page, for each token.
+    var offset = CacheSize()
 
-    /// Numbers that a token takes up in the cache.
-    var cached: Int { kvHeads * (keyDim + valueDim) }
+    /// What a token takes up in the cache.
+    var cached: CacheSize { CacheSize(heads: kvHeads, keyDim, valueDim) }
+}
+
+/// What is kept of a token: so many numbers, in so many blocks that have a scale where the cache's type has scales.
+struct CacheSize: Sendable, Equatable {
+    var numbers = 0, blocks = 0
+
+    init() {}
+
+    /// Of each head vectors of the given lengths, which are cut into blocks of 32; the last block may be shorter.
+    init(heads: Int = 1, _ lengths: Int...) {
+        numbers = heads * lengths.reduce(0, +)
+        blocks = heads * lengths.reduce(0) { $0 + ($1 + 31) / 32 }
+    }
+
+    static func += (a: inout CacheSize, b: CacheSize) {
+        a.numbers += b.numbers
+        a.blocks += b.blocks
+    }
 }

@@ -19,7 +19,7 @@ struct LayerReader {
     /// Whether any layer has a window.
     private var hasWindows = false
     /// Numbers that a token takes up in the cache, of the layers of each window.
-    private(set) var cached = [0]
+    private(set) var cached = [CacheSize()]
     /// Numbers in the states of all recurrent layers.
     private(set) var stateSize = 0
 
@@ -358,7 +358,7 @@ struct LayerReader {
     private mutating func index(of window: AttentionWindow) -> Int {
         if let known = windows.firstIndex(of: window) { return known }
         windows.append(window)
-        cached.append(0)
+        cached.append(CacheSize())
         return windows.count - 1
     }
 

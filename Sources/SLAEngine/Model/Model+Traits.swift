@@ -85,7 +85,7 @@ extension Model {
     /// Bytes that a sequence of `tokens` tokens takes up in the cache.
     package func cacheBytes(tokens: Int, type: CacheType) -> Int {
         zip(windows, cached).reduce(stateSize * MemoryLayout<Float>.size) { sum, window in
-            sum + min(tokens, window.0.reach ?? tokens) * window.1 * type.bytes
+            sum + min(tokens, window.0.reach ?? tokens) * type.bytes(window.1)
         }
     }
 }

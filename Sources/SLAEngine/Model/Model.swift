@@ -31,8 +31,8 @@ package final class Model: Sendable {
     let outputBias: [Float]?
     /// Logits are multiplied with `logitScale`, and are then c · tanh(logit / c) if c = `logitCap` is not 0.
     let logitScale, logitCap: Float
-    /// Numbers that a token's keys and values take up in the cache, of the layers of each window.
-    let cached: [Int]
+    /// What a token's keys and values take up in the cache, of the layers of each window.
+    let cached: [CacheSize]
     /// Numbers in the states of all recurrent layers.
     let stateSize: Int
 
