@@ -549,12 +549,14 @@ package final class Engine {
     ///   - maximumJobs: how many requests run at once; others wait.
     ///   - speculates: whether tokens are guessed, which only makes answers faster.
     ///   - draft: a small model of the same vocabulary, whose answers are guesses too.
+    ///   - watchesTime: whether the number of guesses follows what steps take. Without it nothing depends on a clock, so that the events of several
+    ///     requests come in the same order each time.
     package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
-        maximumJobs: Int = 64, speculates: Bool = true, draft: DraftModel? = nil
+        maximumJobs: Int = 64, speculates: Bool = true, draft: DraftModel? = nil, watchesTime: Bool = true
     ) {
         self.model = model
-        speculation = speculates ? Speculation(draft) : nil
+        speculation = speculates ? Speculation(draft, watchesTime: watchesTime) : nil
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
         transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context)
@@ -692,8 +694,11 @@ package final class Engine {
         return outputs
     }
 
-    /// Forgets every cached prefix; running requests keep theirs.
-    package func clearCache() { cache.clear() }
+    /// Forgets every cached prefix, and what guesses were learned from; running requests keep theirs.
+    package func clearCache() {
+        cache.clear()
+        speculation?.forget()
+    }
 
     /// Packs another of the model's matrices, so that the first requests need not; false when all are packed. For when there is nothing else to do.
     package func packNext() -> Bool { model.matrices.contains { !$0.packIfNeeded(transformer.threadPool) } }
@@ -718,7 +723,7 @@ package final class Engine {
         let (begun, delays) = (clock.now, PackedMatrix.delays)
         let results = transformer.forward(all, pool: cache.pool)
         if given.isEmpty, delays == PackedMatrix.delays {
-            speculation?.cost.note(rows: all.count, seconds: (clock.now - begun) / .seconds(1))
+            speculation?.note(rows: all.count, seconds: (clock.now - begun) / .seconds(1))
         }
         // Step 6: each job takes its own results. A broken one hurts no other.
         for job in jobs where !job.rows.isEmpty {

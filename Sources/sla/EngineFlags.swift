@@ -48,6 +48,6 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
         let draft = try draftPath.map { try DraftModel(Model(path: $0), for: model, threads: threads) }
         return Engine(
             model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,
-            speculates: speculates, draft: draft)
+            speculates: speculates, draft: draft, watchesTime: !arguments.has("--no-timing"))
     }
 }

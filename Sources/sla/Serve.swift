@@ -6,7 +6,9 @@ import SLAService
 enum Serve {
     static let flags =
         engineFlags + [
-            Flag("--no-timing", nil, "leave `timing` out of `done` events, so that two runs can be compared byte by byte"),
+            Flag(
+                "--no-timing", nil,
+                "leave `timing` out of `done` events, and watch no clock when guessing, so that two runs can be compared byte by byte"),
             Flag(
                 "--record", "FILE",
                 "append every request and event to this file, which `sla replay` reads (it is made readable for you only)", file: .written()

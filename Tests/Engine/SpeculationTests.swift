@@ -141,6 +141,36 @@ import Testing
         #expect(few.draftedTokens > 0 && few.draftedTokens <= 240)
     }
 
+    @Test func withoutAClockSeveralRequestsTakeTurnsTheSameWayEachTime() throws {
+        let model = try RandomModel(seed: 12).make()
+        func order() throws -> [Int] {
+            let engine = Engine(model, watchesTime: false)
+            for seed in 0..<6 {
+                var generation = Generation(prompt: [Token(seed + 3), 5, 6])
+                (generation.maxTokens, generation.ignoreEOS) = (40, true)
+                _ = try engine.submit(.generate(generation))
+            }
+            var order: [Int] = []
+            while !engine.isIdle { order += engine.step().map(\.0) }
+            return order
+        }
+        let first = try order()
+        for _ in 0..<4 { #expect(try order() == first) }
+        let rounds = stride(from: 0, to: first.count - 5, by: 6).map { Array(first[$0..<$0 + 6]) }
+        #expect(Set(rounds).count > 1, "guesses let some go ahead")
+    }
+
+    @Test func aClearedCacheForgetsWhatWasSeen() throws {
+        let engine = Engine(try RandomModel(seed: 9).make())
+        engine.speculation?.learn(prompt: [1, 2, 3, 4, 5, 6, 7])
+        func guess() -> [Token]? {
+            engine.speculation?.guesses(behind: [3, 4], answered: 0, nil, GuessRecord(), limit: 1).map(\.token)
+        }
+        #expect(guess() == [5])
+        engine.clearCache()
+        #expect(guess() == [])
+    }
+
     @Test(arguments: DecoderTests.Kind.allCases) func aSmallModelGuessesAndChangesNothing(_ kind: DecoderTests.Kind) throws {
         var accepted = 0
         for seed in UInt64(3100)..<3104 {

@@ -8,6 +8,7 @@ package final class DraftModel {
     private let engine: Engine
     /// Of one of its steps, near the least that was seen.
     private var seconds = 0.0
+    var watchesTime = true
     /// The most tokens that it guesses at once, and how likely it has to find them.
     private static let most = 12, leastLogprob = Float(-1.2)
     private static let cacheBytes = 256 << 20
@@ -33,6 +34,8 @@ package final class DraftModel {
 
     /// Computes a piece of the prompts that were taken on.
     func step() { if !engine.isIdle { _ = engine.step() } }
+
+    func clearCache() { engine.clearCache() }
 
     /// How many tokens to guess for each of so many branches: as many as bring the most tokens for the time of both models.
     func length(branches: Int, chance: Float, _ cost: StepCost) -> Int {
@@ -63,7 +66,7 @@ package final class DraftModel {
             let begun = clock.now
             for case (let job, .token(_, let token)) in engine.step() { found[job, default: []].append(token) }
             let time = (clock.now - begun) / .seconds(1)
-            seconds = seconds == 0 || time < seconds ? time : seconds + (time - seconds) / 16
+            if watchesTime { seconds = seconds == 0 || time < seconds ? time : seconds + (time - seconds) / 16 }
         }
         return jobs.map { job in
             let tokens = job.flatMap { found[$0] } ?? []

@@ -150,7 +150,8 @@ struct StepCost {
 /// A guess can change no result: a row's bits do not depend on the rows beside it, and what was computed on a guess is used only where the method
 /// asks for that very token and for nothing more than was read off.
 final class Speculation {
-    var cost = StepCost()
+    private(set) var cost = StepCost()
+    private let watchesTime: Bool
     /// Of all requests.
     var record = GuessRecord()
     private var seen = SeenText()
@@ -158,9 +159,21 @@ final class Speculation {
     /// For tests: guesses of their own behind a branch's tokens, all of which are computed.
     var guesses: ((_ history: [Token], _ limit: Int) -> [Token])?
 
-    init(_ draft: DraftModel?) { self.draft = draft }
+    init(_ draft: DraftModel?, watchesTime: Bool) {
+        (self.draft, self.watchesTime) = (draft, watchesTime)
+        draft?.watchesTime = watchesTime
+    }
+
+    /// Learns what a step of so many rows takes.
+    func note(rows: Int, seconds: Double) { if watchesTime { cost.note(rows: rows, seconds: seconds) } }
 
     func learn(prompt: [Token]) { seen.learn(all: prompt) }
+    /// Forgets all text.
+    func forget() {
+        seen = SeenText()
+        draft?.clearCache()
+    }
+
     /// Learns the last token of a branch.
     func learn(_ history: [Token]) { seen.learn(history.suffix(SeenText.orders[0] + 1)) }
 
