@@ -267,10 +267,13 @@ import Testing
         for _ in 0..<20 { record.note(.prediction, isRight: false) }
         #expect(record.chance(.prediction) < 0.1)
         #expect(abs(record.heir.chance(.prediction) - record.chance(.prediction)) < 1e-6)
+        #expect(record.longest == 4)
         for _ in 0..<600 { record.age() }
         #expect(record.chance(.prediction) > 0.4)
         for _ in 0..<20 { record.note(.prediction, isRight: true) }
         #expect(record.chance(.prediction) > 0.8)
+        #expect(record.longest == 24 && record.heir.longest == 4, "long runs of guesses have to be earned")
+        #expect(record.heir.chance(.prediction) <= 0.9)
         #expect(record.chance(.seen) == 0.5, "others are not touched")
     }
 }

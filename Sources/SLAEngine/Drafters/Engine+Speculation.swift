@@ -61,7 +61,8 @@ extension Engine {
     private func room(for chain: Chain) -> Int {
         let (row, table) = (chain.row, chain.row.table)
         guard let later = row.later, chain.job.mostGuesses > 0, chain.again.isEmpty else { return 0 }
-        return (0..<table.room(at: table.written, stateCopies)).prefix { later(table.written + $0 - row.position) != nil }.count
+        let most = speculation?.guesses == nil ? chain.job.record.longest : .max
+        return (0..<min(most, table.room(at: table.written, stateCopies))).prefix { later(table.written + $0 - row.position) != nil }.count
     }
 
     /// Guesses at what a branch goes on with, from what was written.

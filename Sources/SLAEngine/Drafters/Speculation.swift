@@ -39,22 +39,26 @@ struct GuessRecord {
     private var expected = Guess.Source.allCases.map(\.prior)
     private var right = [Float](repeating: 0, count: Guess.Source.allCases.count)
     private var tried = [Float](repeating: 0, count: Guess.Source.allCases.count)
+    /// The most guesses behind each other: few until some were right, since all that stand behind a wrong one are in vain.
+    private(set) var longest = leastLongest
+    private static let leastLongest = 4
 
     /// The chance that a guess is right. What is expected weighs as much as one guess.
     func chance(_ source: Guess.Source) -> Float {
         (right[source.rawValue] + expected[source.rawValue]) / (tried[source.rawValue] + 1)
     }
 
-    /// A record that expects what this one has found.
+    /// A record for another request, which expects no more than this one has found, and not more than usual.
     var heir: GuessRecord {
         var heir = GuessRecord()
-        heir.expected = Guess.Source.allCases.map(chance)
+        heir.expected = Guess.Source.allCases.map { min($0.prior, chance($0)) }
         return heir
     }
 
     mutating func note(_ source: Guess.Source, isRight: Bool) {
         right[source.rawValue] = 0.95 * right[source.rawValue] + (isRight ? 1 : 0)
         tried[source.rawValue] = 0.95 * tried[source.rawValue] + 1
+        longest = isRight ? min(StepCost.mostRows, longest + 1) : max(GuessRecord.leastLongest, longest - 4)
     }
 
     /// Lets what was long ago weigh less, so that what once failed is tried again.
