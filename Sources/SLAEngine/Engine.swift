@@ -605,18 +605,6 @@ package final class Engine {
         var mostGuesses: Int { if case .generate(let generation) = work { generation.mostGuesses } else { 0 } }
     }
 
-    /// A branch in a step: a row that a method waits for, unless its result is known already, and guesses behind that.
-    struct Chain {
-        let job: Job
-        /// The row's place in the job's round.
-        let place: Int
-        /// Positions before it that are computed again.
-        var again = 0..<0
-        var guesses: [Guess] = []
-        var row: Row { job.round[place] }
-        var isKnown: Bool { job.results[place] != nil }
-    }
-
     package var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
     package var activeJobs: Int { jobs.count }
     package var waitingJobs: Int { waiting.count }
@@ -723,7 +711,7 @@ package final class Engine {
         let (begun, delays) = (clock.now, PackedMatrix.delays)
         let results = transformer.forward(all, pool: cache.pool)
         if given.isEmpty, delays == PackedMatrix.delays {
-            speculation?.note(rows: all.count, seconds: (clock.now - begun) / .seconds(1))
+            speculation?.note(rows: all.count, areDrawn: chains.contains(where: \.isDrawn), seconds: (clock.now - begun) / .seconds(1))
         }
         // Step 6: each job takes its own results. A broken one hurts no other.
         for job in jobs where !job.rows.isEmpty {

@@ -3,6 +3,20 @@ import SLAText
 // What the batch step does with guesses.
 
 extension Engine {
+    /// A branch in a step: a row that a method waits for, unless its result is known already, and guesses behind that.
+    struct Chain {
+        let job: Job
+        /// The row's place in the job's round.
+        let place: Int
+        /// Positions before it that are computed again.
+        var again = 0..<0
+        var guesses: [Guess] = []
+        var row: Row { job.round[place] }
+        var isKnown: Bool { job.results[place] != nil }
+        /// To draw takes longer than to find the likeliest.
+        var isDrawn: Bool { if case .drawn = row.want { true } else { false } }
+    }
+
     /// What is known of a row that a method asks for, where a guess at it was right.
     func computedAhead(_ row: Row, _ job: Job) -> RowResult? {
         guard let speculation, job.mostGuesses > 0 else { return nil }
@@ -24,7 +38,8 @@ extension Engine {
         for i in chains.indices { chains[i].guesses = guesses(behind: chains[i], speculation) }
         draft(&chains, speculation)
         let chances = chains.map { chain in chain.guesses.map { chain.job.record.chance($0.source) } }
-        let counts = speculation.guesses == nil ? speculation.cost.worthwhile(chances, beside: wanted) : chances.map(\.count)
+        let cost = speculation.cost(areDrawn: chains.contains(where: \.isDrawn))
+        let counts = speculation.guesses == nil ? cost.worthwhile(chances, beside: wanted) : chances.map(\.count)
         speculation.record.age()
         var left: [JobID: Int] = [:]
         for (i, count) in counts.enumerated() {
@@ -50,7 +65,8 @@ extension Engine {
                 && chain.guesses.first.map { record.chance($0.source) < record.chance(.model) } ?? true
         }
         guard let chance = asking.map({ chains[$0].job.record.chance(.model) }).max() else { return }
-        let length = draft.length(branches: asking.count, chance: chance, speculation.cost)
+        let cost = speculation.cost(areDrawn: chains.contains(where: \.isDrawn))
+        let length = draft.length(branches: asking.count, chance: chance, cost)
         let found = draft.guesses(behind: asking.map { chains[$0].row.table.history }, length: length)
         for (i, tokens) in zip(asking, found) where !tokens.isEmpty {
             chains[i].guesses = tokens.prefix(room(for: chains[i])).map { Guess(token: $0, source: .model) }

@@ -154,7 +154,8 @@ struct StepCost {
 /// A guess can change no result: a row's bits do not depend on the rows beside it, and what was computed on a guess is used only where the method
 /// asks for that very token and for nothing more than was read off.
 final class Speculation {
-    private(set) var cost = StepCost()
+    /// Of steps whose tokens are the likeliest, and of those with drawn ones.
+    private var costs = [StepCost(), StepCost()]
     private let watchesTime: Bool
     /// Of all requests.
     var record = GuessRecord()
@@ -168,10 +169,15 @@ final class Speculation {
         draft?.watchesTime = watchesTime
     }
 
+    func cost(areDrawn: Bool) -> StepCost { costs[areDrawn ? 1 : 0] }
+
     /// Learns what a step of so many rows takes.
-    func note(rows: Int, seconds: Double) { if watchesTime { cost.note(rows: rows, seconds: seconds) } }
+    func note(rows: Int, areDrawn: Bool, seconds: Double) {
+        if watchesTime { costs[areDrawn ? 1 : 0].note(rows: rows, seconds: seconds) }
+    }
 
     func learn(prompt: [Token]) { seen.learn(all: prompt) }
+
     /// Forgets all text.
     func forget() {
         seen = SeenText()
