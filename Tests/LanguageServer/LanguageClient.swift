@@ -17,17 +17,10 @@ final class LanguageClient {
     /// Messages that came while another was waited for.
     private var others: [JSONValue] = []
 
-    private static func pipe() -> (read: Int32, write: Int32) {
-        var ends: [Int32] = [-1, -1]
-        precondition(Foundation.pipe(&ends) == 0, "no pipe can be made")
-        signal(SIGPIPE, SIG_IGN)
-        return (ends[0], ends[1])
-    }
-
     /// - Parameter loading: seconds that the model seems to take to load.
     init(_ engine: Engine, loading: Double = 0, patience: Duration = .seconds(3600)) {
-        let (messages, answers) = (LanguageClient.pipe(), LanguageClient.pipe())
-        let (requests, events) = (LanguageClient.pipe(), LanguageClient.pipe())
+        let (messages, answers) = (Pipe.ends(), Pipe.ends())
+        let (requests, events) = (Pipe.ends(), Pipe.ends())
         (input, output) = (messages.write, answers.read)
         let server = LanguageServer(
             input: messages.read, output: answers.write, requests: requests.write, events: events.read, patience: patience)
@@ -52,16 +45,7 @@ final class LanguageClient {
         close(output)
     }
 
-    @discardableResult func send(_ bytes: [UInt8]) -> Bool {
-        var start = 0
-        while start < bytes.count {
-            let count = bytes.withUnsafeBytes { write(input, $0.baseAddress.map { $0 + start }, bytes.count - start) }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return false }
-            start += count
-        }
-        return true
-    }
+    @discardableResult func send(_ bytes: [UInt8]) -> Bool { Pipe.write(bytes, to: input) }
 
     static func framed(_ body: String) -> [UInt8] { Array("Content-Length: \(body.utf8.count)\r\n\r\n\(body)".utf8) }
 

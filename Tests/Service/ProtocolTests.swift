@@ -6,14 +6,14 @@ import Testing
 @testable import SLAService
 @testable import SLAText
 
-/// The examples of Protocol.md, replayed. With SLA_UPDATE=1 in the environment the document is rewritten instead.
+/// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request`. With SLA_UPDATE=1 in the environment the document is rewritten instead.
 @Suite struct ProtocolTests {
     static let document = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
         .appendingPathComponent("Protocol.md")
 
     @Test func everyExampleIsWhatTheEngineSays() throws {
-        let model = try Model.builtIn()
+        let builtIn = try Model.builtIn()
         var lines = try String(contentsOf: ProtocolTests.document, encoding: .utf8).components(separatedBy: "\n")
         let isUpdating = ProcessInfo.processInfo.environment["SLA_UPDATE"] == "1"
         var examples = 0
@@ -24,10 +24,12 @@ import Testing
             return i + 1..<end
         }
         while i < lines.count {
-            guard lines[i] == "```jsonl request" else {
+            guard lines[i].hasPrefix("```jsonl request") else {
                 i += 1
                 continue
             }
+            let fixture = lines[i].dropFirst("```jsonl request ".count)
+            let model = fixture.isEmpty ? builtIn : try Fixtures.model(String(fixture))
             let request = block()
             let title = lines[..<i].last { $0.hasPrefix("## ") } ?? ""
             let input = lines[request].map { $0 + "\n" }.joined()
@@ -49,7 +51,8 @@ import Testing
         if isUpdating { try lines.joined(separator: "\n").write(to: ProtocolTests.document, atomically: true, encoding: .utf8) }
         #expect(examples > 10)
         let all: Set = [
-            "ready", "token", "commit", "draft", "done", "score", "tokens", "text", "cancelled", "stats", "cleared", "shutdown", "error",
+            "ready", "token", "commit", "draft", "progress", "done", "score", "tokens", "text", "cancelled", "stats", "cleared", "shutdown",
+            "error",
         ]
         #expect(types == all, "every event has an example")
     }

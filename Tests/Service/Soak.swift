@@ -98,7 +98,7 @@ final class ServiceClient {
     private static let retired = Mutex<[Int32]>([])
 
     init(_ engine: Engine, withTiming: Bool = false) {
-        let (requests, events) = (ServiceClient.pipe(), ServiceClient.pipe())
+        let (requests, events) = (Pipe.ends(), Pipe.ends())
         (input, output) = (requests.write, events.read)
         let service = Service(engine, input: requests.read, output: events.write, withTiming: withTiming)
         nonisolated(unsafe) let running = service
@@ -115,24 +115,8 @@ final class ServiceClient {
         if let old { close(old) }
     }
 
-    private static func pipe() -> (read: Int32, write: Int32) {
-        var ends: [Int32] = [-1, -1]
-        precondition(Foundation.pipe(&ends) == 0, "no pipe can be made")
-        signal(SIGPIPE, SIG_IGN)
-        return (ends[0], ends[1])
-    }
-
     /// Sends bytes; false when the service takes no more.
-    @discardableResult func send(_ bytes: [UInt8]) -> Bool {
-        var start = 0
-        while start < bytes.count {
-            let count = bytes.withUnsafeBytes { write(input, $0.baseAddress.map { $0 + start }, bytes.count - start) }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return false }
-            start += count
-        }
-        return true
-    }
+    @discardableResult func send(_ bytes: [UInt8]) -> Bool { Pipe.write(bytes, to: input) }
 
     func send(_ line: String) { send(Array(line.utf8) + [0x0a]) }
 
