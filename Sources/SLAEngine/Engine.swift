@@ -125,6 +125,9 @@ extension Search {
         case .logprob: leaf.meanLogprob
         // Q(leaf) + α · A, A = V(leaf) − V(committed end).
         case .progress: logistic(leaf.lastReward) + Double(alpha) * (logistic(leaf.lastProver) - logistic(end.lastProver))
+        // Q(leaf) + α · V(leaf).
+        case .total: logistic(leaf.lastReward) + Double(alpha) * logistic(leaf.lastProver)
+        case .prover: leaf.lastProver
         }
     }
 }
@@ -139,7 +142,7 @@ final class Chunk {
         let place: Int
     }
 
-    fileprivate(set) var children: [Chunk] = []
+    var children: [Chunk] = []
     fileprivate(set) var tokens: [GeneratedToken] = []
     fileprivate(set) var branch: Branch
     /// Held by leaves only; an inner node's is its children's.
@@ -849,8 +852,12 @@ package final class Engine {
 
     /// Progress begins with what the channel expects at the prompt's end.
     private func wantsPromptReward(_ job: Job) -> Bool {
-        guard case .generate(let generation) = job.work, case .sla(let search) = generation.method else { return false }
-        return search.score == .progress
+        guard case .generate(let generation) = job.work else { return false }
+        return switch generation.method {
+        case .sla(let search): search.score == .progress
+        case .chunkBeam(let beam): beam.chunks.score == .progress
+        default: false
+        }
     }
 
     private func rules(_ job: Job, _ generation: Generation) -> Rules {

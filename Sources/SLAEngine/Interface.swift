@@ -19,6 +19,8 @@ package struct Generation: Sendable {
         case sample(Sampling)
         /// The answer of the highest mean log-probability that a beam of so many finds.
         case beam(width: Int)
+        /// The answer of the highest outcome that a beam of partial answers, which rewards judge, finds.
+        case chunkBeam(BeamOfChunks)
         /// The best of so many drawn answers.
         case bestOf(Int, Sampling, Search.Score)
         /// Streaming look-ahead.

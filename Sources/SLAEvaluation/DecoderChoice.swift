@@ -124,6 +124,9 @@ extension Generation.Method {
         case .bestOf(let count, var sampling, let score):
             sampling.seed = change(sampling.seed)
             return .bestOf(count, sampling, score)
+        case .chunkBeam(var beam):
+            beam.chunks.sampling.seed = change(beam.chunks.sampling.seed)
+            return .chunkBeam(beam)
         case .sla(var search):
             search.sampling.seed = change(search.sampling.seed)
             return .sla(search)

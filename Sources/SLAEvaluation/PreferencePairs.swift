@@ -24,7 +24,7 @@ package struct PreferencePairs: PromptWork {
     package var dropsAnswers: Bool {
         switch decoder.method {
         case .bestOf, .sla, .mcts: true
-        case .greedy, .sample, .beam: false
+        case .greedy, .sample, .beam, .chunkBeam: false
         }
     }
 

@@ -120,8 +120,8 @@ package final class ChannelTrainer {
             throw DataError("line \(bare.line) has steps and no label: only the loss value can learn from it")
         }
         let outputs = options.loss == .value && data.hasProver ? 2 : 1
-        if options.recommended?.score == .progress, outputs == 1 {
-            throw DataError("score=progress needs a second output, which the loss value trains where steps have a prover's value")
+        if let score = options.recommended?.score, score.readsProver, outputs == 1 {
+            throw DataError("score=\(score.rawValue) needs a second output, which the loss value trains where steps have a prover's value")
         }
         self.model = model
         self.options = options

@@ -6,7 +6,7 @@ import Testing
 
 /// Every decoder against the naive one, over random models and settings.
 @Suite struct DecoderTests {
-    enum Kind: CaseIterable, Sendable { case sample, beam, bestOf, progress, chunks, mcts }
+    enum Kind: CaseIterable, Sendable { case sample, beam, chunkBeam, bestOf, progress, chunks, mcts }
 
     static func sampling(_ random: inout SeededGenerator) -> Sampling {
         var sampling = Sampling()
@@ -36,9 +36,17 @@ import Testing
         switch kind {
         case .sample: return .sample(search.sampling)
         case .beam: return .beam(width: Int.random(in: 1...5, using: &random))
+        case .chunkBeam:
+            guard hasChannel else { return .beam(width: 3) }
+            var beam = BeamOfChunks()
+            beam.width = Int.random(in: 1...5, using: &random)
+            beam.chunks = search
+            beam.chunks.score = [.mean, .last, .progress, .total, .prover].randomElement(using: &random) ?? .progress
+            beam.chunks.alpha = [0, 0.5, 1, 3].randomElement(using: &random) ?? 1
+            return .chunkBeam(beam)
         case .bestOf: return .bestOf(Int.random(in: 1...6, using: &random), search.sampling, search.score)
         case .progress:
-            search.score = hasChannel ? .progress : .logprob
+            search.score = hasChannel ? [.progress, .total, .prover].randomElement(using: &random) ?? .progress : .logprob
             search.alpha = [0, 0.5, 1, 3].randomElement(using: &random) ?? 1
             return .sla(search)
         case .chunks: return .sla(search)
@@ -72,6 +80,9 @@ import Testing
         case .sla(var search) where Bool.random(using: &random):
             search.chunkAt.append(end)
             test.generation.method = .sla(search)
+        case .chunkBeam(var beam) where Bool.random(using: &random):
+            beam.chunks.chunkAt.append(end)
+            test.generation.method = .chunkBeam(beam)
         case .mcts(var settings) where Bool.random(using: &random):
             settings.chunks.chunkAt.append(end)
             test.generation.method = .mcts(settings)
@@ -88,12 +99,12 @@ import Testing
             let naive = try NaiveSearch(test.model, test.generation, cacheType: test.cacheType).run()
             let outcome = try test.engine().outcome(.generate(test.generation))
             try SearchTests.compare(
-                outcome, naive, seed: seed, stopsEarly: kind == .beam, tolerance: test.generation.method.score == .logprob ? 1e-5 : 0)
+                outcome, naive, seed: seed, stopsEarly: kind == .beam || test.generation.method == .beam(width: 3), tolerance: test.generation.method.score == .logprob ? 1e-5 : 0)
             commits += outcome.commits.count
             if try test.engine().outcome(.generate(test.greedy)).tokens.map(\.token) != naive.path.tokens { unlikeGreedy += 1 }
         }
         #expect(unlikeGreedy > 1, "the settings change the answer")
-        #expect(kind == .sample || kind == .beam || commits > 10)
+        #expect([.sample, .beam, .chunkBeam].contains(kind) || commits > 10)
     }
 
     // MARK: - What they have in common
@@ -113,8 +124,11 @@ import Testing
             (alike.width, alike.expand, alike.sampling) = (4, .sample, cold)
             var tree = TreeSearch()
             tree.chunks = search
+            var beam = BeamOfChunks()
+            (beam.width, beam.chunks) = (3, alike)
+            beam.chunks.score = .last
             let methods: [Generation.Method] = [
-                .sample(cold), .sample(one), .beam(width: 1), .bestOf(5, cold, .mean), .sla(search), .sla(alike), .mcts(tree),
+                .sample(cold), .sample(one), .beam(width: 1), .bestOf(5, cold, .mean), .sla(search), .sla(alike), .mcts(tree), .chunkBeam(beam),
             ]
             for method in methods {
                 test.generation.method = method
@@ -155,7 +169,9 @@ import Testing
         (fine.chunks.chunk, fine.chunks.width, fine.exploration) = (1, 2, 0)
         var ended = search
         (ended.chunkAt, ended.depth, ended.width) = (["a", "x"], 3, 2)
-        for method in [.sample(hot), .beam(width: 6), .bestOf(9, hot, .mean), .sla(search), .sla(ended), .mcts(tree), .mcts(fine)]
+        var beam = BeamOfChunks()
+        (beam.width, beam.chunks) = (5, search)
+        for method in [.sample(hot), .beam(width: 6), .chunkBeam(beam), .bestOf(9, hot, .mean), .sla(search), .sla(ended), .mcts(tree), .mcts(fine)]
             as [Generation.Method]
         {
             for length in [1, 31, 33] {

@@ -74,6 +74,9 @@ final class NaiveSearch {
         case .sample(let sampling):
             result.path = try drawn(result.path, sampling, RandomStream(seed: sampling.seed).child(0), .max, [])
         case .beam(let width): result.path = try beam(result.path, width)
+        case .chunkBeam(let beam):
+            result.path.stream = RandomStream(seed: beam.chunks.sampling.seed)
+            result.path = try self.beam(result.path, beam)
         case .bestOf(let count, let sampling, let score):
             let stream = RandomStream(seed: sampling.seed)
             var answers: [Path] = []
@@ -213,6 +216,8 @@ final class NaiveSearch {
         case .mean: mean(path.rewards)
         case .last: Double(path.rewards.last ?? .nan)
         case .logprob: path.meanLogprob
+        case .prover: Double(path.prover)
+        case .total: logistic(Double(path.rewards.last ?? .nan)) + Double(search.alpha) * logistic(Double(path.prover))
         case .progress:
             logistic(Double(path.rewards.last ?? .nan)) + Double(search.alpha)
                 * (logistic(Double(path.prover)) - logistic(Double(root.prover)))
@@ -234,6 +239,26 @@ final class NaiveSearch {
         }
         var best = finished[0]
         for path in finished where path.meanLogprob > best.meanLogprob { best = path }
+        return best
+    }
+
+    /// Beam search over chunks, to its very end.
+    private func beam(_ start: Path, _ settings: BeamOfChunks) throws -> Path {
+        var live = [start]
+        var finished: [Path] = []
+        while !live.isEmpty {
+            var ways: [(path: Path, score: Double)] = []
+            for parent in live {
+                for child in try chunks(below: parent, settings.chunks) { ways.append((child, score(child, behind: parent, settings.chunks))) }
+            }
+            let order = ways.indices.sorted { ways[$0].score == ways[$1].score ? $0 < $1 : ways[$0].score > ways[$1].score }
+            let kept = order.prefix(settings.width - finished.count).map { ways[$0].path }
+            finished += kept.filter { $0.finish != nil }
+            live = kept.filter { $0.finish == nil }
+        }
+        func outcome(_ path: Path) -> Double { settings.chunks.score == .mean ? mean(path.rewards) : Double(path.rewards.last ?? .nan) }
+        var best = finished[0]
+        for path in finished where outcome(path) > outcome(best) { best = path }
         return best
     }
 

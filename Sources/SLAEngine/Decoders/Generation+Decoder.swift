@@ -7,6 +7,7 @@ extension Generation {
         case .greedy: TokenByToken(rules, nil, table, first: first)
         case .sample(let sampling): TokenByToken(rules, sampling, table, first: first)
         case .beam(let width): BeamSearch(rules, width: width, table, first: first)
+        case .chunkBeam(let beam): ChunkBeam(rules, beam, table, first: first)
         case .bestOf(let count, let sampling, let score):
             BestOf(rules, BestOf.search(count, sampling, score), table, first: first, branches: branches)
         case .sla(let search): StreamingLookAhead(rules, search, table, first: first, branches: branches, draft: draft)
@@ -22,6 +23,7 @@ extension Generation.Method {
         case .greedy: TokenByToken.want(rules, nil)
         case .sample(let sampling): TokenByToken.want(rules, sampling)
         case .beam(let width): rules.best(width)
+        case .chunkBeam(let beam): ChunkTree.firstWant(rules, beam.chunks)
         case .bestOf(let count, let sampling, let score):
             ChunkTree.firstWant(rules, BestOf.search(count, sampling, score), firstDrawn: 0)
         case .sla(let search): ChunkTree.firstWant(rules, search)
@@ -35,6 +37,9 @@ extension Generation.Method {
         case .greedy, .sample: BranchCount()
         // One that is finished stays beside those of the beam.
         case .beam(let width): BranchCount(chunks: width, tokens: length, tables: width + 1)
+        // Every answer's own chunks, and those that each of them goes on with.
+        case .chunkBeam(let beam):
+            BranchCount(chunks: beam.width * (1 + beam.chunks.width), tokens: length, tables: beam.width * beam.chunks.width + 1)
         case .bestOf(let count, _, _): BranchCount(chunks: count, tokens: length, tables: count)
         case .sla(let search):
             BranchCount(
@@ -53,9 +58,9 @@ extension Generation.Method {
             guard let channel = model.rewardChannel else {
                 throw RequestFailure.noRewardChannel(decoder: decoder, alternative: way)
             }
-            guard score != .progress || channel.outputs > 1 else {
+            guard !score.readsProver || channel.outputs > 1 else {
                 throw RequestFailure.invalid(
-                    "the score progress needs a channel of two outputs, Q and V, and this one has one; use last or mean, or train with prover values",
+                    "the score \(score.rawValue) needs a channel of two outputs, Q and V, and this one has one; use last or mean, or train with prover values",
                     field: "score")
             }
         }
@@ -66,6 +71,9 @@ extension Generation.Method {
             var values = SettingValues(Search())
             values.search.width = width
             try Setting.width.check(values)
+        case .chunkBeam(let beam):
+            try beam.check()
+            try judge(beam.chunks.score, "beam", "the score logprob")
         case .bestOf(let count, let sampling, let score):
             var values = SettingValues(sampling)
             values.count = count

@@ -71,9 +71,9 @@ package struct RewardChannel: Sendable {
         // A policy's own tensors may stand beside the channel's, and a checkpoint has what training goes on from.
         try tensors.checkAllUsed(by: "reward channels") { !$0.hasPrefix("reward.") }
         let search = try Search(recommendedBy: file)
-        guard search.score != .progress || outputs > 1 else {
+        guard !search.score.readsProver || outputs > 1 else {
             throw ModelError(
-                "metadata key reward.sla.score is progress, which needs a channel of two outputs; reward.outputs says \(outputs)")
+                "metadata key reward.sla.score is \(search.score.rawValue), which needs a channel of two outputs; reward.outputs says \(outputs)")
         }
         do { try search.check() } catch let failure as RequestFailure {
             throw ModelError("the search settings that the reward channel recommends are impossible: \(failure.message)")

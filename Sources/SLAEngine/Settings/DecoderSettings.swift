@@ -73,17 +73,19 @@ extension Setting {
     /// Whether it changes what `decoder` does, with what else is set.
     fileprivate func hasMeaning(to decoder: DecoderKind, with search: Search) -> Bool {
         guard decoders.contains(decoder) else { return false }
+        // Without rewards a beam goes on token by token.
+        guard decoder != .beam || search.score != .logprob || self == .width || self == .score else { return false }
         return switch condition {
         case nil: true
         case .drawing: !decoder.searches || search.expand == .sample
-        case .progress: search.score == .progress
+        case .progress: search.score.weighsProver
         }
     }
 }
 
 extension DecoderKind {
     /// Whether it grows a tree of chunks.
-    fileprivate var searches: Bool { self == .sla || self == .mcts }
+    fileprivate var searches: Bool { self == .sla || self == .beam || self == .mcts }
 }
 
 extension Model {

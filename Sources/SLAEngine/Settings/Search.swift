@@ -36,6 +36,11 @@ package struct Search: Sendable, Equatable {
         /// The progress counts from s and not from the leaf's parent: the advantages of the chunks on the way add up to it, and a branch
         /// that falls back and recovers is no better than one that never fell. Without look-ahead it is the paper's A(s, chunk).
         case progress
+        /// Q + α · V: the two as they are, without what was there before. Behind one committed end it ranks as ``progress`` does; between
+        /// answers of several parents, as in a beam, it does not.
+        case total
+        /// V^μ alone: the logit of the prover's chance.
+        case prover
         /// The mean log-probability of all the answer's tokens up to the leaf. Needs no channel.
         case logprob
     }
@@ -92,6 +97,33 @@ package struct Search: Sendable, Equatable {
     /// n, n², … n^(d+1): the chunks of each level of a full tree; it breaks off behind ``maximumLeaves``.
     var leavesByLevel: [Int] {
         Array(Swift.sequence(first: width) { $0 * width }.prefix(depth + 1).prefix { $0 <= Search.maximumLeaves })
+    }
+}
+
+extension Search.Score {
+    /// Whether it reads output 1 of the channel.
+    package var readsProver: Bool { [.progress, .total, .prover].contains(self) }
+    /// Whether α weighs something in it.
+    var weighsProver: Bool { [.progress, .total].contains(self) }
+}
+
+/// The settings of a beam search over chunks.
+package struct BeamOfChunks: Sendable, Equatable {
+    /// Answers in the beam.
+    package var width = 4
+    /// Chunks and how they are judged; its width is how many ways each answer goes on in. Its depth has no meaning here.
+    package var chunks = Search()
+
+    package init() {}
+
+    package func check() throws {
+        var values = SettingValues(Search())
+        (values.search.width, values.count) = (width, chunks.width)
+        try Setting.check([.width, .n], values)
+        try chunks.checkChunks()
+        guard width * chunks.width <= Search.maximumLeaves else {
+            throw RequestFailure.invalid("width × n is over \(Search.maximumLeaves) branches; lower one of them", field: "n")
+        }
     }
 }
 

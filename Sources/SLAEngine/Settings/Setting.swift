@@ -15,7 +15,7 @@ package struct Setting: Sendable, Equatable {
     private let hint: String?
     private let place: Place
 
-    /// What else has to be set: `expand` `sample`, without which a search draws nothing, or the score `progress`.
+    /// What else has to be set: `expand` `sample`, without which a search draws nothing, or the score `progress` or `total`.
     enum Condition { case drawing, progress }
 
     /// Where a value goes, and what is possible there.
@@ -53,14 +53,15 @@ package struct Setting: Sendable, Equatable {
 
     static let width = Setting(
         "width", .integer(\.search.width, 1...64), for: [.sla, .beam, .mcts], "children of a node; answers in a beam")
-    static let chunk = Setting("chunk", .integer(\.search.chunk, 1...4096), for: [.sla, .mcts], "tokens of a chunk")
+    static let chunk = Setting("chunk", .integer(\.search.chunk, 1...4096), for: chunked, "tokens of a chunk")
     static let depth = Setting("depth", .integer(\.search.depth, 0...64), for: [.sla], "levels looked ahead")
-    static let chunkAt = Setting("chunk_at", .strings(\.search.chunkAt), for: [.sla, .mcts], "text that ends a chunk early")
+    static let chunkAt = Setting("chunk_at", .strings(\.search.chunkAt), for: chunked, "text that ends a chunk early")
     static let expand = Setting(
-        "expand", choice(\.search.expand, Search.Expansion.self), for: [.sla, .mcts], "children of a node: top or sample")
+        "expand", choice(\.search.expand, Search.Expansion.self), for: chunked, "children of a node: top or sample")
     static let score = Setting(
-        "score", choice(\.search.score, Search.Score.self), for: [.sla, .bestOf, .mcts], "mean, last, progress or logprob")
-    static let alpha = Setting("alpha", .number(\.search.alpha, 0...100), for: [.sla, .mcts], if: .progress, "what progress weighs")
+        "score", choice(\.search.score, Search.Score.self), for: [.sla, .beam, .bestOf, .mcts],
+        "mean, last, progress, total, prover or logprob")
+    static let alpha = Setting("alpha", .number(\.search.alpha, 0...100), for: chunked, if: .progress, "what progress weighs")
     static let temperature = Setting(
         "temperature", .number(\.search.sampling.temperature, 0...100), for: drawing, if: .drawing, "of what is drawn")
     static let topK = Setting(
@@ -74,13 +75,15 @@ package struct Setting: Sendable, Equatable {
     static let seed = Setting(
         "seed", .integer(\.search.sampling.seed, 0...Int.max), for: drawing, if: .drawing,
         hint: "another answer takes another seed, chosen by you", "of what is drawn")
-    static let n = Setting("n", .integer(\.count, 1...Search.maximumLeaves), for: [.bestOf], "answers that best_of draws")
+    static let n = Setting("n", .integer(\.count, 1...Search.maximumLeaves), for: [.beam, .bestOf],
+        "answers that best_of draws; ways in which each answer of a beam goes on")
     static let simulations = Setting(
         "simulations", .integer(\.tree.simulations, 1...Search.maximumLeaves), for: [.mcts], "chunks that mcts judges before a commit")
     static let exploration = Setting(
         "exploration", .number(\.tree.exploration, 0...1000), for: [.mcts], "how much mcts tries beside what has proved good")
 
-    private static let drawing: Set<DecoderKind> = [.sla, .sample, .bestOf, .mcts]
+    private static let drawing: Set<DecoderKind> = [.sla, .sample, .beam, .bestOf, .mcts]
+    private static let chunked: Set<DecoderKind> = [.sla, .beam, .mcts]
 
     package static let all = [
         width, chunk, depth, chunkAt, expand, score, alpha, temperature, topK, topP, minP, seed, n, simulations, exploration,
@@ -193,7 +196,9 @@ package struct SettingValues: Sendable {
     package init(defaultsOf decoder: DecoderKind, _ channel: RewardChannel?) {
         switch decoder {
         case .greedy, .sample: break
-        case .beam: search.width = 4
+        case .beam:
+            search = channel?.recommended ?? Search()
+            (search.width, search.score, count) = (4, .logprob, 2)
         case .bestOf: search.score = (channel?.recommended.score ?? .mean).ofAnswers(channel)
         case .sla: search = channel?.recommended ?? Search()
         case .mcts:
@@ -202,12 +207,20 @@ package struct SettingValues: Sendable {
         }
     }
 
+    /// A beam's own: n is the width of its chunks' tree.
+    private var beam: BeamOfChunks {
+        var beam = BeamOfChunks()
+        (beam.width, beam.chunks) = (search.width, search)
+        (beam.chunks.width, beam.chunks.depth) = (count, 0)
+        return beam
+    }
+
     /// How that decoder decodes with them.
     func method(_ decoder: DecoderKind) -> Generation.Method {
         switch decoder {
         case .greedy: .greedy
         case .sample: .sample(search.sampling)
-        case .beam: .beam(width: search.width)
+        case .beam: search.score == .logprob ? .beam(width: search.width) : .chunkBeam(beam)
         case .bestOf: .bestOf(count, search.sampling, search.score)
         case .sla: .sla(search)
         case .mcts: .mcts(tree)
@@ -218,6 +231,6 @@ package struct SettingValues: Sendable {
 extension Search.Score {
     /// What judges whole answers where a search judges leaves by this: an answer makes no more progress, so its value.
     fileprivate func ofAnswers(_ channel: RewardChannel?) -> Search.Score {
-        channel == nil ? .logprob : self == .progress ? .last : self
+        channel == nil ? .logprob : self == .progress || self == .total ? .last : self
     }
 }
