@@ -2,6 +2,8 @@ import Dispatch
 import SLABase
 import SLABench
 import SLAEngine
+import SLAGrammar
+import SLAService
 import SLAText
 
 #if canImport(FoundationEssentials)
@@ -21,6 +23,8 @@ enum Run {
             Flag("--chat", nil, "PROMPT is a message to the assistant, for the model's chat template to write out"),
             Flag("--system", "TEXT", "the system's message before it; goes with --chat"),
             Flag("--max-tokens", "N", "longest answer (default: 256)"),
+            Flag("--json-schema", "FILE", "the answer is JSON that this schema accepts; {} accepts any", file: .read),
+            Flag("--grammar", "FILE", "the answer follows this grammar, in llama.cpp's notation GBNF", file: .read),
             Flag(
                 "--colour", "WHEN",
                 "always, never or auto: colour tokens by reward, red to green (default: auto, which heeds NO_COLOR; --color too)"),
@@ -54,7 +58,8 @@ enum Run {
         let started = clock.now
         let engine = try makeEngine(arguments)
         let loaded = ", loaded in \(tenths((clock.now - started) / .milliseconds(1))) ms"
-        let prompting = Prompting(arguments: arguments, engine: engine, method: try method(arguments, engine.model), isColoured: isColoured)
+        let prompting = Prompting(arguments: arguments, engine: engine, method: try method(arguments, engine.model), grammar: try grammar(arguments, engine.model.tokenizer),
+            isColoured: isColoured)
 
         guard arguments.operands.isEmpty, isatty(0) == 1 else {
             let operand = arguments.operands.first ?? "-"
@@ -75,6 +80,7 @@ enum Run {
         let arguments: Arguments
         let engine: Engine
         let method: Generation.Method
+        let grammar: Grammar?
         let isColoured: Bool
 
         /// Writes the answer to `text`, and its speed with `note` behind; gives the exit code.
@@ -84,6 +90,7 @@ enum Run {
             var generation = Generation(prompt: try prompt(text, arguments, engine.model.tokenizer))
             generation.maxTokens = try arguments.integer("--max-tokens", in: 1...1 << 30) ?? generation.maxTokens
             generation.method = method
+            generation.grammar = grammar
             let job = try engine.submit(.generate(generation))
 
             let interrupt = Interrupt()
@@ -133,6 +140,21 @@ enum Run {
         }
         let messages = [system.map { ChatMessage(role: "system", content: $0) }, ChatMessage(role: "user", content: text)]
         return try tokenizer.prompt(messages.compactMap(\.self))
+    }
+
+    /// What the answer must follow.
+    private static func grammar(_ arguments: Arguments, _ tokenizer: Tokenizer) throws -> Grammar? {
+        let (schema, grammar) = (arguments.string("--json-schema"), arguments.string("--grammar"))
+        guard let path = schema ?? grammar else { return nil }
+        guard schema == nil || grammar == nil else { throw UsageError("give either --json-schema or --grammar") }
+        let text = Array(try MappedBytes(path: path).buffer)
+        do {
+            guard schema != nil else { return try AnswerGrammar.gbnf(text).grammar(tokenizer) }
+            guard let tree = try? JSONTree(text) else { throw UsageError("\(path) is not JSON") }
+            return try AnswerGrammar.schema(tree).grammar(tokenizer)
+        } catch let failure as RequestFailure {
+            throw UsageError("\(path): \(failure.problem.wordsWithFlags)")
+        }
     }
 
     private static func method(_ arguments: Arguments, _ model: Model) throws -> Generation.Method {

@@ -94,6 +94,7 @@ import Testing
         case .tokens: "array of token ids"
         case .messages: "array of objects"
         case .objects(let most): "array of up to \(most) objects"
+        case .schema: "object or boolean"
         case .id(let longest): "string of up to \(longest) bytes, or integer"
         }
     }
@@ -131,6 +132,7 @@ import Testing
             case let field as Field<[Token]>: absence(field)
             case let field as Field<[ChatMessage]>: absence(field)
             case let field as Field<[FilePiece]>: absence(field)
+            case let field as Field<JSONValue>: absence(field)
             default: "unknown"
             }
         }
