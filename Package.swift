@@ -49,7 +49,8 @@ let package = Package(
         .target(name: "SLATemplate", swiftSettings: library),
         .target(name: "SLAText", dependencies: ["SLABase", "SLATemplate"], swiftSettings: library),
         .target(name: "SLAEngine", dependencies: ["CSimd", "CBuiltin", "SLABase", "SLAGrammar", "SLAText"], swiftSettings: kernels),
-        .target(name: "SLAService", dependencies: ["SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
+        .target(
+            name: "SLAService", dependencies: ["SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
         .target(name: "SLALanguageServer", dependencies: ["SLABase", "SLAService"], swiftSettings: library),
         .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
         .target(name: "SLAEvaluation", dependencies: ["SLABase", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
@@ -72,7 +73,8 @@ let package = Package(
 if fuzzes {
     package.targets.append(
         .executableTarget(
-            name: "fuzz", dependencies: ["SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation"],
+            name: "fuzz",
+            dependencies: ["SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation"],
             path: "Tests/Fuzz", exclude: ["README.md", "corpus", "policy.gguf", "run.sh"],
             swiftSettings: library + [.unsafeFlags(["-parse-as-library"])],
             linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]))

@@ -493,7 +493,8 @@ final class TokenByToken: DecodingMethod {
         return [
             Row(
                 table: table, position: rules.start + branch.count - 1, token: pending.token,
-                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count, behind: branch) : .nothing, wantsReward: true,
+                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count, behind: branch) : .nothing,
+                wantsReward: true,
                 later: branch.finish == nil ? { self.want(behind: $0) } : nil)
         ]
     }
@@ -641,7 +642,9 @@ package final class Engine {
         }
 
         /// Why a result is unsound.
-        var broken: RequestFailure { grammar.flatMap { matcher in matcher.failure.map { RequestFailure($0, matcher.grammar) } } ?? .brokenModel }
+        var broken: RequestFailure {
+            grammar.flatMap { matcher in matcher.failure.map { RequestFailure($0, matcher.grammar) } } ?? .brokenModel
+        }
         /// The most guesses of a step.
         var mostGuesses: Int { if case .generate(let generation) = work { generation.mostGuesses } else { 0 } }
     }
@@ -698,7 +701,8 @@ package final class Engine {
         let matcher = try grammar.map { try matchers.matcher($0, model) }
         nextID += 1
         let job = Job(
-            id: nextID, work: work, given: prompt + completion, promptCount: prompt.count, bytes: bytes, priority: priority, grammar: matcher)
+            id: nextID, work: work, given: prompt + completion, promptCount: prompt.count, bytes: bytes, priority: priority,
+            grammar: matcher)
         waiting.insert(job, at: waiting.firstIndex { $0.priority < priority } ?? waiting.count)
         return nextID
     }

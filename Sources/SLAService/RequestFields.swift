@@ -16,7 +16,8 @@ enum RequestType: String, CaseIterable {
                 Fields.prompt, Fields.messages, Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate,
                 Fields.decoder,
             ] + Setting.all + [
-                Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.jsonSchema, Fields.grammar, Fields.prediction, Fields.speculate, Fields.deadline, Fields.include,
+                Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.jsonSchema, Fields.grammar, Fields.prediction, Fields.speculate,
+                Fields.deadline, Fields.include,
                 Fields.priority,
             ]
         case .score: [Fields.prompt, Fields.messages, Fields.completion, Fields.completions, Fields.priority]

@@ -58,7 +58,9 @@ enum Run {
         let started = clock.now
         let engine = try makeEngine(arguments)
         let loaded = ", loaded in \(tenths((clock.now - started) / .milliseconds(1))) ms"
-        let prompting = Prompting(arguments: arguments, engine: engine, method: try method(arguments, engine.model), grammar: try grammar(arguments, engine.model.tokenizer),
+        let prompting = Prompting(
+            arguments: arguments, engine: engine, method: try method(arguments, engine.model),
+            grammar: try grammar(arguments, engine.model.tokenizer),
             isColoured: isColoured)
 
         guard arguments.operands.isEmpty, isatty(0) == 1 else {
