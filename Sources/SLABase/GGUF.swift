@@ -37,8 +37,15 @@ package final class GGUF: Sendable {
         package let type: TensorType
         /// Fastest-varying first, as in the file: `[columns, rows, …]`.
         package let shape: [Int]
-        /// Bytes from the file's start.
+        /// Bytes from the beginning of ``owner``.
         package let bytes: Range<Int>
+        /// Where the data lies: the file, as a rule.
+        package let owner: MappedBytes
+
+        /// It is checked when it becomes part of a file.
+        package init(name: String, type: TensorType, shape: [Int], bytes: Range<Int>, owner: MappedBytes) {
+            (self.name, self.type, self.shape, self.bytes, self.owner) = (name, type, shape, bytes, owner)
+        }
 
         /// Values in a row.
         package var columns: Int { shape[0] }
@@ -127,7 +134,7 @@ package final class GGUF: Sendable {
                 throw ModelError("the file is cut short: tensor \(header.name) ends behind its \(bytes.buffer.count) bytes")
             }
             let start = dataStart + Int(header.offset)
-            tensors.append(Tensor(name: header.name, type: header.type, shape: header.shape, bytes: start..<start + header.byteCount))
+            tensors.append(Tensor(name: header.name, type: header.type, shape: header.shape, bytes: start..<start + header.byteCount, owner: bytes))
         }
         var end = 0
         for tensor in tensors.sorted(by: { $0.bytes.lowerBound < $1.bytes.lowerBound }) {
@@ -140,6 +147,25 @@ package final class GGUF: Sendable {
         self.tensors = tensors
         self.keyIndex = keyIndex
         self.tensorIndex = tensorIndex
+    }
+
+    /// The metadata of `header`, a GGUF file without tensors, and tensors that lie elsewhere: what a model of another format becomes.
+    package init(_ header: MappedBytes, tensors: [Tensor]) throws {
+        let file = try GGUF(header)
+        guard file.tensors.isEmpty else { throw ModelError("the file of metadata has \(file.tensors.count) tensors of its own") }
+        var tensorIndex: [String: Int] = [:]
+        for (i, tensor) in tensors.enumerated() {
+            guard tensorIndex.updateValue(i, forKey: tensor.name) == nil else { throw ModelError("tensor \(tensor.name) appears twice") }
+            guard (1...4).contains(tensor.shape.count), tensor.shape.allSatisfy({ $0 > 0 }) else {
+                throw ModelError("tensor \(tensor.name) has the shape \(tensor.shape), which GGUF does not have")
+            }
+            let block = tensor.type.block
+            guard tensor.columns % block.values == 0, tensor.count / block.values * block.bytes == tensor.bytes.count,
+                tensor.bytes.lowerBound >= 0, tensor.bytes.upperBound <= tensor.owner.count
+            else { throw ModelError("tensor \(tensor.name) does not lie where it should") }
+        }
+        (bytes, version, metadata, keyIndex) = (header, file.version, file.metadata, file.keyIndex)
+        (self.tensors, self.tensorIndex) = (tensors, tensorIndex)
     }
 
     // MARK: - Asking for values
