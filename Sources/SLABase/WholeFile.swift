@@ -1,10 +1,15 @@
 /// Writes a file so that whoever looks finds the old one or the whole new one, also after a power cut: a temporary file beside it, flushed
 /// to the disk, then renamed. What a link leads to is written, and a device or a pipe stays what it is. `body` writes to a descriptor and
-/// returns the errno of a failure. Throws ``FileError``, and leaves nothing behind, when the file cannot be written.
-package func writeWhole(_ path: String, _ body: (_ descriptor: Int32) -> Int32?) throws {
+/// returns the errno of a failure. Throws ``FileError``, and leaves nothing behind, when the file cannot be written; nor when `body` throws.
+package func writeWhole(_ path: String, _ body: (_ descriptor: Int32) throws -> Int32?) throws {
     var target = try WholeFile(path)
     let descriptor = try target.open()
-    var failure = body(descriptor)
+    var failure: Int32?
+    do { failure = try body(descriptor) } catch {
+        close(descriptor)
+        if !target.isInPlace { unlink(target.written) }
+        throw error
+    }
     if failure == nil, !target.isInPlace, fsync(descriptor) != 0 { failure = errno }
     if close(descriptor) != 0, failure == nil { failure = errno }
     if failure == nil, !target.isInPlace, rename(target.written, target.path) != 0 { failure = errno }
