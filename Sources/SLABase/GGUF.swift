@@ -37,8 +37,10 @@ package final class GGUF: Sendable {
         package let type: TensorType
         /// Fastest-varying first, as in the file: `[columns, rows, …]`.
         package let shape: [Int]
-        /// Bytes from the file's start.
+        /// Bytes from the beginning of ``owner``.
         package let bytes: Range<Int>
+        /// Where the data lies: the file, as a rule.
+        package let owner: MappedBytes
 
         /// Values in a row.
         package var columns: Int { shape[0] }
@@ -133,7 +135,7 @@ package final class GGUF: Sendable {
                 throw ModelError("the file is cut short: tensor \(header.name) ends behind its \(bytes.buffer.count) bytes")
             }
             let start = dataStart + Int(header.offset)
-            tensors.append(Tensor(name: header.name, type: header.type, shape: header.shape, bytes: start..<start + header.byteCount))
+            tensors.append(Tensor(name: header.name, type: header.type, shape: header.shape, bytes: start..<start + header.byteCount, owner: bytes))
         }
         var end = 0
         for tensor in tensors.sorted(by: { $0.bytes.lowerBound < $1.bytes.lowerBound }) {

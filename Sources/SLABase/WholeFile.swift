@@ -1,11 +1,20 @@
 /// Writes a file so that whoever looks finds the old one or the whole new one, also after a power cut: a temporary file beside it, flushed
 /// to the disk, then renamed. What a link leads to is written, and a device or a pipe stays what it is. `body` writes to a descriptor and
 /// returns the errno of a failure. Throws ``FileError``, and leaves nothing behind, when the file cannot be written; nor when `body` throws.
-package func writeWhole(_ path: String, _ body: (_ descriptor: Int32) throws -> Int32?) throws {
+///
+/// - Parameter size: bytes that the file will have, when that is known: that there is no room for them is found before they are made.
+package func writeWhole(_ path: String, size: Int = 0, _ body: (_ descriptor: Int32) throws -> Int32?) throws {
     var target = try WholeFile(path)
     let descriptor = try target.open()
     var failure: Int32?
-    do { failure = try body(descriptor) } catch {
+    #if os(Linux)
+        if size > 0, !target.isInPlace {
+            // Where it cannot be done, it need not.
+            let code = posix_fallocate(descriptor, 0, size)
+            if [ENOSPC, EFBIG, EDQUOT].contains(code) { failure = code }
+        }
+    #endif
+    do { if failure == nil { failure = try body(descriptor) } } catch {
         close(descriptor)
         if !target.isInPlace { unlink(target.written) }
         throw error

@@ -46,7 +46,7 @@ extension TensorType {
     ///
     /// The type is one of ``stored``, and `output` has room. Throws ``StorageFailure``. Complexity: linear; some 10 operations a value for the
     /// types of 32 values, up to 600 for those of 256.
-    package func store(_ values: UnsafeBufferPointer<Float>, into output: UnsafeMutableRawBufferPointer) throws {
+    package func store(_ values: UnsafeBufferPointer<Float>, into output: UnsafeMutableRawBufferPointer) throws(StorageFailure) {
         precondition(values.count % block.values == 0 && values.count / block.values * block.bytes <= output.count)
         guard let source = values.baseAddress, let target = output.baseAddress else { return }
         if let writer {
@@ -58,14 +58,14 @@ extension TensorType {
 
     private func storeBlocks<Writer: BlockWriter>(
         _ writer: Writer.Type, _ source: UnsafePointer<Float>, _ blocks: Int, _ target: UnsafeMutableRawPointer
-    ) throws {
+    ) throws(StorageFailure) {
         let block = Writer.type.block
         let groups = Groups(size: Writer.group)
         let atOnce = 16 * Writer.group / block.values
         let whole = blocks / atOnce * atOnce
         for first in stride(from: 0, to: whole, by: atOnce) {
-            guard groups.load(source + first * block.values) else { throw StorageFailure.notFinite }
-            guard Writer.write(groups, to: target + first * block.bytes) else { throw StorageFailure.tooLarge }
+            guard groups.load(source + first * block.values) else { throw .notFinite }
+            guard Writer.write(groups, to: target + first * block.bytes) else { throw .tooLarge }
         }
         guard whole < blocks else { return }
         // The rest, with zeros behind it.
@@ -78,12 +78,12 @@ extension TensorType {
         rest.initialize(repeating: 0)
         guard let values = rest.baseAddress, let bytes = made.baseAddress else { return }
         values.update(from: source + whole * block.values, count: (blocks - whole) * block.values)
-        guard groups.load(values) else { throw StorageFailure.notFinite }
-        guard Writer.write(groups, to: bytes) else { throw StorageFailure.tooLarge }
+        guard groups.load(values) else { throw .notFinite }
+        guard Writer.write(groups, to: bytes) else { throw .tooLarge }
         (target + whole * block.bytes).copyMemory(from: bytes, byteCount: (blocks - whole) * block.bytes)
     }
 
-    private func storeNumbers(_ source: UnsafePointer<Float>, _ count: Int, _ target: UnsafeMutableRawPointer) throws {
+    private func storeNumbers(_ source: UnsafePointer<Float>, _ count: Int, _ target: UnsafeMutableRawPointer) throws(StorageFailure) {
         var (zeros, largest) = (Vector.zero, Vector.zero)
         for i in stride(from: 0, to: count, by: 16) {
             let (x, lanes) = (source.clampedVector(i, count), min(16, count - i))
@@ -106,19 +106,17 @@ extension TensorType {
             default: preconditionFailure("\(name) cannot be stored")
             }
         }
-        guard isZero(zeros) else { throw StorageFailure.notFinite }
+        guard isZero(zeros) else { throw .notFinite }
         // From here on up numbers round to infinity.
         let limit: Float = self == .f16 ? 65520 : self == .bf16 ? 0x1.ffp127 : .infinity
-        guard simd_largest(largest) < limit else { throw StorageFailure.tooLarge }
+        guard simd_largest(largest) < limit else { throw .tooLarge }
     }
+}
 
-    /// Whether all of the values, as a file of this type stores them, are finite; true for types that the engine does not compute with.
-    /// `room` has `count` places.
-    package func isFinite(_ source: UnsafeRawPointer, count: Int, room: UnsafeMutablePointer<Float>) -> Bool {
-        guard isComputed else { return true }
-        dequantize(source, count: count, into: room)
-        var zeros = Vector.zero
-        for i in stride(from: 0, to: count, by: 16) { zeros += UnsafePointer(room).clampedVector(i, count) * Vector.zero }
-        return isZero(zeros)
-    }
+/// Whether none is infinite and all are numbers.
+func areFinite(_ values: UnsafeBufferPointer<Float>) -> Bool {
+    guard let base = values.baseAddress else { return true }
+    var zeros = Vector.zero
+    for i in stride(from: 0, to: values.count, by: 16) { zeros += base.clampedVector(i, values.count) * Vector.zero }
+    return isZero(zeros)
 }
