@@ -72,7 +72,10 @@ let package = Package(
 if fuzzes {
     package.targets.append(
         .executableTarget(
-            name: "fuzz", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation"],
+            name: "fuzz",
+            dependencies: [
+                "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLATraining", "SLAEvaluation",
+            ],
             path: "Tests/Fuzz", exclude: ["README.md", "corpus", "policy.gguf", "run.sh"],
             swiftSettings: library + [.unsafeFlags(["-parse-as-library"])],
             linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]))

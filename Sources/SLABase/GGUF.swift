@@ -42,6 +42,11 @@ package final class GGUF: Sendable {
         /// Where the data lies: the file, as a rule.
         package let owner: MappedBytes
 
+        /// It is checked when it becomes part of a file.
+        package init(name: String, type: TensorType, shape: [Int], bytes: Range<Int>, owner: MappedBytes) {
+            (self.name, self.type, self.shape, self.bytes, self.owner) = (name, type, shape, bytes, owner)
+        }
+
         /// Values in a row.
         package var columns: Int { shape[0] }
         /// Rows of `columns` values.
@@ -149,6 +154,26 @@ package final class GGUF: Sendable {
         self.tensors = tensors
         self.keyIndex = keyIndex
         self.tensorIndex = tensorIndex
+    }
+
+    /// The metadata of `header`, a GGUF file without tensors, and tensors that lie elsewhere: what a model of another format becomes.
+    package init(_ header: MappedBytes, tensors: [Tensor]) throws {
+        let file = try GGUF(header)
+        guard file.tensors.isEmpty else { throw ModelError("the file of metadata has \(file.tensors.count) tensors of its own") }
+        var tensorIndex: [String: Int] = [:]
+        for (i, tensor) in tensors.enumerated() {
+            guard tensorIndex.updateValue(i, forKey: tensor.name) == nil else { throw ModelError("tensor \(tensor.name) appears twice") }
+            guard (1...4).contains(tensor.shape.count), tensor.shape.allSatisfy({ $0 > 0 }) else {
+                throw ModelError("tensor \(tensor.name) has the shape \(tensor.shape), which GGUF does not have")
+            }
+            let block = tensor.type.block
+            guard tensor.columns % block.values == 0, tensor.count / block.values * block.bytes == tensor.bytes.count,
+                tensor.bytes.lowerBound >= 0, tensor.bytes.upperBound <= tensor.owner.count
+            else { throw ModelError("tensor \(tensor.name) does not lie where it should") }
+        }
+        (bytes, version, metadata, keyIndex) = (header, file.version, file.metadata, file.keyIndex)
+        valueBytes = file.valueBytes
+        (self.tensors, self.tensorIndex) = (tensors, tensorIndex)
     }
 
     // MARK: - Asking for values

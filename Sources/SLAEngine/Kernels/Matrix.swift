@@ -26,7 +26,7 @@ package struct Matrix: Sendable {
         rows = tensor.rows
         columns = tensor.columns
         stride = tensor.columns / tensor.type.block.values * tensor.type.block.bytes
-        owner = file.bytes
+        owner = tensor.owner
         offset = tensor.bytes.lowerBound
         (run, period) = (max(1, tensor.rows), max(1, tensor.rows))
     }
