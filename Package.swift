@@ -58,9 +58,7 @@ let package = Package(
             name: "sla",
             dependencies: [
                 "CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLALanguageServer",
-                "SLATraining",
-                "SLAEvaluation",
-                "SLABench",
+                "SLATraining", "SLAEvaluation", "SLABench",
             ]),
         .testTarget(
             name: "SLATests",

@@ -62,6 +62,8 @@ package final class GGUF: Sendable {
     package let version: UInt32
     /// Metadata in the file's order.
     package let metadata: [(key: String, value: Value)]
+    /// Where the value of each of ``metadata`` lies, without its type.
+    private let valueBytes: [Range<Int>]
     /// Tensors in the file's order.
     package let tensors: [Tensor]
     private let keyIndex: [String: Int]
@@ -82,11 +84,15 @@ package final class GGUF: Sendable {
         let keyCount = try reader.count(minimumSize: 13, of: "metadata keys")
 
         var metadata: [(key: String, value: Value)] = []
+        var valueBytes: [Range<Int>] = []
         var keyIndex: [String: Int] = [:]
         for _ in 0..<keyCount {
             let key = try reader.name()
             guard keyIndex.updateValue(metadata.count, forKey: key) == nil else { throw ModelError("metadata key \(key) appears twice") }
+            // Its type comes first.
+            let start = reader.position + 4
             metadata.append((key, try reader.value(key: key)))
+            valueBytes.append(start..<reader.position)
         }
 
         var alignment = 32
@@ -144,6 +150,7 @@ package final class GGUF: Sendable {
 
         self.bytes = bytes
         self.metadata = metadata
+        self.valueBytes = valueBytes
         self.tensors = tensors
         self.keyIndex = keyIndex
         self.tensorIndex = tensorIndex
@@ -165,6 +172,7 @@ package final class GGUF: Sendable {
             else { throw ModelError("tensor \(tensor.name) does not lie where it should") }
         }
         (bytes, version, metadata, keyIndex) = (header, file.version, file.metadata, file.keyIndex)
+        valueBytes = file.valueBytes
         (self.tensors, self.tensorIndex) = (tensors, tensorIndex)
     }
 
@@ -181,6 +189,16 @@ package final class GGUF: Sendable {
 
     /// Whether the key is there.
     package func has(_ key: String) -> Bool { keyIndex[key] != nil }
+
+    /// The metadata as it is written, to the last bit.
+    package var storedMetadata: [(key: String, value: GGUFWriter.Value)] {
+        zip(metadata, valueBytes).map { entry, range in
+            let code = bytes.buffer.loadUnaligned(fromByteOffset: range.lowerBound - 4, as: UInt32.self)
+            // It was read already.
+            let type = ValueType(rawValue: UInt32(littleEndian: code)) ?? .uint8
+            return (entry.key, .stored(type, Array(bytes.buffer[range])))
+        }
+    }
 
     private func value(_ key: String) -> Value? { keyIndex[key].map { metadata[$0].value } }
 

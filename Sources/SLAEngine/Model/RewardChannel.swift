@@ -18,6 +18,9 @@ package struct RewardChannel: Sendable {
     /// Linear maps with silu between them, the first from d + r values, the last to `outputs`.
     let head: [PackedMatrix]
 
+    /// What the file of a channel for a policy of that name is called.
+    package static func name(forPolicy policy: String) -> String { "reward channel for \(policy)" }
+
     /// The channel in `file`, if it fits a policy of that shape.
     package init(_ file: GGUF, policy: Model.Shape, architecture: String) throws {
         if let kind = try file.stringIfPresent("adapter.type"), kind != "reward" {
