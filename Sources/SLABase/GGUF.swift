@@ -140,7 +140,8 @@ package final class GGUF: Sendable {
                 throw ModelError("the file is cut short: tensor \(header.name) ends behind its \(bytes.buffer.count) bytes")
             }
             let start = dataStart + Int(header.offset)
-            tensors.append(Tensor(name: header.name, type: header.type, shape: header.shape, bytes: start..<start + header.byteCount, owner: bytes))
+            tensors.append(
+                Tensor(name: header.name, type: header.type, shape: header.shape, bytes: start..<start + header.byteCount, owner: bytes))
         }
         var end = 0
         for tensor in tensors.sorted(by: { $0.bytes.lowerBound < $1.bytes.lowerBound }) {
@@ -171,7 +172,7 @@ package final class GGUF: Sendable {
                 tensor.bytes.lowerBound >= 0, tensor.bytes.upperBound <= tensor.owner.count
             else { throw ModelError("tensor \(tensor.name) does not lie where it should") }
         }
-        (bytes, version, metadata, keyIndex) = (header, file.version, file.metadata, file.keyIndex)
+        (bytes, version, metadata, valueBytes, keyIndex) = (header, file.version, file.metadata, file.valueBytes, file.keyIndex)
         valueBytes = file.valueBytes
         (self.tensors, self.tensorIndex) = (tensors, tensorIndex)
     }
