@@ -423,11 +423,11 @@ package final class ChannelTrainer {
         var file = GGUFWriter()
         file["general.type"] = .string("adapter")
         file["general.architecture"] = .string(model.architecture)
-        file["general.name"] = .string("reward channel for \(model.name)")
+        file["general.name"] = .string(RewardChannel.name(forPolicy: model.name))
         file["adapter.type"] = .string("reward")
         file["reward.width"] = .uint32(UInt32(form.size))
         file["reward.outputs"] = .uint32(UInt32(form.outputs))
-        file["reward.block_count"] = .uint32(UInt32(form.layers))
+        file["reward.block_count"] = .uint32(UInt32(form.size == 0 ? 0 : form.layers))
         file["reward.embedding_length"] = .uint32(UInt32(form.hiddenSize))
         if let search = options.recommended { file.recommend(search) }
         for (name, value) in settings { file["training.\(name)"] = .string(value) }

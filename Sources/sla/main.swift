@@ -12,6 +12,7 @@ let usage = """
       lsp           suggest text in editors, as a language server
       run [PROMPT]  answer a prompt, or one after another, for people
       inspect FILE  tell what a GGUF file holds
+      convert IN    write a model as a GGUF file, quantized or as it is
       train         train a reward channel for a model
       eval          compare decoders on prompts, or measure a channel on pairs
       pairs         make preference pairs out of searches
@@ -74,6 +75,7 @@ func start() -> Int32 {
         "serve": (Serve.flags, Serve.helpText, Serve.run),
         "lsp": (LanguageServerCommand.flags, LanguageServerCommand.helpText, LanguageServerCommand.run),
         "run": (Run.flags, Run.helpText, Run.run),
+        "convert": (Convert.flags, Convert.helpText, Convert.run),
         "inspect": (Inspect.flags, Inspect.helpText, Inspect.run),
         "train": (Train.flags, Train.helpText, Train.run),
         "eval": (Eval.flags, Eval.helpText, Eval.run),
@@ -109,7 +111,7 @@ func start() -> Int32 {
         }
         guard let chosen = commands[command] else {
             complain(
-                "there is no command \(command); serve, lsp, run, inspect, train, eval, pairs, rollouts, replay, view and bench are (sla --help)"
+                "there is no command \(command); serve, lsp, run, inspect, convert, train, eval, pairs, rollouts, replay, view and bench are (sla --help)"
             )
             return 2
         }

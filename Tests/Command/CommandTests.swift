@@ -36,7 +36,7 @@ import Testing
         for arguments in [
             ["--help"], ["serve", "--help"], ["lsp", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"],
             ["bench", "--help"], ["view", "--help"],
-            ["train", "--help"], ["eval", "--help"], ["pairs", "--help"], ["rollouts", "--help"],
+            ["convert", "--help"], ["train", "--help"], ["eval", "--help"], ["pairs", "--help"], ["rollouts", "--help"],
         ] {
             let result = try CommandTests.run(arguments)
             #expect(result.status == 0)
