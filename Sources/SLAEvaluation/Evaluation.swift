@@ -174,7 +174,7 @@ extension Evaluation {
     /// For people.
     package var table: String {
         """
-        \(prompts) prompts; win, tie and loss against \(rows.first?.name ?? ""); equity is win + tie / 2; in brackets 95 % intervals (bootstrap over the prompts)
+        \(prompts) prompts; equity, win + tie / 2, is against \(rows.first?.name ?? ""), and so are win, tie and loss; in brackets 95 % intervals (bootstrap over the prompts)
 
         \(columns(.quality))
         An answer, on average. Evaluated: every token the search asked for. Steps: forward passes one after another, all of them and those before

@@ -46,6 +46,8 @@ enum Train {
         Labels are from 0 to 1. The model's end token is put behind every answer that has none, unless the line has "eos": false. For
         the loss value a graded answer may have steps, {"at": 7, "value": 0.5, "prover": 0.75}: the chance of a good end seen from its
         first 7 characters (tokens, when it is in ids), the policy's and, for a second output, a prover's.
+        Rewards are read at the answer's tokens. Of chat messages these begin behind the assistant's header, which the template writes
+        at the end of the prompt; the paper's code counts the header's tokens as the answer's.
         """, flags,
         """
         The defaults suit small models and some thousand lines. Ctrl-C writes a checkpoint and exits with 130; --resume goes on,
@@ -75,7 +77,8 @@ enum Train {
         complain(
             """
             \(trainer.trainingCount) \(set.hasPairs ? "pairs" : "graded answers") to train on, \(trainer.heldOutCount) held out; \
-            a channel of width \(trainer.size), \(trainer.parameterCount) weights; \(trainer.steps) steps
+            \(trainer.size == 0 ? "a head without a channel" : "a channel of width \(trainer.size)"), \(trainer.parameterCount) weights; \
+            \(trainer.steps) steps
             """)
         var resumed: Int?
         if arguments.has("--resume") {
@@ -127,6 +130,10 @@ enum Train {
         var options = TrainingOptions()
         for setting in TrainingSetting.all {
             let flag = "--\(setting.name)"
+            if case .flag(let path) = setting.value {
+                options[keyPath: path] = arguments.has(flag)
+                continue
+            }
             guard let text = arguments.string(flag) else { continue }
             switch setting.value {
             case .whole(let path, let range): options[keyPath: path] = try arguments.integer(flag, in: range) ?? options[keyPath: path]
@@ -134,6 +141,7 @@ enum Train {
             case .number(let path, _):
                 guard let number = Double(text), number.isFinite else { throw UsageError("\(flag) is \(text), which is no number") }
                 options[keyPath: path] = number
+            case .flag: break
             case .loss:
                 guard let loss = TrainingLoss(rawValue: text) else {
                     throw UsageError("there is no loss \(text); \(TrainingLoss.allCases.map(\.rawValue).joined(separator: ", ")) are")
