@@ -15,6 +15,8 @@ package struct Problem: Sendable, Equatable {
         case rewardChannel
         /// A model, and beside it what was given in its place.
         case modelBeside
+        /// Leave to quantize what is quantized.
+        case requantizing
     }
 
     private var text: String

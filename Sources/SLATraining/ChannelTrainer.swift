@@ -416,7 +416,7 @@ package final class ChannelTrainer {
         var file = GGUFWriter()
         file["general.type"] = .string("adapter")
         file["general.architecture"] = .string(model.architecture)
-        file["general.name"] = .string("reward channel for \(model.name)")
+        file["general.name"] = .string(RewardChannel.name(forPolicy: model.name))
         file["adapter.type"] = .string("reward")
         file["reward.width"] = .uint32(UInt32(form.size))
         file["reward.outputs"] = .uint32(UInt32(form.outputs))

@@ -23,6 +23,7 @@ let commands = [
     Command("lsp", "suggest text in editors, as a language server", LanguageServerCommand.help, LanguageServerCommand.run),
     Command("run [PROMPT]", "answer a prompt, or one after another, for people", Run.help, Run.run),
     Command("inspect FILE", "tell what a GGUF file holds", Inspect.help, Inspect.run),
+    Command("convert FILE", "write a model as a GGUF file, quantized or as it is", Convert.help, Convert.run),
     Command("train", "train a reward channel for a model", Train.help, Train.run),
     Command("eval", "compare decoders on prompts, or measure a channel on pairs", Eval.help, Eval.run),
     Command("pairs", "make preference pairs out of searches", Pairs.help, Pairs.run),

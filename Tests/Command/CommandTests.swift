@@ -42,7 +42,7 @@ import Testing
         for arguments in [
             ["--help"], ["serve", "--help"], ["lsp", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"],
             ["bench", "--help"], ["view", "--help"],
-            ["train", "--help"], ["eval", "--help"], ["pairs", "--help"], ["rollouts", "--help"], ["man", "--help"],
+            ["convert", "--help"], ["train", "--help"], ["eval", "--help"], ["pairs", "--help"], ["rollouts", "--help"], ["man", "--help"],
             ["completions", "--help"],
         ] {
             let result = try CommandTests.run(arguments)
