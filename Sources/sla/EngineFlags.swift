@@ -11,7 +11,9 @@ import SLAEngine
 
 /// The flag that names a model: `what` says what it is to the command.
 func modelFlag(_ what: String) -> Flag {
-    Flag("--model", "PATH", "\(what): a GGUF file or a Hugging Face directory (default: the built-in Countdown model)", file: .read)
+    Flag(
+        "--model", "PATH", "\(what): a GGUF file or a Hugging Face directory (default: the built-in Countdown model)", file: .read,
+        variable: "SLA_MODEL")
 }
 
 let quantizeFlag = Flag("--quantize", "TYPE", "store its weights as q8_0, q4_k_m, … while reading it (sla convert --help lists the types)")
@@ -30,22 +32,21 @@ func fileType(_ arguments: Arguments, _ flag: String) throws -> FileType? {
 let engineFlags = [
     modelFlag("the model"),
     quantizeFlag,
-    Flag("--reward", "FILE", "a reward channel for it (default: the one that the model's file carries)", file: .read),
+    Flag(
+        "--reward", "FILE", "a reward channel for it (default: the one that the model's file carries)", file: .read, variable: "SLA_REWARD"),
     Flag("--threads", "N", "threads that compute (default: the processor's cores)"),
     Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
     Flag("--cache-mib", "N", "memory for keys, values and states (default: 512)"),
-    Flag("--cache-type", "TYPE", "what keys and values are kept in: f16, f32, or q8_0, which takes half of f16's memory (default: f16)"),
+    cacheTypeFlag,
     Flag("--draft", "PATH", "a small model of the same vocabulary that guesses tokens ahead; answers are the same", file: .read),
     Flag("--no-speculation", nil, "guess no tokens ahead; answers are the same, and slower where text repeats itself"),
 ]
 
-func cacheType(_ arguments: Arguments) throws -> CacheType {
-    let type = arguments.string("--cache-type") ?? "f16"
-    guard let cacheType = CacheType(rawValue: type) else {
-        throw UsageError("--cache-type is \(type); \(CacheType.allCases.map(\.rawValue).joined(separator: ", ")) are possible")
-    }
-    return cacheType
-}
+let cacheTypeFlag = Flag(
+    "--cache-type", "TYPE", "what keys and values are kept in: f16, f32, or q8_0, which takes half of f16's memory (default: f16)",
+    choices: CacheType.allCases.map(\.rawValue))
+
+func cacheType(_ arguments: Arguments) -> CacheType { arguments.string(cacheTypeFlag.name).flatMap { CacheType(rawValue: $0) } ?? .f16 }
 
 /// The engine that the flags ask for.
 func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine {
@@ -55,7 +56,7 @@ func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine 
 /// Reads the flags, and makes the engine that they ask for when it is called.
 func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () throws -> Engine {
     let reward = arguments.string("--reward")
-    let cacheType = try cacheType(arguments)
+    let cacheType = cacheType(arguments)
     let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512

@@ -6,11 +6,11 @@ enum Inspect {
     static let flags = [
         Flag("--tensors", nil, "list the tensors too"),
         Flag("--context", "N", "tokens of context that memory is told for (default: what the model was made for)"),
-        Flag("--cache-type", "TYPE", "what keys and values are kept in: f16, q8_0 or f32 (default: f16)"),
+        cacheTypeFlag,
         Flag("--help", nil, "this text"),
     ]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla inspect [flags] FILE
 
@@ -22,7 +22,7 @@ enum Inspect {
             throw UsageError("inspect takes one operand: a file")
         }
         let context = try arguments.integer("--context", in: 1...1 << 30)
-        let type = try cacheType(arguments)
+        let type = cacheType(arguments)
         let file = try GGUF(modelAt: path)
         try say(verdict(file, context: context, type) + "\n\n")
         for (key, value) in file.metadata { try say("\(key) = \(describe(value))\n") }
