@@ -12,6 +12,7 @@ import SLAEngine
 let engineFlags = [
     Flag("--model", "FILE", "a GGUF file (default: the built-in Countdown model)", file: .read),
     Flag("--reward", "FILE", "a reward channel for it (default: the one that the model's file carries)", file: .read),
+    loraFlag,
     Flag("--threads", "N", "threads that compute (default: the processor's cores)"),
     Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
     Flag("--cache-mib", "N", "memory for keys, values and states (default: 512)"),
@@ -19,6 +20,32 @@ let engineFlags = [
     Flag("--draft", "FILE", "a small model of the same vocabulary that guesses tokens ahead; answers are the same", file: .read),
     Flag("--no-speculation", nil, "guess no tokens ahead; answers are the same, and slower where text repeats itself"),
 ]
+
+let loraFlag = Flag(
+    "--lora", "FILE[:SCALE]", "an adapter (LoRA) of the model, at that scale (default: 1); may be given several times", file: .readScaled)
+
+/// The adapters that the flags name.
+func adapters(_ arguments: Arguments) throws -> [Adapter.Source] {
+    try arguments.strings(loraFlag.name).map { text in
+        let (path, scale) = scaledPath(text)
+        return Adapter.Source(name: stem(path), file: try GGUF(MappedBytes(path: path)), scale: scale)
+    }
+}
+
+/// A path, and the scale behind its last colon; a file that has the colon in its name is meant by the whole.
+func scaledPath(_ text: String) -> (path: String, scale: Float) {
+    guard PathKind(text) == .nothing, let colon = text.lastIndex(of: ":"), let scale = Float(text[text.index(after: colon)...]) else {
+        return (text, 1)
+    }
+    return (String(text[..<colon]), scale)
+}
+
+/// A file's name without its folder and its ending.
+private func stem(_ path: String) -> String {
+    let name = path.split(separator: "/").last.map(String.init) ?? path
+    guard let dot = name.lastIndex(of: "."), dot > name.startIndex else { return name }
+    return String(name[..<dot])
+}
 
 func cacheType(_ arguments: Arguments) throws -> CacheType {
     let type = arguments.string("--cache-type") ?? "f16"
@@ -44,7 +71,9 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
     let speculates = !arguments.has("--no-speculation")
     if !speculates, draftPath != nil { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
     return {
-        let model = try path.map { try Model(path: $0, reward: reward) } ?? Model.builtIn(reward: reward)
+        let adapters = try adapters(arguments)
+        let model =
+            try path.map { try Model(path: $0, reward: reward, adapters: adapters) } ?? Model.builtIn(reward: reward, adapters: adapters)
         let draft = try draftPath.map { try DraftModel(Model(path: $0), for: model, threads: threads) }
         return Engine(
             model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,

@@ -65,7 +65,9 @@ func decoder(_ text: String, _ arguments: Arguments, _ model: Model) throws -> D
 
 /// What decides a run's result, in words: a file that was begun with others is not gone on with.
 func settingsInWords(_ arguments: Arguments, _ model: Model, _ flags: [Flag], but left: [String]) -> String {
-    let words = flags.filter { arguments.has($0.name) && !left.contains($0.name) }.map { "\($0.name) \(arguments.string($0.name) ?? "")" }
+    let words = flags.filter { arguments.has($0.name) && !left.contains($0.name) }.map {
+        "\($0.name) \(arguments.strings($0.name).joined(separator: " "))"
+    }
     return (["\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"] + words).joined(separator: "; ")
 }
 

@@ -15,6 +15,7 @@ enum Train {
 
     private static let files = [
         Flag("--model", "FILE", "the policy, a GGUF file; it stays as it is (default: the built-in Countdown model)", file: .read),
+        loraFlag,
         Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see above", file: .read),
         Flag("--out", "FILE", "where the channel goes, a GGUF file for --reward", file: .written(beside: [checkpointSuffix])),
     ]
@@ -65,7 +66,8 @@ enum Train {
         let checkpoint = out + checkpointSuffix
         try checkWritable(out)
 
-        let model = try arguments.string("--model").map { try Model(path: $0) } ?? Model.builtIn()
+        let adapters = try adapters(arguments)
+        let model = try arguments.string("--model").map { try Model(path: $0, adapters: adapters) } ?? Model.builtIn(adapters: adapters)
         let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"))
         let trainer = try ChannelTrainer(model, set, options, threads: threads, cacheBytes: cache << 20)
         complain(
