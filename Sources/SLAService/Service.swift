@@ -86,9 +86,9 @@ package final class Service {
         let news = DispatchSemaphore(value: 0)
         self.news = news
         sink = LineSink(descriptor: output, news: news)
-        let (tokenizer, context) = (engine.model.tokenizer, engine.context)
+        let (model, context) = (engine.model, engine.context)
         source = InputSource(
-            descriptor: input, news: news, framing: LineFraming { PreparedLine($0, by: tokenizer, context: context) })
+            descriptor: input, news: news, framing: LineFraming { PreparedLine($0, for: model, context: context) })
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
@@ -229,8 +229,8 @@ package final class Service {
             let live = Live(id: id, line: line, jobs: try submit([.generate(generation)], priority), received: arrived)
             live.deadline = deadline.map { live.received + $0 }
             add(live)
-        case .score(let prompt, let completions, let priority):
-            let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0) }, priority)
+        case .score(let prompt, let completions, let adapters, let priority):
+            let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0, adapters: adapters) }, priority)
             add(Live(id: id, line: line, jobs: jobs, received: arrived))
         case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) })
         case .cancel(let target):
@@ -335,6 +335,17 @@ package final class Service {
                     $0.add("chat", model.tokenizer.noChat == nil)
                 })
             $0.add("decoder", model.defaultDecoder)
+            if !model.adapters.isEmpty {
+                $0.add(
+                    "lora",
+                    model.adapters.enumerated().map { id, adapter in
+                        JSONObject {
+                            $0.add("id", id)
+                            $0.add("name", adapter.name)
+                            $0.add("scale", adapter.scale)
+                        }
+                    })
+            }
             if let search = model.rewardChannel?.recommended {
                 $0.add(
                     "search",

@@ -23,6 +23,8 @@ struct Flag {
 
     enum FileUse {
         case read
+        /// Likewise, of a path with a scale behind it: ``scaledPath(_:)``.
+        case readScaled
         /// `beside`: what is put behind its name for files that are written too.
         case written(beside: [String] = [])
     }
@@ -96,6 +98,7 @@ struct Arguments {
             guard let use = flag.file, let path = string(flag.name) else { continue }
             switch use {
             case .read: uses.add(path, as: flag.name, isWritten: false)
+            case .readScaled: for text in strings(flag.name) { uses.add(scaledPath(text).path, as: flag.name, isWritten: false) }
             case .written(let beside):
                 uses.add(path, as: flag.name, isWritten: true)
                 for end in beside { uses.add(path + end, as: "\(flag.name)'s", isWritten: true) }

@@ -34,6 +34,7 @@ let engineFlags = [
     quantizeFlag,
     Flag(
         "--reward", "FILE", "a reward channel for it (default: the one that the model's file carries)", file: .read, variable: "SLA_REWARD"),
+    loraFlag,
     Flag("--threads", "N", "threads that compute (default: the processor's cores)"),
     Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
     Flag("--cache-mib", "N", "memory for keys, values and states (default: 512)"),
@@ -47,6 +48,32 @@ let cacheTypeFlag = Flag(
     choices: CacheType.allCases.map(\.rawValue))
 
 func cacheType(_ arguments: Arguments) -> CacheType { arguments.string(cacheTypeFlag.name).flatMap { CacheType(rawValue: $0) } ?? .f16 }
+
+let loraFlag = Flag(
+    "--lora", "FILE[:SCALE]", "an adapter (LoRA) of the model, at that scale (default: 1)", file: .readScaled, repeats: true)
+
+/// The adapters that the flags name.
+func adapters(_ arguments: Arguments) throws -> [Adapter.Source] {
+    try arguments.strings(loraFlag.name).map { text in
+        let (path, scale) = scaledPath(text)
+        return Adapter.Source(name: stem(path), file: try GGUF(MappedBytes(path: path)), scale: scale)
+    }
+}
+
+/// A path, and the scale behind its last colon; a file that has the colon in its name is meant by the whole.
+func scaledPath(_ text: String) -> (path: String, scale: Float) {
+    guard PathKind(text) == .nothing, let colon = text.lastIndex(of: ":"), let scale = Float(text[text.index(after: colon)...]) else {
+        return (text, 1)
+    }
+    return (String(text[..<colon]), scale)
+}
+
+/// A file's name without its folder and its ending.
+private func stem(_ path: String) -> String {
+    let name = path.split(separator: "/").last.map(String.init) ?? path
+    guard let dot = name.lastIndex(of: "."), dot > name.startIndex else { return name }
+    return String(name[..<dot])
+}
 
 /// The engine that the flags ask for.
 func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine {
@@ -66,7 +93,10 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
     if type != nil, path == nil { throw UsageError("--quantize goes with --model") }
     if !speculates, draftPath != nil { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
     return {
-        let model = try path.map { try Model(at: $0, as: type, threads: threads, reward: reward) } ?? Model.builtIn(reward: reward)
+        let adapters = try adapters(arguments)
+        let model =
+            try path.map { try Model(at: $0, as: type, threads: threads, reward: reward, adapters: adapters) }
+            ?? Model.builtIn(reward: reward, adapters: adapters)
         let draft = try draftPath.map { try DraftModel(Model(at: $0), for: model, threads: threads) }
         return Engine(
             model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,

@@ -19,6 +19,7 @@ enum Train {
     private static let files = [
         modelFlag("the policy, which stays as it is"),
         quantizeFlag,
+        loraFlag,
         Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see above", file: .read),
         Flag("--out", "FILE", "where the channel goes, a GGUF file for --reward", file: .written(beside: [checkpointSuffix])),
     ]
@@ -70,9 +71,11 @@ enum Train {
         let checkpoint = out + checkpointSuffix
         try checkWritable(out)
 
+        let adapters = try adapters(arguments)
         let model =
-            try arguments.string("--model").map { try Model(at: $0, as: fileType(arguments, "--quantize"), threads: threads) }
-            ?? Model.builtIn()
+            try arguments.string("--model").map {
+                try Model(at: $0, as: fileType(arguments, "--quantize"), threads: threads, adapters: adapters)
+            } ?? Model.builtIn(adapters: adapters)
         let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"))
         let trainer = try ChannelTrainer(model, set, options, threads: threads, cacheBytes: cache << 20)
         complain(
