@@ -28,6 +28,7 @@ enum PreparedRequest: Sendable {
             generation.maxTokens = request.maxTokens
             generation.stop = request.stop
             generation.ignoreEOS = request.ignoreEOS
+            generation.grammar = try request.grammar?.grammar(tokenizer)
             generation.branches = request.include.contains("branches")
             generation.draft = request.include.contains("draft")
             generation.progress = request.include.contains("progress")

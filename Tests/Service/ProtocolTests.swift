@@ -104,6 +104,7 @@ import Testing
         case .tokens: "array of token ids"
         case .messages: "array of objects"
         case .objects(let most): "array of up to \(most) objects"
+        case .schema: "object or boolean"
         case .id(let longest): "string of up to \(longest) bytes, or integer"
         }
     }
@@ -142,6 +143,7 @@ import Testing
             case let field as Field<[ChatMessage]>: absence(field)
             case let field as Field<[FilePiece]>: absence(field)
             case let field as Field<[AdapterChoice]>: absence(field)
+            case let field as Field<JSONValue>: absence(field)
             default: "unknown"
             }
         }

@@ -1,5 +1,6 @@
 internal import CBuiltin
 import SLABase
+import SLAGrammar
 import SLAText
 
 /// A policy ready to run: its shape, its weights, its tokenizer, and its reward channel if it has one.
@@ -131,6 +132,17 @@ package final class Model: Sendable {
         var bytes: [TensorType: Int] = [:]
         for tensor in file.tensors { bytes[tensor.type, default: 0] += tensor.bytes.count }
         quantization = bytes.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.name ?? "none"
+    }
+
+    private let trie = Locked<TokenTrie?>(nil)
+
+    /// The bytes of all tokens as a tree; it is made when a grammar first asks for it.
+    var tokenTrie: TokenTrie {
+        trie.withLock { trie in
+            let made = trie ?? TokenTrie(count: tokenizer.count) { tokenizer.bytes(of: $0) }
+            trie = made
+            return made
+        }
     }
 
     /// The matrices of the layers.
