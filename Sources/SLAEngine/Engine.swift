@@ -617,6 +617,8 @@ package final class Engine {
     /// Bytes of the pages that hold something, and the most that they may take.
     package var cacheBytes: (used: Int, budget: Int) { (cache.pool.usedBytes, cache.pool.budget) }
     package var evictions: Int { cache.evictions }
+    /// How keys and values are kept.
+    package var cacheType: CacheType { transformer.cacheType }
 
     /// Takes on a request; of those that wait, the ones of higher priority begin first. Complexity: O(tokens + waiting
     /// requests). Throws ``RequestFailure`` when it can never be carried out.

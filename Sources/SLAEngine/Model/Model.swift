@@ -15,6 +15,8 @@ package final class Model: Sendable {
     package let shape: Shape
     package let tokenizer: Tokenizer
     package let rewardChannel: RewardChannel?
+    /// All that its results come from.
+    package let sources: [ModelSource]
 
     let embedding: Matrix
     /// What embeddings are multiplied with.
@@ -119,6 +121,7 @@ package final class Model: Sendable {
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
         rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture) }
+        sources = [ModelSource("model", file)] + (reward.map { [ModelSource("reward", $0)] } ?? [])
 
         parameters = file.tensors.reduce(0) { $0 + ($1.name.hasPrefix("reward.") ? 0 : $1.count) }
         var bytes: [TensorType: Int] = [:]
