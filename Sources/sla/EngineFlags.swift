@@ -16,6 +16,9 @@ let engineFlags = [
     Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
     Flag("--cache-mib", "N", "memory for keys, values and states (default: 512)"),
     Flag("--cache-type", "TYPE", "what keys and values are kept in: f16, f32, or q8_0, which takes half of f16's memory (default: f16)"),
+    Flag(
+        "--no-packing", nil,
+        "use weights where the file has them, whose memory all processes share, instead of packing them; answers are the same, and slower"),
     Flag("--draft", "FILE", "a small model of the same vocabulary that guesses tokens ahead; answers are the same", file: .read),
     Flag("--no-speculation", nil, "guess no tokens ahead; answers are the same, and slower where text repeats itself"),
 ]
@@ -41,6 +44,7 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
     let (path, draftPath) = (arguments.string("--model"), arguments.string("--draft"))
+    let packs = !arguments.has("--no-packing")
     let speculates = !arguments.has("--no-speculation")
     if !speculates, draftPath != nil { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
     return {
@@ -48,6 +52,6 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
         let draft = try draftPath.map { try DraftModel(Model(path: $0), for: model, threads: threads) }
         return Engine(
             model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,
-            speculates: speculates, draft: draft, watchesTime: !arguments.has("--no-timing"))
+            packs: packs, speculates: speculates, draft: draft, watchesTime: !arguments.has("--no-timing"))
     }
 }

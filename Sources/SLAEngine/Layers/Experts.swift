@@ -300,7 +300,7 @@ private func sigmoid(_ x: Floats, count: Int) {
 
 /// The memory of ``Experts/run(_:rows:into:_:_:)``, of n rows with c choices each; it grows to the largest step and stays.
 final class ExpertBuffers {
-    fileprivate let input = Activations()
+    let input = Activations()
     fileprivate let logits = FloatBuffer()  // [n, count]           the router's, then every expert's share
     fileprivate let scores = FloatBuffer()  // [n, 2 · count]       what the choice is made by, then the groups' sums
     fileprivate let chosen = Buffer<Int>()  // [n, c]               experts, the best first
