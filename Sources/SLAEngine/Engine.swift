@@ -584,19 +584,21 @@ package final class Engine {
     ///   - context: the longest table in tokens; at most what the model was made for, which is the default.
     ///   - cacheBytes: the budget of keys, values and states.
     ///   - maximumJobs: how many requests run at once; others wait.
+    ///   - packs: whether weights are packed, in memory of this process, which makes small steps faster; else they stay where they lie in their
+    ///     file, whose memory all processes share.
     ///   - speculates: whether tokens are guessed, which only makes answers faster.
     ///   - draft: a small model of the same vocabulary, whose answers are guesses too.
     ///   - watchesTime: whether the number of guesses follows what steps take. Without it nothing depends on a clock, so that the events of several
     ///     requests come in the same order each time.
     package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
-        maximumJobs: Int = 64, speculates: Bool = true, draft: DraftModel? = nil, watchesTime: Bool = true
+        maximumJobs: Int = 64, packs: Bool = true, speculates: Bool = true, draft: DraftModel? = nil, watchesTime: Bool = true
     ) {
         self.model = model
         speculation = speculates ? Speculation(draft, watchesTime: watchesTime) : nil
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
-        transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context)
+        transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context, packs: packs)
         cache = PrefixCache(pool: PagePool(transformer.cacheLayout, budget: cacheBytes))
         stateCopies = StateCopies(size: transformer.cacheLayout.stateSize)
     }
@@ -661,6 +663,8 @@ package final class Engine {
     /// Bytes of the pages that hold something, and the most that they may take.
     package var cacheBytes: (used: Int, budget: Int) { (cache.pool.usedBytes, cache.pool.budget) }
     package var evictions: Int { cache.evictions }
+    /// How keys and values are kept.
+    package var cacheType: CacheType { transformer.cacheType }
 
     /// Takes on a request; of those that wait, the ones of higher priority begin first. Complexity: O(tokens + waiting
     /// requests). Throws ``RequestFailure`` when it can never be carried out.
@@ -739,7 +743,7 @@ package final class Engine {
     }
 
     /// Packs another of the model's matrices, so that the first requests need not; false when all are packed. For when there is nothing else to do.
-    package func packNext() -> Bool { model.matrices.contains { !$0.packIfNeeded(transformer.threadPool) } }
+    package func packNext() -> Bool { transformer.packs && model.matrices.contains { !$0.packIfNeeded(transformer.threadPool) } }
 
     /// One forward pass for everything that is running, and what it led to.
     package func step() -> [(JobID, Output)] {
@@ -1164,16 +1168,21 @@ package final class Transformer {
     /// Radians a position turns each pair, for each of the model's ropes.
     private let frequencies: [[Float]]
 
-    /// - Parameter context: the longest sequence that will be computed, where the model turns long ones otherwise; what it was made for when nil.
-    package init(_ model: Model, threads: Int, cacheType: CacheType, context: Int? = nil) {
+    /// - Parameters:
+    ///   - context: the longest sequence that will be computed, where the model turns long ones otherwise; what it was made for when nil.
+    ///   - packs: whether weights are packed to stay.
+    package init(_ model: Model, threads: Int, cacheType: CacheType, context: Int? = nil, packs: Bool = true) {
         self.model = model
         self.cacheType = cacheType
         threadPool = ThreadPool(threads: max(1, threads))
         cacheLayout = CacheLayout(model, cacheType)
         state = RunState(model)
         adapters = RowAdapters(model.adapters)
+        (input.packs, state.experts.input.packs) = (packs, packs)
         frequencies = model.ropes.map { $0.frequencies(context: context ?? model.shape.context) }
     }
+
+    var packs: Bool { input.packs }
 
     /// The most rows in one pass; more are computed in several.
     package var maximumRows: Int { state.maximumRows }

@@ -61,6 +61,9 @@ struct PreparedLine: Sendable {
     let id: RequestID?
     let request: Result<PreparedRequest, RequestError>
 
+    /// Whether it is a JSON object at all: else it has no id, not even its number.
+    var isReadable: Bool { if case .failure(let error) = request { error.code != .invalidJSON } else { true } }
+
     init(_ line: [UInt8], for model: Model, context: Int) {
         let (id, request) = Request.parse(line)
         self.id = id

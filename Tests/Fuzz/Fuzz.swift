@@ -36,6 +36,7 @@ private enum Target: String, CaseIterable {
                 for case .event(let event) in session.entries { _ = event.comparable }
             }
             _ = ViewPage(sessions, title: "fuzz").html
+            for line in bytes.split(separator: 0x0a) { _ = EventHead(line) }
         case .templates:
             // The template, and behind its first NUL what the messages say.
             let parts = bytes.split(separator: 0, omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }

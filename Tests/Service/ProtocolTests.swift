@@ -6,8 +6,9 @@ import Testing
 @testable import SLAService
 @testable import SLAText
 
-/// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request`, and with the adapters that follow that. With SLA_UPDATE=1 in the environment the document is rewritten instead.
-@Suite struct ProtocolTests {
+/// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request` and with the adapters that
+/// follow that; or with `--ordered`, which may stand there too. With SLA_UPDATE=1 in the environment the document is rewritten instead.
+@Suite(.serialized) struct ProtocolTests {
     static let document = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
         .appendingPathComponent("Protocol.md")
@@ -29,13 +30,15 @@ import Testing
                 continue
             }
             let fixture = lines[i].dropFirst("```jsonl request ".count)
-            let model = fixture.isEmpty ? builtIn : try ProtocolTests.model(fixture.split(separator: " ").map(String.init))
+            let isOrdered = fixture == "--ordered"
+            let model =
+                fixture.isEmpty || isOrdered ? builtIn : try ProtocolTests.model(fixture.split(separator: " ").map(String.init))
             let request = block()
             let title = lines[..<i].last { $0.hasPrefix("## ") } ?? ""
             let input = lines[request].map { $0 + "\n" }.joined()
             i = try #require(lines[i...].firstIndex(of: "```jsonl events"))
             let events = block()
-            var said = Conversation.events(input, engine: Engine(model))
+            var said = Conversation.events(input.utf8, engine: Engine(model), isOrdered: isOrdered).lines
             #expect(said.first?.hasPrefix(#"{"type":"ready","#) == true)
             if title != "## ready" { said.removeFirst() }
             if isUpdating {
@@ -65,6 +68,31 @@ import Testing
                 let name = path.split(separator: "/").last.map { String($0.prefix { $0 != "." }) } ?? path
                 return Adapter.Source(name: name, file: try Fixtures.file(path))
             })
+    }
+
+    @Test func theRunThatIsGoneOnWithIsWhatTheDocumentShows() throws {
+        var lines = try String(contentsOf: ProtocolTests.document, encoding: .utf8).components(separatedBy: "\n")
+        func block(_ name: String) throws -> Range<Int> {
+            let start = try #require(lines.firstIndex(of: "```jsonl \(name)")) + 1
+            return start..<(try #require(lines[start...].firstIndex(of: "```")))
+        }
+        let engine = Engine(try Model.builtIn())
+        let input = try lines[block("resumed")].map { $0 + "\n" }.joined()
+        let ready = try #require(Conversation.events("", engine: engine).first)
+        let isUpdating = ProcessInfo.processInfo.environment["SLA_UPDATE"] == "1"
+        if isUpdating { lines[try block("before").lowerBound] = ready }
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).jsonl").path
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try lines[block("before")].joined(separator: "\n").write(toFile: path, atomically: false, encoding: .utf8)
+        let answers = try AnswerFile(path: path)
+        try answers.begin(as: Fingerprint(engine), isOrdered: false)
+        _ = Conversation.events(input.utf8, engine: engine, answers: answers)
+        let whole = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map(String.init)
+        if isUpdating {
+            lines.replaceSubrange(try block("after"), with: whole)
+            try lines.joined(separator: "\n").write(to: ProtocolTests.document, atomically: true, encoding: .utf8)
+        }
+        #expect(try Array(lines[block("after")]) == whole)
     }
 
     // MARK: - Tables
