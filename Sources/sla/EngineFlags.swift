@@ -55,6 +55,10 @@ func cacheType(_ arguments: Arguments) throws -> CacheType {
     return cacheType
 }
 
+func threads(_ arguments: Arguments) throws -> Int {
+    try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
+}
+
 /// The engine that the flags ask for.
 func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine {
     try engineMaker(arguments, maximumJobs: maximumJobs)()
@@ -64,7 +68,7 @@ func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine 
 func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () throws -> Engine {
     let reward = arguments.string("--reward")
     let cacheType = try cacheType(arguments)
-    let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
+    let threads = try threads(arguments)
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
     let (path, draftPath) = (arguments.string("--model"), arguments.string("--draft"))

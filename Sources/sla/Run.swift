@@ -112,7 +112,7 @@ enum Run {
                             \(summary.reward.map { ", mean reward \(Float(($0 * 1000).rounded() / 1000))" } ?? "")
                             """)
                     case .failed(let failure): throw failure
-                    case .commit, .draft, .scored, .progress: break
+                    case .commit, .draft, .scored, .judged, .progress: break
                     }
                 }
             }

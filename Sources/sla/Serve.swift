@@ -5,7 +5,7 @@ import SLAService
 
 enum Serve {
     static let flags =
-        engineFlags + [
+        engineFlags + judgeModelFlags + [
             Flag(
                 "--no-timing", nil,
                 "leave `timing` out of `done` events, and watch no clock when guessing, so that two runs can be compared byte by byte"),
@@ -46,9 +46,11 @@ enum Serve {
         }
         let withTiming = !arguments.has("--no-timing")
         let recorder = try arguments.string("--record").map { try Recorder(path: $0, withTiming: withTiming) }
+        let judge = try serviceJudgeMaker(arguments)
         let engine = try makeEngine(arguments, maximumJobs: arguments.integer("--max-active", in: 1...4096) ?? 64)
         let service = Service(
-            engine, withTiming: withTiming, maximumQueued: try arguments.integer("--max-queued", in: 0...1 << 30), recorder: recorder,
+            engine, judge: try judge?(), withTiming: withTiming, maximumQueued: try arguments.integer("--max-queued", in: 0...1 << 30),
+            recorder: recorder,
             log: { if $0 <= level { complain($1) } })
         onSignals(service.interrupter)
         let failure = service.run()
@@ -72,4 +74,14 @@ func forbidCoreFiles() {
     #else
         setrlimit(RLIMIT_CORE, &none)
     #endif
+}
+
+/// The judge of a service, if the flags ask for one; made when it is called.
+func serviceJudgeMaker(_ arguments: Arguments) throws -> (() throws -> ServiceJudge)? {
+    try judgeModelMaker(arguments).map { make in
+        {
+            let (model, engine) = try make()
+            return ServiceJudge(model, engine)
+        }
+    }
 }

@@ -15,6 +15,8 @@ package final class Model: Sendable {
     package let shape: Shape
     package let tokenizer: Tokenizer
     package let rewardChannel: RewardChannel?
+    /// What it judges with, if it is a reward model of others.
+    package let classifier: Classifier?
     /// In the order in which they were given.
     package let adapters: [Adapter]
 
@@ -118,6 +120,7 @@ package final class Model: Sendable {
             layers: reader.layers, hiddenSize: reader.hiddenSize, vocabularySize: embedding.rows, context: context,
             normEpsilon: reader.epsilon)
         self.shape = shape
+        classifier = try Classifier(tensors, architecture: architecture, hiddenSize: reader.hiddenSize)
         try tensors.checkAllUsed(by: architecture) { reader.isForeign($0) }
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
@@ -138,6 +141,7 @@ package final class Model: Sendable {
 
     /// Every matrix that is multiplied with.
     package var matrices: [PackedMatrix] {
-        layerMatrices + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + [output]
+        // Who judges does not go on with what it reads.
+        layerMatrices + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + (classifier?.matrices ?? [output])
     }
 }
