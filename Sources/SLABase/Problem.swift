@@ -19,6 +19,8 @@ package struct Problem: Sendable, Equatable {
         case judge
         /// A model, and beside it what was given in its place.
         case modelBeside
+        /// Leave to quantize what is quantized.
+        case requantizing
     }
 
     private var text: String

@@ -28,7 +28,7 @@ package final class Service {
     private static let maximumWaiting = 1024
 
     /// How much people are told.
-    package enum LogLevel: String, Comparable, Sendable {
+    package enum LogLevel: String, Comparable, CaseIterable, Sendable {
         case error, info, debug
         package static func < (a: LogLevel, b: LogLevel) -> Bool { a.rank < b.rank }
         private var rank: Int { self == .error ? 0 : self == .info ? 1 : 2 }
@@ -466,19 +466,10 @@ package final class Service {
             acceptedTokens += summary.acceptedTokens
             say(
                 event("done", request.id) {
-                    $0.add("finish_reason", reason.rawValue)
-                    $0.add("text", request.text)
-                    $0.add("reward", summary.reward)
-                    $0.add(
-                        "usage",
-                        JSONObject {
-                            $0.add("prompt_tokens", summary.promptTokens)
-                            $0.add("completion_tokens", summary.completionTokens)
-                            $0.add("evaluated_tokens", summary.evaluatedTokens)
-                            $0.add("steps", summary.steps)
-                            $0.add("first_token_step", summary.firstTokenStep)
-                        })
-                    if withTiming { $0.add("timing", timing(request, summary)) }
+                    $0.add(reason, text: request.text, summary)
+                    if withTiming {
+                        $0.add(firstToken: request.firstToken.map { $0 - request.received }, total: clock.now - request.received, summary)
+                    }
                 })
         case .scored(let tokens, let summary):
             guard let place = request.jobs.firstIndex(of: job) else { return }
@@ -524,18 +515,6 @@ package final class Service {
             $0.add("tokens", tokens.map { token in JSONObject { add(token, to: &$0) } })
             $0.add("logprob", tokens.reduce(0.0) { $0 + Double($1.logprob) })
             $0.add("reward", summary.reward)
-        }
-    }
-
-    private func timing(_ request: Live, _ summary: Output.Summary) -> JSONObject {
-        func milliseconds(_ duration: Duration) -> Double { (duration / .microseconds(1)).rounded() / 1000 }
-        let now = clock.now
-        return JSONObject {
-            $0.add("first_token_ms", request.firstToken.map { milliseconds($0 - request.received) })
-            $0.add("total_ms", milliseconds(now - request.received))
-            $0.add("cached_tokens", summary.cachedTokens)
-            $0.add("drafted_tokens", summary.draftedTokens)
-            $0.add("accepted_tokens", summary.acceptedTokens)
         }
     }
 

@@ -1,16 +1,17 @@
 import SLABase
+import SLAConversion
 import SLAEngine
 
 enum Inspect {
     static let flags = [
-        Flag("--model", "FILE", "the model that an adapter or a reward channel is for: says whether it fits", file: .read),
+        Flag("--model", "PATH", "the model that an adapter or a reward channel is for: says whether it fits", file: .read),
         Flag("--tensors", nil, "list the tensors too"),
         Flag("--context", "N", "tokens of context that memory is told for (default: what the model was made for)"),
-        Flag("--cache-type", "TYPE", "what keys and values are kept in: f16, q8_0 or f32 (default: f16)"),
+        cacheTypeFlag,
         Flag("--help", nil, "this text"),
     ]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla inspect [flags] FILE
 
@@ -23,9 +24,9 @@ enum Inspect {
             throw UsageError("inspect takes one operand: a file")
         }
         let context = try arguments.integer("--context", in: 1...1 << 30)
-        let type = try cacheType(arguments)
-        let file = try GGUF(MappedBytes(path: path))
-        let base = try arguments.string("--model").map { try GGUF(MappedBytes(path: $0)) }
+        let type = cacheType(arguments)
+        let file = try GGUF(modelAt: path)
+        let base = try arguments.string("--model").map { try GGUF(modelAt: $0) }
         guard base == nil || Adapter.isAdapter(file) else { throw UsageError("--model goes with an adapter or a reward channel") }
         try say(verdict(file, context: context, type, base) + "\n\n")
         for (key, value) in file.metadata { try say("\(key) = \(describe(value))\n") }

@@ -29,7 +29,7 @@ package struct Matrix: Sendable {
         rows = tensor.rows
         columns = tensor.columns
         stride = tensor.columns / tensor.type.block.values * tensor.type.block.bytes
-        owner = file.bytes
+        owner = tensor.owner
         offset = tensor.bytes.lowerBound
         (run, period) = (max(1, tensor.rows), max(1, tensor.rows))
         (self.tensor, first) = (tensor.name, 0)
@@ -69,9 +69,17 @@ package struct Matrix: Sendable {
     /// Sees to it that some rows are in memory.
     func populate(rows: Range<Int>) { if !rows.isEmpty { owner.populate(bytes(rows.lowerBound, rows.upperBound - 1)) } }
 
-    /// Writes row `row` as 32-bit floats to `output` (`[columns]`), equal to the formats' reference dequantization bit for bit.
+    /// Writes row `row` as 32-bit floats to `output` (`[columns]`).
     func dequantize(row: Int, into output: UnsafeMutablePointer<Float>) {
-        type.visit(Dequantization(source: self.row(row), columns: columns, output: output))
+        type.dequantize(self.row(row), count: columns, into: output)
+    }
+}
+
+extension TensorType {
+    /// Writes `count` values, whole blocks of them, as 32-bit floats to `output`, equal to the formats' reference dequantization bit for bit.
+    /// Nothing is written when the engine does not compute with the type.
+    package func dequantize(_ source: UnsafeRawPointer, count: Int, into output: UnsafeMutablePointer<Float>) {
+        visit(Dequantization(source: source, columns: count, output: output))
     }
 }
 
