@@ -18,7 +18,7 @@ func promptFlags(_ first: [Flag], _ second: [Flag], longest: String = "", _ thir
     ] + judgeModelFlags + [
         Flag(
             "--reading", "WAY", "without --judge: the mean or the last of an answer's rewards (default: what the channel recommends)",
-            choices: RewardReading.allCases.map(\.rawValue)),
+            choices: RewardReading.allCases.map(\.rawValue))
     ] + second + [
         Flag("--limit", "N", "take the first N prompts only"),
         Flag("--max-tokens", "N", "longest answer\(longest) (default: 256)"), stopFlag,

@@ -60,11 +60,15 @@ package final class Model: Sendable {
     }
 
     /// The small Countdown model that is inside the binary.
-    package static func builtIn(reward: String? = nil, adapters: [Adapter.Source] = []) throws -> Model {
+    package static func builtIn(reward: String? = nil) throws -> Model {
+        try Model(builtInFile(), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
+    }
+
+    /// Its file.
+    package static func builtInFile() throws -> GGUF {
         var count = 0
         let bytes = UnsafeRawBufferPointer(start: builtin_model(&count), count: count)
-        return try Model(
-            GGUF(MappedBytes(permanent: bytes)), reward: reward.map { try GGUF(MappedBytes(path: $0)) }, adapters: adapters)
+        return try GGUF(MappedBytes(permanent: bytes))
     }
 
     /// The model in `file`; throws ``ModelError`` when it is not one that can be run, or when the channel or an adapter does not fit it.
