@@ -631,6 +631,8 @@ package final class Engine {
         /// What it is likely to be asked for, and how well that was guessed so far.
         let prediction: Prediction?
         var record = GuessRecord()
+        /// What was read at each place, of what is judged.
+        var readings: [[Float]] = []
         /// The answer so far, and what is known of every token, for the cache.
         var answer: [Token] = []
         var marks: [PrefixCache.Mark]
@@ -691,6 +693,17 @@ package final class Engine {
             room = completion.count
             guard !completion.isEmpty else { throw RequestFailure.invalid("the completion has no tokens", field: "completion") }
             try check(completion, field: "completion")
+        case .judge(let given, let places, let reading):
+            prompt = given
+            field = "messages"
+            room = 0
+            guard let first = places.first, let last = places.last, first >= 0, last < given.count, places == Array(Set(places)).sorted()
+            else { throw RequestFailure.invalid("there is nothing to judge", field: "messages") }
+            switch reading {
+            case .head:
+                guard model.classifier != nil else { throw RequestFailure.modelError("the model has no classification head to judge with") }
+            case .tokens(let tokens): try check(tokens, field: "messages")
+            }
         }
         guard !prompt.isEmpty else { throw RequestFailure.invalid("the prompt has no tokens", field: "prompt") }
         try check(prompt, field: "prompt")
@@ -899,6 +912,12 @@ package final class Engine {
         case .generate(let generation):
             p + 1 == job.given.count && generation.maxTokens > 0 ? generation.method.firstWant(rules(job, generation)) : .nothing
         case .score: p + 1 >= job.promptCount && p + 1 < job.given.count ? .token(job.given[p + 1]) : .nothing
+        case .judge(_, let places, let reading):
+            switch reading {
+            case _ where !places.contains(p): .nothing
+            case .head: .head
+            case .tokens(let tokens): .tokens(tokens)
+            }
         }
     }
 
@@ -933,6 +952,8 @@ package final class Engine {
             // A token's log-probability comes from the row before it, so computing begins one row before the first token that lacks something.
             limit = max(known, job.promptCount) - 1
         }
+        // What was read is not in the cache.
+        if case .judge(_, let places, _) = job.work { limit = min(limit, places.first ?? 0) }
         let found = cache.match(job.given, limit: limit, job.adapters)
         (job.table, job.computed) = (found.table, found.count)
         job.summary.cachedTokens = min(found.count == limit ? known : found.count, job.promptCount)
@@ -945,8 +966,13 @@ package final class Engine {
     private func receive(_ job: Job, _ results: [RowResult]) {
         guard let table = job.table, let last = results.last else { return }
         for (p, result) in zip(job.computed..., results) {
+            if case .judge(_, let places, let reading) = job.work, places.contains(p) {
+                job.readings.append(reading == .head ? result.head : result.candidates.map(\.logit))
+            }
             if p >= job.promptCount { job.marks[p].reward = result.reward }
-            if p + 1 < job.given.count, let next = result.candidates.first { job.marks[p + 1].logprob = next.logprob }
+            if p + 1 < job.given.count, p + 1 >= job.promptCount, let next = result.candidates.first {
+                job.marks[p + 1].logprob = next.logprob
+            }
         }
         let computed = job.computed + results.count
         for end in job.computed + 1...computed where end == computed || job.checkpoints.contains(end) {
@@ -968,6 +994,7 @@ package final class Engine {
             finish(job, method.receive([]))
             advance(job)
         case .score: finish(job, [scored(job)])
+        case .judge: finish(job, [.judged(job.readings, job.summary)])
         }
     }
 
@@ -1006,7 +1033,7 @@ package final class Engine {
                 job.summary.reward = summary.reward
                 output = .done(reason, job.summary)
                 retire(job)
-            case .scored, .failed: retire(job)
+            case .scored, .judged, .failed: retire(job)
             case .commit, .draft, .progress: break
             }
             outputs.append((job.id, output))
@@ -1046,6 +1073,10 @@ package enum Want {
     case token(Token)
     /// Tokens drawn by chance.
     case drawn(Draws)
+    /// These tokens.
+    case tokens([Token])
+    /// The outputs of the classification head, in the place of the distribution.
+    case head
 }
 
 /// One token to compute: its place in a branch, and what is wanted of it.
@@ -1081,6 +1112,8 @@ package struct RowResult {
     /// The channel's output 0, and output 1 where it has one.
     var reward: Float?
     var prover: Float?
+    /// The classification head's outputs.
+    var head: [Float] = []
     /// False when the model is broken: some number on the way was not finite.
     var isSound = true
 }
@@ -1112,6 +1145,7 @@ struct RunState {
     let beside: FloatBuffer  // [m, hiddenSize + r]       [h_i ; r_i], which the channel's matrices read
     let channelOutput: FloatBuffer  // [m, widest]        what they give
     let headHidden: FloatBuffer  // [m, widest]           between the layers of a deep head
+    let judged: FloatBuffer  // [64, widest + outputs]    between the layers of a classification head, then what it gives
     let chosen: FloatBuffer  // [64, hiddenSize]          h_L of the rows whose logits are wanted
     let logits: FloatBuffer  // [64, vocabularySize]
 
@@ -1152,6 +1186,7 @@ struct RunState {
         beside = FloatBuffer(rows * (hiddenSize + channel))
         channelOutput = FloatBuffer(rows * max(channel, widest))
         headHidden = FloatBuffer(rows * widest)
+        judged = FloatBuffer(RunState.logitRows * (model.classifier.map { $0.hiddenSize + $0.outputs } ?? 0))
         chosen = FloatBuffer(RunState.logitRows * hiddenSize)
         logits = FloatBuffer(RunState.logitRows * model.shape.vocabularySize)
     }
@@ -1265,6 +1300,7 @@ package final class Transformer {
         var results = (0..<n).map { RowResult(isSound: isFinite(normed + $0 * size, count: size)) }
         // Step 9: rewards, and what is wanted of the logits.
         rewardHead(rewarded, &results)
+        judge(rows, &results)
         readLogits(rows, &results)
         return results
     }
@@ -1454,9 +1490,31 @@ package final class Transformer {
         }
     }
 
+    /// What the classification head says of the rows that want it, a few at a time.
+    private func judge(_ rows: [Row], _ results: inout [RowResult]) {
+        guard let head = model.classifier else { return }
+        let wanting = rows.indices.filter { if case .head = rows[$0].want { true } else { false } }
+        let size = model.shape.hiddenSize
+        let (between, output) = (state.judged.base, state.judged.base + RunState.logitRows * head.hiddenSize)
+        for start in stride(from: 0, to: wanting.count, by: RunState.logitRows) {
+            let some = wanting[start..<min(start + RunState.logitRows, wanting.count)]
+            for (i, row) in some.enumerated() { (state.chosen.base + i * size).update(from: state.normed.base + row * size, count: size) }
+            head.run(state.chosen.base, rows: some.count, columns: size, between: between, into: output, input, threadPool)
+            for (i, row) in some.enumerated() {
+                results[row].head = Array(UnsafeBufferPointer(start: output + i * head.outputs, count: head.outputs))
+                if !results[row].head.allSatisfy(\.isFinite) { results[row].isSound = false }
+            }
+        }
+    }
+
     /// Logits of the rows that want something of them, a few at a time, and what is wanted read off.
     private func readLogits(_ rows: [Row], _ results: inout [RowResult]) {
-        let wanting = rows.indices.filter { if case .nothing = rows[$0].want { false } else { true } }
+        let wanting = rows.indices.filter {
+            switch rows[$0].want {
+            case .nothing, .head: false
+            default: true
+            }
+        }
         let (size, vocabulary) = (model.shape.hiddenSize, model.shape.vocabularySize)
         for start in stride(from: 0, to: wanting.count, by: RunState.logitRows) {
             let some = wanting[start..<min(start + RunState.logitRows, wanting.count)]

@@ -13,12 +13,21 @@ package struct Fingerprint: Sendable {
     /// - Parameters:
     ///   - isWhole: whether every byte of the model's files is read, instead of the headers and samples of every tensor.
     ///   - others: inputs that the engine knows nothing of.
-    package init(_ engine: Engine, isWhole: Bool = false, others: [(name: String, value: JSONText)] = []) {
+    package init(
+        _ engine: Engine, judge: ServiceJudge? = nil, isWhole: Bool = false, others: [(name: String, value: JSONText)] = []
+    ) {
         var inputs = [("results", JSONText(resultsVersion))]
-        for source in engine.model.sources {
-            let digest = String(source.digest(isWhole: isWhole), radix: 16)
-            let padded = String(repeating: "0", count: 16 - digest.count) + digest
-            inputs.append((source.name, JSONText(isWhole ? "whole \(padded)" : padded)))
+        func add(_ sources: [Provenance], _ prefix: String = "") {
+            for source in sources {
+                let digest = String(source.digest(isWhole: isWhole), radix: 16)
+                let padded = String(repeating: "0", count: 16 - digest.count) + digest
+                inputs.append((prefix + source.name, JSONText(isWhole ? "whole \(padded)" : padded)))
+            }
+        }
+        add(engine.model.sources)
+        if let judge {
+            add(judge.engine.model.sources, "judge.")
+            inputs.append(("judge.context", JSONText(judge.engine.context)))
         }
         for adapter in engine.model.adapters { inputs.append(("lora.\(adapter.name).scale", JSONText(adapter.scale))) }
         inputs.append(("context", JSONText(engine.context)))

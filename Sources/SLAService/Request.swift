@@ -65,7 +65,7 @@ package struct RequestError: Error, Equatable, Sendable {
     package init(_ failure: RequestFailure) {
         let code: Code =
             switch failure {
-            case .invalid, .noRewardChannel, .noAdapter: .invalidRequest
+            case .invalid, .noRewardChannel, .noAdapter, .noJudge: .invalidRequest
             case .contextOverflow, .cacheTooSmall: .contextOverflow
             case .overloaded, .cacheFull: .overloaded
             case .modelError: .modelError
@@ -78,6 +78,7 @@ package struct RequestError: Error, Equatable, Sendable {
 enum Request: Sendable {
     case generate(GenerateRequest)
     case score(prompt: PromptContent, completions: [Text], lora: [AdapterChoice]?, priority: Int)
+    case judge([ChatMessage], priority: Int)
     case tokenize(text: String, addSpecial: Bool)
     case detokenize([Token])
     case cancel(RequestID)
@@ -176,6 +177,7 @@ private struct FieldReader {
         return switch type {
         case .generate: .generate(try generate())
         case .score: try score()
+        case .judge: .judge(try messages(Fields.judged) ?? [], priority: try value(Fields.priority))
         case .tokenize: .tokenize(text: try value(Fields.text), addSpecial: try value(Fields.addSpecial))
         case .detokenize: .detokenize(try value(Fields.tokens))
         case .cancel: .cancel(try target())
@@ -299,14 +301,7 @@ private struct FieldReader {
 
     /// What an answer goes on from: a prompt or messages.
     private func prompt() throws -> PromptContent {
-        let messages: [ChatMessage]?
-        do {
-            messages = try container.decodeIfPresent([ChatMessage].self, forKey: JSONName(Fields.messages.name))
-        } catch let failure as RequestFailure {
-            throw RequestError(failure)
-        } catch {
-            throw wrong(Fields.messages)
-        }
+        let messages = try messages(Fields.messages)
         let text = try optional(Fields.prompt)
         switch (text, messages) {
         case (let text?, nil): return .text(text)
@@ -315,6 +310,19 @@ private struct FieldReader {
             throw invalid(Fields.prompt, "is missing; it is \(Fields.prompt.type.name), and messages may stand in its place")
         default: throw RequestError(.invalidRequest, "give either prompt or messages", field: Fields.messages.name)
         }
+    }
+
+    private func messages(_ field: Field<[ChatMessage]>) throws -> [ChatMessage]? {
+        let messages: [ChatMessage]?
+        do {
+            messages = try container.decodeIfPresent([ChatMessage].self, forKey: JSONName(field.name))
+        } catch let failure as RequestFailure {
+            throw RequestError(failure)
+        } catch {
+            throw wrong(field)
+        }
+        if messages == nil, case .refused = field.absence { throw invalid(field, "is missing; it is \(field.type.name)") }
+        return messages
     }
 
     private func included() throws -> [String] {
@@ -415,7 +423,8 @@ extension AdapterChoice: Decodable {
         var number: Float?
         if fields.contains(scale) {
             guard let value = try? fields.decode(Double.self, forKey: scale), abs(value) <= Double(AdapterChoice.largestScale) else {
-                throw invalid("the scale of an adapter must be a number from -\(AdapterChoice.largestScale) to \(AdapterChoice.largestScale)")
+                throw invalid(
+                    "the scale of an adapter must be a number from -\(AdapterChoice.largestScale) to \(AdapterChoice.largestScale)")
             }
             number = Float(value)
         }

@@ -4,7 +4,7 @@ import SLAText
 
 /// What a line can ask for.
 enum RequestType: String, CaseIterable {
-    case generate, score, tokenize, detokenize, cancel, stats
+    case generate, score, judge, tokenize, detokenize, cancel, stats
     case clearCache = "clear_cache"
     case shutdown
 
@@ -20,6 +20,7 @@ enum RequestType: String, CaseIterable {
                 Fields.lora, Fields.deadline, Fields.include, Fields.priority,
             ]
         case .score: [Fields.prompt, Fields.messages, Fields.completion, Fields.completions, Fields.lora, Fields.priority]
+        case .judge: [Fields.judged, Fields.priority]
         case .tokenize: [Fields.text, Fields.addSpecial]
         case .detokenize: [Fields.tokens]
         case .cancel: [Fields.target]
@@ -81,6 +82,9 @@ enum Fields {
     static let deadline = Field<Int>("deadline_ms", .integer(0...Int.max), .nothing)
     static let include = Field<[String]>("include", .words(["branches", "draft", "progress"]), .means([]))
     static let priority = Field<Int>("priority", .integer(Int.min...Int.max), .means(0))
+
+    /// A conversation that ends with what is judged.
+    static let judged = Field<[ChatMessage]>("messages", .messages, .refused)
 
     static let completion = Field<Text>("completion", .text, .nothing)
     static let completions = Field<[Text]>("completions", .texts(256), .nothing)

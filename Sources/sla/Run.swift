@@ -226,7 +226,7 @@ enum Run {
                     case .failed(let failure):
                         try say(shown + screen.clear())
                         throw failure
-                    case .commit, .scored, .progress: break
+                    case .commit, .scored, .judged, .progress: break
                     }
                 }
                 if !shown.isEmpty { try say(shown) }

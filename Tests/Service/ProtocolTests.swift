@@ -6,8 +6,8 @@ import Testing
 @testable import SLAService
 @testable import SLAText
 
-/// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request` and with the adapters that
-/// follow that; or with `--ordered`, which may stand there too. With SLA_UPDATE=1 in the environment the document is rewritten instead.
+/// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request` and with the adapters and the
+/// judge that follow that; or with `--ordered`, which may stand there too. With SLA_UPDATE=1 in the environment the document is rewritten instead.
 @Suite(.serialized) struct ProtocolTests {
     static let document = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
@@ -31,14 +31,18 @@ import Testing
             }
             let fixture = lines[i].dropFirst("```jsonl request ".count)
             let isOrdered = fixture == "--ordered"
-            let model =
-                fixture.isEmpty || isOrdered ? builtIn : try ProtocolTests.model(fixture.split(separator: " ").map(String.init))
+            let words = isOrdered ? [] : fixture.split(separator: " ").map(String.init)
+            let model = words.isEmpty ? builtIn : try ProtocolTests.model(words)
+            let judge = try words.first { $0.hasPrefix("judges/") }.map { path in
+                let judge = try RewardModel(Fixtures.model(path))
+                return ServiceJudge(judge, Engine(judge.model))
+            }
             let request = block()
             let title = lines[..<i].last { $0.hasPrefix("## ") } ?? ""
             let input = lines[request].map { $0 + "\n" }.joined()
             i = try #require(lines[i...].firstIndex(of: "```jsonl events"))
             let events = block()
-            var said = Conversation.events(input.utf8, engine: Engine(model), isOrdered: isOrdered).lines
+            var said = Conversation.events(input.utf8, engine: Engine(model), judge: judge, isOrdered: isOrdered).lines
             #expect(said.first?.hasPrefix(#"{"type":"ready","#) == true)
             if title != "## ready" { said.removeFirst() }
             if isUpdating {
@@ -55,7 +59,7 @@ import Testing
         #expect(examples > 10)
         let all: Set = [
             "ready", "token", "commit", "draft", "progress", "done", "score", "tokens", "text", "cancelled", "stats", "cleared", "shutdown",
-            "error",
+            "error", "judge",
         ]
         #expect(types == all, "every event has an example")
     }
@@ -64,7 +68,7 @@ import Testing
     private static func model(_ words: [String]) throws -> Model {
         try Model(
             Fixtures.file(words[0]),
-            adapters: words.dropFirst().map { path in
+            adapters: words.filter { $0.hasPrefix("lora/") }.map { path in
                 let name = path.split(separator: "/").last.map { String($0.prefix { $0 != "." }) } ?? path
                 return Adapter.Source(name: name, file: try Fixtures.file(path))
             })

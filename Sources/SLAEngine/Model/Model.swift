@@ -16,6 +16,8 @@ package final class Model: Sendable {
     package let shape: Shape
     package let tokenizer: Tokenizer
     package let rewardChannel: RewardChannel?
+    /// What it judges with, if it is a reward model of others.
+    package let classifier: Classifier?
     /// In the order in which they were given.
     package let adapters: [Adapter]
     /// All that its results come from.
@@ -61,11 +63,15 @@ package final class Model: Sendable {
     }
 
     /// The small Countdown model that is inside the binary.
-    package static func builtIn(reward: String? = nil, adapters: [Adapter.Source] = []) throws -> Model {
+    package static func builtIn(reward: String? = nil) throws -> Model {
+        try Model(builtInFile(), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
+    }
+
+    /// Its file.
+    package static func builtInFile() throws -> GGUF {
         var count = 0
         let bytes = UnsafeRawBufferPointer(start: builtin_model(&count), count: count)
-        return try Model(
-            GGUF(MappedBytes(permanent: bytes)), reward: reward.map { try GGUF(MappedBytes(path: $0)) }, adapters: adapters)
+        return try GGUF(MappedBytes(permanent: bytes))
     }
 
     /// The model in `file`; throws ``ModelError`` when it is not one that can be run, or when the channel or an adapter does not fit it.
@@ -121,6 +127,7 @@ package final class Model: Sendable {
             layers: reader.layers, hiddenSize: reader.hiddenSize, vocabularySize: embedding.rows, context: context,
             normEpsilon: reader.epsilon)
         self.shape = shape
+        classifier = try Classifier(tensors, architecture: architecture, hiddenSize: reader.hiddenSize)
         try tensors.checkAllUsed(by: architecture) { reader.isForeign($0) }
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
@@ -155,6 +162,7 @@ package final class Model: Sendable {
 
     /// Every matrix that is multiplied with.
     package var matrices: [PackedMatrix] {
-        layerMatrices + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + [output]
+        // Who judges does not go on with what it reads.
+        layerMatrices + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + (classifier?.matrices ?? [output])
     }
 }
