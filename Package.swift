@@ -53,7 +53,7 @@ let package = Package(
         .target(name: "SLALanguageServer", dependencies: ["SLABase", "SLAService"], swiftSettings: library),
         .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
         .target(name: "SLAEvaluation", dependencies: ["SLABase", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
-        .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine"], swiftSettings: kernels),
+        .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine", "SLAConversion"], swiftSettings: kernels),
         .executableTarget(
             name: "sla",
             dependencies: [

@@ -14,7 +14,7 @@ enum Bench {
             "--shape", "NAME",
             "a model of random weights: \(SyntheticModel.shapes.map(\.name).joined(separator: ", ")) (default: qwen2-0.5b)"),
         Flag("--type", "TYPE", "its weights: f16, q8_0, q4_0, q4_k_m, … (default: q8_0)"),
-        Flag("--model", "FILE", "a GGUF file instead", file: .read),
+        Flag("--model", "PATH", "a GGUF file or a Hugging Face directory instead", file: .read),
         Flag("--threads", "N", "threads that compute (default: the processor's cores)"),
         Flag("--rounds", "N", "how often everything is measured; medians are printed (default: 3)"),
         Flag("--json", nil, "print one JSON object instead of a table"),

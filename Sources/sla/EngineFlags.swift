@@ -9,15 +9,33 @@ import SLAEngine
     import Foundation
 #endif
 
+/// The flag that names a model: `what` says what it is to the command.
+func modelFlag(_ what: String) -> Flag {
+    Flag("--model", "PATH", "\(what): a GGUF file or a Hugging Face directory (default: the built-in Countdown model)", file: .read)
+}
+
+let quantizeFlag = Flag("--quantize", "TYPE", "store its weights as q8_0, q4_k_m, … while reading it (sla convert --help lists the types)")
+
+/// What weights are to be stored as.
+func fileType(_ arguments: Arguments, _ flag: String) throws -> FileType? {
+    try arguments.string(flag).map { name in
+        guard let type = FileType(name: name) else {
+            throw UsageError("\(flag) is \(name); \(FileType.allCases.map(\.name).joined(separator: ", ")) are possible")
+        }
+        return type
+    }
+}
+
 /// The flags of every command that runs a model.
 let engineFlags = [
-    Flag("--model", "FILE", "a GGUF file (default: the built-in Countdown model)", file: .read),
+    modelFlag("the model"),
+    quantizeFlag,
     Flag("--reward", "FILE", "a reward channel for it (default: the one that the model's file carries)", file: .read),
     Flag("--threads", "N", "threads that compute (default: the processor's cores)"),
     Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
     Flag("--cache-mib", "N", "memory for keys, values and states (default: 512)"),
     Flag("--cache-type", "TYPE", "what keys and values are kept in: f16, f32, or q8_0, which takes half of f16's memory (default: f16)"),
-    Flag("--draft", "FILE", "a small model of the same vocabulary that guesses tokens ahead; answers are the same", file: .read),
+    Flag("--draft", "PATH", "a small model of the same vocabulary that guesses tokens ahead; answers are the same", file: .read),
     Flag("--no-speculation", nil, "guess no tokens ahead; answers are the same, and slower where text repeats itself"),
 ]
 
@@ -43,9 +61,11 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
     let (path, draftPath) = (arguments.string("--model"), arguments.string("--draft"))
     let speculates = !arguments.has("--no-speculation")
+    let type = try fileType(arguments, "--quantize")
+    if type != nil, path == nil { throw UsageError("--quantize goes with --model") }
     if !speculates, draftPath != nil { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
     return {
-        let model = try path.map { try Model(at: $0, reward: reward) } ?? Model.builtIn(reward: reward)
+        let model = try path.map { try Model(at: $0, as: type, threads: threads, reward: reward) } ?? Model.builtIn(reward: reward)
         let draft = try draftPath.map { try DraftModel(Model(at: $0), for: model, threads: threads) }
         return Engine(
             model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,

@@ -15,7 +15,8 @@ enum Train {
     static let flags = files + TrainingSetting.all.map { Flag("--\($0.name)", $0.placeholder, $0.help) } + others
 
     private static let files = [
-        Flag("--model", "FILE", "the policy, a GGUF file; it stays as it is (default: the built-in Countdown model)", file: .read),
+        modelFlag("the policy, which stays as it is"),
+        quantizeFlag,
         Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see above", file: .read),
         Flag("--out", "FILE", "where the channel goes, a GGUF file for --reward", file: .written(beside: [checkpointSuffix])),
     ]
@@ -68,7 +69,9 @@ enum Train {
         let checkpoint = out + checkpointSuffix
         try checkWritable(out)
 
-        let model = try arguments.string("--model").map { try Model(at: $0) } ?? Model.builtIn()
+        let model =
+            try arguments.string("--model").map { try Model(at: $0, as: fileType(arguments, "--quantize"), threads: threads) }
+            ?? Model.builtIn()
         let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"))
         let trainer = try ChannelTrainer(model, set, options, threads: threads, cacheBytes: cache << 20)
         complain(
