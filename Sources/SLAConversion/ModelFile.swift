@@ -25,7 +25,10 @@ extension GGUF {
 
 extension Model {
     /// The model at `path`, a GGUF file or a Hugging Face directory, with the reward channel at `reward`, or else the one that it has itself.
-    package convenience init(at path: String, as type: FileType? = nil, threads: Int = 1, reward: String? = nil) throws {
-        try self.init(GGUF(modelAt: path, as: type, threads: threads), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
+    package convenience init(
+        at path: String, as type: FileType? = nil, threads: Int = 1, reward: String? = nil, adapters: [Adapter.Source] = []
+    ) throws {
+        try self.init(
+            GGUF(modelAt: path, as: type, threads: threads), reward: reward.map { try GGUF(MappedBytes(path: $0)) }, adapters: adapters)
     }
 }

@@ -411,9 +411,10 @@ package final class ChannelTrainer {
             case .notAtAll: []
             }
         }
+        let adapters = model.adapters.map { ", adapter \($0.name) at \($0.scale)" }.joined()
         return told + [
             ("data", "\(examples.count) lines, \(String(fingerprint, radix: 16))"),
-            ("policy", "\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"),
+            ("policy", "\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)\(adapters)"),
         ]
     }
 

@@ -87,7 +87,7 @@ final class HiddenStates {
         var prompts: [[Token]: PageTable] = [:]
         var rows: [Row] = []
         for item in items where prompts[item.prompt] == nil {
-            let (table, count, _) = cache.match(item.prompt, limit: item.prompt.count)
+            let (table, count, _) = cache.match(item.prompt, limit: item.prompt.count, transformer.model.defaultAdapters)
             rows += try self.rows(item.prompt[count...], table)
             prompts[item.prompt] = table
         }

@@ -88,6 +88,9 @@ package struct TrainingSetting: Sendable {
             .notAtAll),
     ]
 
+    /// All values that there are; empty: any.
+    package var choices: [String] { if case .loss = value { TrainingLoss.allCases.map(\.rawValue) } else { [] } }
+
     package var help: String {
         let usual = text(TrainingOptions()).map { $0.hasSuffix(".0") ? String($0.dropLast(2)) : $0 } ?? ""
         return usual.isEmpty && remark.isEmpty ? about : "\(about) (default: \(usual)\(remark))"

@@ -19,7 +19,7 @@ enum Convert {
         Flag("--help", nil, "this text"),
     ]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla convert IN --out FILE [flags]
 

@@ -11,7 +11,9 @@ import SLAEngine
 
 /// The flag that names a model: `what` says what it is to the command.
 func modelFlag(_ what: String) -> Flag {
-    Flag("--model", "PATH", "\(what): a GGUF file or a Hugging Face directory (default: the built-in Countdown model)", file: .read)
+    Flag(
+        "--model", "PATH", "\(what): a GGUF file or a Hugging Face directory (default: the built-in Countdown model)", file: .read,
+        variable: "SLA_MODEL")
 }
 
 let quantizeFlag = Flag("--quantize", "TYPE", "store its weights as q8_0, q4_k_m, … while reading it (sla convert --help lists the types)")
@@ -30,21 +32,47 @@ func fileType(_ arguments: Arguments, _ flag: String) throws -> FileType? {
 let engineFlags = [
     modelFlag("the model"),
     quantizeFlag,
-    Flag("--reward", "FILE", "a reward channel for it (default: the one that the model's file carries)", file: .read),
+    Flag(
+        "--reward", "FILE", "a reward channel for it (default: the one that the model's file carries)", file: .read, variable: "SLA_REWARD"),
+    loraFlag,
     Flag("--threads", "N", "threads that compute (default: the processor's cores)"),
     Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
     Flag("--cache-mib", "N", "memory for keys, values and states (default: 512)"),
-    Flag("--cache-type", "TYPE", "what keys and values are kept in: f16, f32, or q8_0, which takes half of f16's memory (default: f16)"),
+    cacheTypeFlag,
     Flag("--draft", "PATH", "a small model of the same vocabulary that guesses tokens ahead; answers are the same", file: .read),
     Flag("--no-speculation", nil, "guess no tokens ahead; answers are the same, and slower where text repeats itself"),
 ]
 
-func cacheType(_ arguments: Arguments) throws -> CacheType {
-    let type = arguments.string("--cache-type") ?? "f16"
-    guard let cacheType = CacheType(rawValue: type) else {
-        throw UsageError("--cache-type is \(type); \(CacheType.allCases.map(\.rawValue).joined(separator: ", ")) are possible")
+let cacheTypeFlag = Flag(
+    "--cache-type", "TYPE", "what keys and values are kept in: f16, f32, or q8_0, which takes half of f16's memory (default: f16)",
+    choices: CacheType.allCases.map(\.rawValue))
+
+func cacheType(_ arguments: Arguments) -> CacheType { arguments.string(cacheTypeFlag.name).flatMap { CacheType(rawValue: $0) } ?? .f16 }
+
+let loraFlag = Flag(
+    "--lora", "FILE[:SCALE]", "an adapter (LoRA) of the model, at that scale (default: 1)", file: .readScaled, repeats: true)
+
+/// The adapters that the flags name.
+func adapters(_ arguments: Arguments) throws -> [Adapter.Source] {
+    try arguments.strings(loraFlag.name).map { text in
+        let (path, scale) = scaledPath(text)
+        return Adapter.Source(name: stem(path), file: try GGUF(MappedBytes(path: path)), scale: scale)
     }
-    return cacheType
+}
+
+/// A path, and the scale behind its last colon; a file that has the colon in its name is meant by the whole.
+func scaledPath(_ text: String) -> (path: String, scale: Float) {
+    guard PathKind(text) == .nothing, let colon = text.lastIndex(of: ":"), let scale = Float(text[text.index(after: colon)...]) else {
+        return (text, 1)
+    }
+    return (String(text[..<colon]), scale)
+}
+
+/// A file's name without its folder and its ending.
+private func stem(_ path: String) -> String {
+    let name = path.split(separator: "/").last.map(String.init) ?? path
+    guard let dot = name.lastIndex(of: "."), dot > name.startIndex else { return name }
+    return String(name[..<dot])
 }
 
 /// The engine that the flags ask for.
@@ -55,7 +83,7 @@ func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine 
 /// Reads the flags, and makes the engine that they ask for when it is called.
 func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () throws -> Engine {
     let reward = arguments.string("--reward")
-    let cacheType = try cacheType(arguments)
+    let cacheType = cacheType(arguments)
     let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
@@ -65,7 +93,10 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
     if type != nil, path == nil { throw UsageError("--quantize goes with --model") }
     if !speculates, draftPath != nil { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
     return {
-        let model = try path.map { try Model(at: $0, as: type, threads: threads, reward: reward) } ?? Model.builtIn(reward: reward)
+        let adapters = try adapters(arguments)
+        let model =
+            try path.map { try Model(at: $0, as: type, threads: threads, reward: reward, adapters: adapters) }
+            ?? Model.builtIn(reward: reward, adapters: adapters)
         let draft = try draftPath.map { try DraftModel(Model(at: $0), for: model, threads: threads) }
         return Engine(
             model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,

@@ -17,11 +17,13 @@ enum Serve {
             Flag(
                 "--max-queued", "N",
                 "requests that may wait; one more is refused as `overloaded` (default: no more lines are read meanwhile)"),
-            Flag("--log-level", "LEVEL", "what standard error tells: error, info or debug (default: error)"),
+            Flag(
+                "--log-level", "LEVEL", "what standard error tells: error, info or debug (default: error)",
+                choices: Service.LogLevel.allCases.map(\.rawValue)),
             Flag("--help", nil, "this text"),
         ]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla [serve] [flags]
 
@@ -40,10 +42,7 @@ enum Serve {
         guard arguments.operands.isEmpty else { throw UsageError("serve takes no operands, only flags") }
         forbidCoreFiles()
         Memory.releaseLargeBlocks()
-        let level = arguments.string("--log-level") ?? "error"
-        guard let level = Service.LogLevel(rawValue: level) else {
-            throw UsageError("--log-level is \(level); error, info and debug are possible")
-        }
+        let level = arguments.string("--log-level").flatMap { Service.LogLevel(rawValue: $0) } ?? .error
         let withTiming = !arguments.has("--no-timing")
         let recorder = try arguments.string("--record").map { try Recorder(path: $0, withTiming: withTiming) }
         let engine = try makeEngine(arguments, maximumJobs: arguments.integer("--max-active", in: 1...4096) ?? 64)

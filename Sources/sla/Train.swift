@@ -12,17 +12,20 @@ import SLATraining
 enum Train {
     private static let checkpointSuffix = ".checkpoint"
 
-    static let flags = files + TrainingSetting.all.map { Flag("--\($0.name)", $0.placeholder, $0.help) } + others
+    static let flags =
+        files + TrainingSetting.all.map { Flag("--\($0.name)", $0.placeholder, $0.help, choices: $0.choices) } + others
+    private static let types: [String: TensorType] = ["f16": .f16, "f32": .f32]
 
     private static let files = [
         modelFlag("the policy, which stays as it is"),
         quantizeFlag,
+        loraFlag,
         Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see above", file: .read),
         Flag("--out", "FILE", "where the channel goes, a GGUF file for --reward", file: .written(beside: [checkpointSuffix])),
     ]
 
     private static let others = [
-        Flag("--type", "TYPE", "matrices in the file: f16 or f32 (default: f16)"),
+        Flag("--type", "TYPE", "matrices in the file: f16 or f32 (default: f16)", choices: types.keys.sorted()),
         Flag("--metrics", "FILE", "append the loss of every step and the measures of every epoch, as JSON Lines", file: .written()),
         Flag("--checkpoint-every", "N", "steps between checkpoints, which go to the output's name and .checkpoint (default: an epoch's)"),
         Flag("--resume", nil, "go on from the checkpoint, if there is one; the result is that of an unbroken run"),
@@ -34,7 +37,7 @@ enum Train {
         Flag("--help", nil, "this text"),
     ]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla train --data FILE --out FILE [flags]
 
@@ -60,8 +63,7 @@ enum Train {
         guard let data = arguments.string("--data") else { throw UsageError("--data is missing: what to learn from") }
         guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the channel goes") }
         let options = try options(arguments)
-        let types: [String: TensorType] = ["f16": .f16, "f32": .f32]
-        guard let type = types[arguments.string("--type") ?? "f16"] else { throw UsageError("--type is f16 or f32") }
+        let type = Train.types[arguments.string("--type") ?? "f16"] ?? .f16
         let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
         let cache = try arguments.integer("--cache-mib", in: 0...1 << 24) ?? 1024
         let context = try arguments.integer("--context", in: 2...1 << 30)
@@ -69,9 +71,11 @@ enum Train {
         let checkpoint = out + checkpointSuffix
         try checkWritable(out)
 
+        let adapters = try adapters(arguments)
         let model =
-            try arguments.string("--model").map { try Model(at: $0, as: fileType(arguments, "--quantize"), threads: threads) }
-            ?? Model.builtIn()
+            try arguments.string("--model").map {
+                try Model(at: $0, as: fileType(arguments, "--quantize"), threads: threads, adapters: adapters)
+            } ?? Model.builtIn(adapters: adapters)
         let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"))
         let trainer = try ChannelTrainer(model, set, options, threads: threads, cacheBytes: cache << 20)
         complain(
@@ -142,11 +146,7 @@ enum Train {
                 guard let number = Double(text), number.isFinite else { throw UsageError("\(flag) is \(text), which is no number") }
                 options[keyPath: path] = number
             case .flag: break
-            case .loss:
-                guard let loss = TrainingLoss(rawValue: text) else {
-                    throw UsageError("there is no loss \(text); \(TrainingLoss.allCases.map(\.rawValue).joined(separator: ", ")) are")
-                }
-                options.loss = loss
+            case .loss: options.loss = TrainingLoss(rawValue: text) ?? options.loss
             case .search:
                 do { options.recommended = try Search(settings: text) } catch let failure as RequestFailure {
                     throw UsageError(failure.message)
