@@ -13,7 +13,7 @@ import Foundation
 
 /// What bytes from outside are given to. None may crash, hang or take much memory, whatever they are; a typed error is an answer.
 private enum Target: String, CaseIterable {
-    case requests, models, channels, records, templates, json, grammars
+    case requests, models, channels, records, templates, json, grammars, tokenizers
 
     private static let builtIn = Result { try Model.builtIn() }
 
@@ -62,6 +62,12 @@ private enum Target: String, CaseIterable {
             _ = try? TrainingSet(MappedBytes(bytes), name: "fuzz", model)
             _ = try? PromptSet(bytes, name: "fuzz", model)
             _ = try? DecoderChoice(String(decoding: bytes, as: UTF8.self), for: model)
+        case .tokenizers:
+            var writer = GGUFWriter()
+            for (key, value) in try TokenizerFile(bytes).metadata() { writer[key] = value }
+            let tokenizer = try Tokenizer(writer.file())
+            let text = "a LEFT b  <s> Word 12345 \n\n é\u{301} grün 😀 " + String(repeating: "a1 ", count: 300)
+            _ = tokenizer.decode(tokenizer.encode(text, addSpecial: true))
         }
     }
 
