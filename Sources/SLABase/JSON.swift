@@ -29,23 +29,23 @@ package enum JSON {
 
     package enum Failure: Error, Equatable {
         case notUTF8, malformed
-        /// A name has more than ``longestJSONName`` bytes.
+        /// A name has more bytes than allowed.
         case longName
         case repeatedName(String)
     }
 
     /// Reads a value. Throws ``Failure``, or what `Value`'s own reading throws. Complexity: linear.
     package static func decode<Value: Decodable>(
-        _ type: Value.Type, from text: some Collection<UInt8>, deepest: Int = deepest
+        _ type: Value.Type, from text: some Collection<UInt8>, deepest: Int = deepest, longestName: Int = longestJSONName
     ) throws -> Value {
         let bytes = Array(text)
-        try check(bytes, deepest: deepest)
+        try check(bytes, deepest: deepest, longestName: longestName)
         return try JSONDecoder().decode(type, from: Data(bytes))
     }
 
-    package static func check(_ bytes: [UInt8], deepest: Int = deepest) throws(Failure) {
+    package static func check(_ bytes: [UInt8], deepest: Int = deepest, longestName: Int = longestJSONName) throws(Failure) {
         guard String(validating: bytes, as: UTF8.self) != nil else { throw .notUTF8 }
-        var scanner = JSONScanner(bytes: bytes, deepest: deepest)
+        var scanner = JSONScanner(bytes: bytes, deepest: deepest, longestName: longestName)
         try scanner.scan()
     }
 }
@@ -62,9 +62,9 @@ private struct JSONScanner {
         case object(Set<[UInt8]>)
     }
 
-    private let deepest: Int
+    private let deepest, longestName: Int
 
-    init(bytes: [UInt8], deepest: Int) { (self.bytes, self.deepest) = (bytes, deepest) }
+    init(bytes: [UInt8], deepest: Int, longestName: Int) { (self.bytes, self.deepest, self.longestName) = (bytes, deepest, longestName) }
 
     /// The byte at the place; 0, which stands nowhere in JSON, behind the end.
     private var next: UInt8 { place < bytes.count ? bytes[place] : 0 }
@@ -127,7 +127,7 @@ private struct JSONScanner {
     private mutating func name() throws(JSON.Failure) {
         let start = place
         let hasEscapes = try string()
-        guard place - start - 2 <= longestJSONName else { throw .longName }
+        guard place - start - 2 <= longestName else { throw .longName }
         var name = Array(bytes[start + 1..<place - 1])
         if hasEscapes {
             guard let text = try? JSONDecoder().decode(String.self, from: Data(bytes[start..<place])) else { throw .malformed }

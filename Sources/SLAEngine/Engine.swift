@@ -570,6 +570,7 @@ package final class Engine {
     final class Job {
         let id: JobID
         let work: Work
+        let adapters: AdapterSet
         /// The prompt, and behind it the completion that is to be scored.
         let given: [Token]
         let promptCount: Int
@@ -596,8 +597,8 @@ package final class Engine {
         var marks: [PrefixCache.Mark]
         var summary = Output.Summary()
 
-        init(id: JobID, work: Work, given: [Token], promptCount: Int, bytes: Int, priority: Int) {
-            (self.id, self.work, self.given, self.promptCount) = (id, work, given, promptCount)
+        init(id: JobID, work: Work, adapters: AdapterSet, given: [Token], promptCount: Int, bytes: Int, priority: Int) {
+            (self.id, self.work, self.adapters, self.given, self.promptCount) = (id, work, adapters, given, promptCount)
             (self.bytes, self.priority) = (bytes, priority)
             marks = Array(repeating: PrefixCache.Mark(), count: given.count)
             prediction = if case .generate(let generation) = work { Prediction(tokens: generation.prediction) } else { nil }
@@ -639,7 +640,7 @@ package final class Engine {
             room = min(generation.maxTokens, context - prompt.count)
             try generation.method.check(model)
             branches = generation.method.branches(answer: max(0, room))
-        case .score(let given, let behind):
+        case .score(let given, let behind, _):
             (prompt, completion) = (given, behind)
             field = "completion"
             room = completion.count
@@ -657,7 +658,9 @@ package final class Engine {
             throw RequestFailure.cacheTooSmall(needed: bytes, budget: cache.pool.budget, field: field)
         }
         nextID += 1
-        let job = Job(id: nextID, work: work, given: prompt + completion, promptCount: prompt.count, bytes: bytes, priority: priority)
+        let job = Job(
+            id: nextID, work: work, adapters: work.adapters ?? model.defaultAdapters, given: prompt + completion, promptCount: prompt.count,
+            bytes: bytes, priority: priority)
         waiting.insert(job, at: waiting.firstIndex { $0.priority < priority } ?? waiting.count)
         return nextID
     }
@@ -816,6 +819,7 @@ package final class Engine {
 
     /// Whether a job that has yet to begin had better wait until another has computed what both begin with.
     private func isWorthWaiting(_ job: Job, for other: Job) -> Bool {
+        guard job.adapters == other.adapters else { return false }
         let common = zip(other.given, job.given).prefix { $0 == $1 }.count
         let isFar = common >= other.computed + PagePool.pageSize
         guard !cache.pool.layout.keepsAll else { return isFar }
@@ -869,7 +873,7 @@ package final class Engine {
         var known = job.given.count - 1
         var limit = known
         if case .score = job.work {
-            let marks = cache.match(job.given, limit: job.given.count).marks
+            let marks = cache.match(job.given, limit: job.given.count, job.adapters).marks
             let lacking = marks.indices.first {
                 $0 >= job.promptCount && (marks[$0].logprob == nil || marks[$0].reward == nil && model.rewardChannel != nil)
             }
@@ -882,7 +886,7 @@ package final class Engine {
             // A token's log-probability comes from the row before it, so computing begins one row before the first token that lacks something.
             limit = max(known, job.promptCount) - 1
         }
-        let found = cache.match(job.given, limit: limit)
+        let found = cache.match(job.given, limit: limit, job.adapters)
         (job.table, job.computed) = (found.table, found.count)
         job.summary.cachedTokens = min(found.count == limit ? known : found.count, job.promptCount)
         tellProgress(job, from: 0)
@@ -1113,6 +1117,7 @@ package final class Transformer {
     let cacheType: CacheType
     private let state: RunState
     private let input = Activations()
+    private let adapters: RowAdapters
     /// Radians a position turns each pair, for each of the model's ropes.
     private let frequencies: [[Float]]
 
@@ -1126,6 +1131,7 @@ package final class Transformer {
         cacheLayout = CacheLayout(model, cacheType)
         state = RunState(model)
         (input.packs, state.experts.input.packs) = (packs, packs)
+        adapters = RowAdapters(model.adapters)
         frequencies = model.ropes.map { $0.frequencies(context: context ?? model.shape.context) }
     }
 
@@ -1163,6 +1169,8 @@ package final class Transformer {
         let plans = model.windows.enumerated().map { AttentionPlan(places, window: $1, group: $0) }
         let runs = BranchRows.runs(places)
         findRotations(rows)
+        input.adapters = adapters.take(rows) ? adapters : nil
+        state.experts.input.adapters = input.adapters
 
         // Step 1: h_0 is the embedding.
         embed(rows)
@@ -1355,7 +1363,7 @@ package final class Transformer {
     /// One step of the reward channel for the rows that asked for it: r_1 = silu(W_1 · rmsNorm(h_0)), then
     /// r_{i+1} = r_i + silu(W_{i+1} · rmsNorm([h_i ; r_i])).
     private func rewardLayer(_ i: Int, _ rewarded: [Int]) {
-        guard let channel = model.rewardChannel, !rewarded.isEmpty else { return }
+        guard let channel = model.rewardChannel, !rewarded.isEmpty, channel.size > 0 else { return }
         let (norm, weight) = channel.layers[i]
         let (beside, output, count) = (state.beside.base, state.channelOutput.base, rewarded.count * channel.size)
         gather(state.x.base, rewarded, withChannel: i > 0)
@@ -1407,7 +1415,10 @@ package final class Transformer {
             let some = wanting[start..<min(start + RunState.logitRows, wanting.count)]
             for (i, row) in some.enumerated() { (state.chosen.base + i * size).update(from: state.normed.base + row * size, count: size) }
             input.set(state.chosen.base, rows: some.count, columns: size)
-            model.output.multiply(input, into: state.logits.base, threadPool)
+            some.withUnsafeBufferPointer {
+                input.passRows = $0.baseAddress
+                model.output.multiply(input, into: state.logits.base, threadPool)
+            }
             for (i, row) in some.enumerated() {
                 let logits = UnsafeBufferPointer(start: finishLogits(state.logits.base + i * vocabulary), count: vocabulary)
                 observeLogits?(rows[row], logits)
@@ -1664,6 +1675,8 @@ struct AttentionKernel<Format: CacheFormat> {
 
 /// What was computed before, by the tokens it was computed from: a radix tree whose edges are runs of tokens.
 ///
+/// What other adapters computed is a tree of its own, whose root is a node without tokens.
+///
 /// A node holds the pages that its run lies in, of the layers that see all of the past, and each token's log-probability given those before it
 /// and its reward, as far as they were asked for. Where layers keep less than all of the past, a branch can begin behind a node only with
 /// a checkpoint there: the pages in the layers' windows and the recurrent layers' state. The least recently used leaves and checkpoints give way
@@ -1707,6 +1720,10 @@ package final class PrefixCache {
         // Its pages are those that `start ..< end` lies in; the first also holds the end of the path before it.
         var marks: [Mark]
         var children: [Token: Node] = [:]
+        /// Of the root: the trees of adapters.
+        fileprivate(set) var trees: [AdapterSet: Node] = [:]
+        /// Of such a tree's root: what was computed with these.
+        fileprivate var adapters: AdapterSet?
         fileprivate(set) var checkpoint: Checkpoint?
 
         init(tokens: [Token], start: Int, pages: [PagePool.Page], marks: [Mark], parent: Node?) {
@@ -1716,7 +1733,9 @@ package final class PrefixCache {
         var end: Int { start + tokens.count }
         var firstPage: Int { start / PagePool.pageSize }
 
-        fileprivate override func leaveParent() { parent?.children[tokens[0]] = nil }
+        fileprivate override func leaveParent() {
+            if let adapters { parent?.trees[adapters] = nil } else { parent?.children[tokens[0]] = nil }
+        }
     }
 
     /// What it takes to go on behind its node, beside pages that nodes hold.
@@ -1753,12 +1772,21 @@ package final class PrefixCache {
 
     deinit { clear() }
 
-    /// The longest cached beginning of `tokens`, at most `limit` tokens of it: its marks, and a table that holds as much of it as a branch can go
-    /// on behind, and how much that is. Complexity: O(limit).
-    package func match(_ tokens: [Token], limit: Int) -> (table: PageTable, count: Int, marks: [Mark]) {
+    /// Where what these adapters computed begins, and whether the tree is there.
+    private func tree(_ adapters: AdapterSet) -> Node? {
+        guard !adapters.isEmpty else { return root }
+        root.trees[adapters]?.use()
+        return root.trees[adapters]
+    }
+
+    /// The longest cached beginning of `tokens` that these adapters computed, at most `limit` tokens of it: its marks, and a table that holds as
+    /// much of it as a branch can go on behind, and how much that is. Complexity: O(limit).
+    package func match(_ tokens: [Token], limit: Int, _ adapters: AdapterSet = AdapterSet()) -> (
+        table: PageTable, count: Int, marks: [Mark]
+    ) {
         var pages: [PagePool.Page] = []
         var marks: [Mark] = []
-        var node = root
+        var node = tree(adapters) ?? Node(tokens: [], start: 0, pages: [], marks: [], parent: nil)
         var checkpoint: Checkpoint?
         while marks.count < limit, let child = node.children[tokens[marks.count]] {
             let common = zip(child.tokens, tokens[marks.count..<limit]).prefix { $0 == $1 }.count
@@ -1778,12 +1806,12 @@ package final class PrefixCache {
         }
         for page in pages + (checkpoint?.pages ?? []) { pool.retain(page) }
         let windows = checkpoint?.windows ?? pool.layout.groups.dropFirst().map { _ in PageRun() }
-        return (PageTable([PageRun(pages: pages)] + windows, checkpoint?.state, count: count, pool), count, marks)
+        return (PageTable([PageRun(pages: pages)] + windows, checkpoint?.state, count: count, adapters, pool), count, marks)
     }
 
     /// Remembers that `table` holds `tokens`, and their marks; `resumable` asks that branches can go on behind them. Complexity: O(tokens).
     package func insert(_ tokens: [Token], _ table: PageTable, marks: [Mark], resumable: Bool = false) {
-        var node = root
+        var node = tree(table.adapters) ?? plant(table.adapters)
         // Where a branch can go on before the end.
         var resumed = 0
         while node.end < tokens.count {
@@ -1815,6 +1843,15 @@ package final class PrefixCache {
         let checkpoint = Checkpoint(resume.windows, resume.state, parent: node)
         node.checkpoint = checkpoint
         checkpoint.use()
+    }
+
+    /// Begins a tree.
+    private func plant(_ adapters: AdapterSet) -> Node {
+        let tree = Node(tokens: [], start: 0, pages: [], marks: [], parent: root)
+        tree.adapters = adapters
+        root.trees[adapters] = tree
+        tree.use()
+        return tree
     }
 
     /// Cuts a node in two; the part before the cut is a new node in its place, which is returned, and has yet to be used.
@@ -1870,8 +1907,8 @@ package final class PrefixCache {
 
     /// Forgets everything and gives its memory back; running requests keep what they use. Complexity: O(nodes + pages).
     func clear() {
-        var stack = Array(root.children.values)
-        root.children = [:]
+        var stack = Array(root.children.values) + root.trees.values
+        (root.children, root.trees) = ([:], [:])
         (root.older, root.newer) = (root, root)
         while let node = stack.popLast() {
             for page in node.pages + (node.checkpoint?.pages ?? []) { pool.release(page) }

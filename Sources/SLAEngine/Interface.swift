@@ -7,7 +7,15 @@ import SLAText
 package enum Work: Sendable {
     case generate(Generation)
     /// The log-probability and reward of every token of `completion` behind `prompt`.
-    case score(prompt: [Token], completion: [Token])
+    case score(prompt: [Token], completion: [Token], adapters: AdapterSet? = nil)
+
+    /// Nil are those that the model has by default.
+    var adapters: AdapterSet? {
+        switch self {
+        case .generate(let generation): generation.adapters
+        case .score(_, _, let adapters): adapters
+        }
+    }
 }
 
 /// An answer to be written.
@@ -43,6 +51,8 @@ package struct Generation: Sendable {
     package var prediction: [Token] = []
     /// Tokens that a step may compute on guesses.
     package var mostGuesses = Int.max
+    /// What the model is adapted with; nil is what it has by default.
+    package var adapters: AdapterSet?
 
     package init(prompt: [Token]) { self.prompt = prompt }
 }

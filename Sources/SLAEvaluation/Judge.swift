@@ -18,6 +18,12 @@ package protocol Judge: AnyObject {
     func finish()
     /// The scores that came since the last call; waits so many milliseconds for one. Throws when the judge fails.
     func scores(wait: Int32) throws -> [Double]
+    /// Whether scores are what the model's own channel says: no measure of quality, nor on the scale of a prompt's full score.
+    var isChannel: Bool { get }
+}
+
+extension Judge {
+    package var isChannel: Bool { false }
 }
 
 /// The model's own reward channel as judge.
@@ -25,6 +31,7 @@ package final class ChannelJudge: Judge {
     /// How the channel's rewards are read.
     private let reading: RewardReading
     private var unread: [Double] = []
+    package let isChannel = true
 
     /// Throws ``RequestFailure`` when the model has no channel. It is read as it recommends, unless `reading` says otherwise.
     package init(_ model: Model, reading: RewardReading? = nil) throws {

@@ -65,7 +65,7 @@ package struct RequestError: Error, Equatable, Sendable {
     package init(_ failure: RequestFailure) {
         let code: Code =
             switch failure {
-            case .invalid, .noRewardChannel: .invalidRequest
+            case .invalid, .noRewardChannel, .noAdapter: .invalidRequest
             case .contextOverflow, .cacheTooSmall: .contextOverflow
             case .overloaded, .cacheFull: .overloaded
             case .modelError: .modelError
@@ -77,7 +77,7 @@ package struct RequestError: Error, Equatable, Sendable {
 /// What a request line says, before anything is done for it.
 enum Request: Sendable {
     case generate(GenerateRequest)
-    case score(prompt: PromptContent, completions: [Text], priority: Int)
+    case score(prompt: PromptContent, completions: [Text], lora: [AdapterChoice]?, priority: Int)
     case tokenize(text: String, addSpecial: Bool)
     case detokenize([Token])
     case cancel(RequestID)
@@ -99,6 +99,8 @@ enum Request: Sendable {
         /// What the answer is likely to follow, and the most tokens of a step that may be guessed.
         var prediction: Text?
         var speculate: Int?
+        /// The adapters to use; nil: all that are loaded.
+        var lora: [AdapterChoice]?
         var deadline: Int?
         var include: [String]
         var priority: Int
@@ -195,7 +197,7 @@ private struct FieldReader {
         let include = try included()
         return Request.GenerateRequest(
             prompt: try place(), settings: settings, maxTokens: try value(Fields.maxTokens), stop: try strings(Fields.stop) ?? [],
-            ignoreEOS: try value(Fields.ignoreEOS), prediction: try optional(Fields.prediction), speculate: speculate,
+            ignoreEOS: try value(Fields.ignoreEOS), prediction: try optional(Fields.prediction), speculate: speculate, lora: try lora(),
             deadline: deadline, include: include,
             priority: try value(Fields.priority))
     }
@@ -250,7 +252,20 @@ private struct FieldReader {
         guard case .texts(let most) = Fields.completions.type, (1...most).contains(completions.count) else {
             throw invalid(Fields.completions, "may hold \(Fields.completions.type.bounds ?? "")")
         }
-        return .score(prompt: try prompt(), completions: completions, priority: try value(Fields.priority))
+        return .score(prompt: try prompt(), completions: completions, lora: try lora(), priority: try value(Fields.priority))
+    }
+
+    private func lora() throws -> [AdapterChoice]? {
+        let choices: [AdapterChoice]?
+        do {
+            choices = try container.decodeIfPresent([AdapterChoice].self, forKey: JSONName(Fields.lora.name))
+        } catch let failure as RequestFailure {
+            throw RequestError(failure)
+        } catch {
+            throw wrong(Fields.lora)
+        }
+        guard choices?.count ?? 0 <= AdapterChoice.most else { throw invalid(Fields.lora, "may hold \(Fields.lora.type.bounds ?? "")") }
+        return choices
     }
 
     private func target() throws -> RequestID {
@@ -347,4 +362,44 @@ private struct FieldReader {
     private func invalid(_ field: any RequestField, _ problem: String) -> RequestError {
         RequestError(.invalidRequest, "\(field.name) \(problem)", field: field.name)
     }
+}
+
+extension AdapterChoice: Decodable {
+    /// The most of a request.
+    static let most = 64
+
+    /// Reads `{"name": …, "scale": …}`, or `{"id": …, "scale": …}`. Throws ``RequestFailure``.
+    package init(from decoder: any Decoder) throws {
+        func invalid(_ message: String) -> RequestFailure { .invalid(message, field: Fields.lora.name) }
+        guard let fields = try? decoder.container(keyedBy: JSONName.self) else {
+            throw invalid("an adapter of lora must be an object with a name or an id")
+        }
+        let (name, id, scale) = (JSONName("name"), JSONName("id"), JSONName("scale"))
+        if let unknown = fields.allKeys.map(\.stringValue).filter({ !["name", "id", "scale"].contains($0) }).min() {
+            throw invalid("an adapter of lora has no field \(unknown); it has a name or an id, and a scale")
+        }
+        guard fields.contains(name) != fields.contains(id) else { throw invalid("an adapter of lora has either a name or an id") }
+        let key: Key
+        if fields.contains(id) {
+            guard let number = try? fields.decode(Int.self, forKey: id) else { throw invalid("the id of an adapter must be an integer") }
+            key = .id(number)
+        } else {
+            guard let text = try? fields.decode(String.self, forKey: name), text.utf8.count <= longestJSONName else {
+                throw invalid("the name of an adapter must be a string of up to \(longestJSONName) bytes")
+            }
+            key = .name(text)
+        }
+        var number: Float?
+        if fields.contains(scale) {
+            guard let value = try? fields.decode(Double.self, forKey: scale), abs(value) <= Double(AdapterChoice.largestScale) else {
+                throw invalid(
+                    "the scale of an adapter must be a number from -\(AdapterChoice.largestScale) to \(AdapterChoice.largestScale)")
+            }
+            number = Float(value)
+        }
+        self.init(key, scale: number)
+    }
+
+    /// Beyond it nothing sensible comes of an adapter.
+    static let largestScale = 1000
 }

@@ -16,10 +16,10 @@ enum RequestType: String, CaseIterable {
                 Fields.prompt, Fields.messages, Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate,
                 Fields.decoder,
             ] + Setting.all + [
-                Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.prediction, Fields.speculate, Fields.deadline, Fields.include,
-                Fields.priority,
+                Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.prediction, Fields.speculate, Fields.lora, Fields.deadline,
+                Fields.include, Fields.priority,
             ]
-        case .score: [Fields.prompt, Fields.messages, Fields.completion, Fields.completions, Fields.priority]
+        case .score: [Fields.prompt, Fields.messages, Fields.completion, Fields.completions, Fields.lora, Fields.priority]
         case .tokenize: [Fields.text, Fields.addSpecial]
         case .detokenize: [Fields.tokens]
         case .cancel: [Fields.target]
@@ -73,6 +73,8 @@ enum Fields {
     static let ignoreEOS = Field<Bool>("ignore_eos", .boolean, .means(false))
     static let prediction = Field<Text>("prediction", .text, .nothing)
     static let speculate = Field<Int>("speculate", .integer(0...Int.max), .nothing)
+    /// Not given, all that are loaded are used.
+    static let lora = Field<[AdapterChoice]>("lora", .objects(AdapterChoice.most), .nothing)
     static let deadline = Field<Int>("deadline_ms", .integer(0...Int.max), .nothing)
     static let include = Field<[String]>("include", .words(["branches", "draft", "progress"]), .means([]))
     static let priority = Field<Int>("priority", .integer(Int.min...Int.max), .means(0))

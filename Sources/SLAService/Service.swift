@@ -21,7 +21,7 @@ package final class Service {
     private static let maximumWaiting = 1024
 
     /// How much people are told.
-    package enum LogLevel: String, Comparable, Sendable {
+    package enum LogLevel: String, Comparable, CaseIterable, Sendable {
         case error, info, debug
         package static func < (a: LogLevel, b: LogLevel) -> Bool { a.rank < b.rank }
         private var rank: Int { self == .error ? 0 : self == .info ? 1 : 2 }
@@ -108,9 +108,9 @@ package final class Service {
         let news = DispatchSemaphore(value: 0)
         self.news = news
         sink = LineSink(descriptor: answers?.descriptor ?? output, news: news)
-        let (tokenizer, context) = (engine.model.tokenizer, engine.context)
+        let (model, context) = (engine.model, engine.context)
         source = InputSource(
-            descriptor: input, news: news, framing: LineFraming { PreparedLine($0, by: tokenizer, context: context) })
+            descriptor: input, news: news, framing: LineFraming { PreparedLine($0, for: model, context: context) })
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
@@ -278,8 +278,8 @@ package final class Service {
             let live = Live(line, jobs: try submit([.generate(generation)], priority), received: arrived)
             live.deadline = deadline.map { live.received + $0 }
             add(live)
-        case .score(let prompt, let completions, let priority):
-            let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0) }, priority)
+        case .score(let prompt, let completions, let adapters, let priority):
+            let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0, adapters: adapters) }, priority)
             add(Live(line, jobs: jobs, received: arrived))
         case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) }, of: line.place, isLast: true)
         case .cancel(let target):
@@ -387,6 +387,17 @@ package final class Service {
                     $0.add("chat", model.tokenizer.noChat == nil)
                 })
             $0.add("decoder", model.defaultDecoder)
+            if !model.adapters.isEmpty {
+                $0.add(
+                    "lora",
+                    model.adapters.enumerated().map { id, adapter in
+                        JSONObject {
+                            $0.add("id", id)
+                            $0.add("name", adapter.name)
+                            $0.add("scale", adapter.scale)
+                        }
+                    })
+            }
             if let search = model.rewardChannel?.recommended {
                 $0.add(
                     "search",
@@ -448,19 +459,10 @@ package final class Service {
             acceptedTokens += summary.acceptedTokens
             say(
                 event("done", request.id) {
-                    $0.add("finish_reason", reason.rawValue)
-                    $0.add("text", request.text)
-                    $0.add("reward", summary.reward)
-                    $0.add(
-                        "usage",
-                        JSONObject {
-                            $0.add("prompt_tokens", summary.promptTokens)
-                            $0.add("completion_tokens", summary.completionTokens)
-                            $0.add("evaluated_tokens", summary.evaluatedTokens)
-                            $0.add("steps", summary.steps)
-                            $0.add("first_token_step", summary.firstTokenStep)
-                        })
-                    if withTiming { $0.add("timing", timing(request, summary)) }
+                    $0.add(reason, text: request.text, summary)
+                    if withTiming {
+                        $0.add(firstToken: request.firstToken.map { $0 - request.received }, total: clock.now - request.received, summary)
+                    }
                 }, of: request.place, isLast: true)
         case .scored(let tokens, let summary):
             guard let place = request.jobs.firstIndex(of: job) else { return }
@@ -489,18 +491,6 @@ package final class Service {
             $0.add("tokens", tokens.map { token in JSONObject { add(token, to: &$0) } })
             $0.add("logprob", tokens.reduce(0.0) { $0 + Double($1.logprob) })
             $0.add("reward", summary.reward)
-        }
-    }
-
-    private func timing(_ request: Live, _ summary: Output.Summary) -> JSONObject {
-        func milliseconds(_ duration: Duration) -> Double { (duration / .microseconds(1)).rounded() / 1000 }
-        let now = clock.now
-        return JSONObject {
-            $0.add("first_token_ms", request.firstToken.map { milliseconds($0 - request.received) })
-            $0.add("total_ms", milliseconds(now - request.received))
-            $0.add("cached_tokens", summary.cachedTokens)
-            $0.add("drafted_tokens", summary.draftedTokens)
-            $0.add("accepted_tokens", summary.acceptedTokens)
         }
     }
 

@@ -20,7 +20,7 @@ enum Eval {
             Flag("--latency-chart", "FILE", "write an SVG: score by the steps before the first committed token", file: .written()),
         ])
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla eval --prompts FILE --decoder SETTINGS [--decoder SETTINGS …] [--judge CMD] [flags]
                sla eval --pairs FILE [flags]

@@ -10,7 +10,7 @@ enum Replaying {
             Flag("--help", nil, "this text"),
         ]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla replay [flags] FILE
 

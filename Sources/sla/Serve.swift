@@ -19,17 +19,19 @@ enum Serve {
             Flag("--ordered", nil, "all events of a request before those of the next, in the requests' order (default: as they come)"),
             Flag(
                 "--fingerprint", "WHAT",
-                "what the fingerprint in `ready` covers of the model's files: sampled (header and samples of every tensor) or whole (default: sampled)"
-            ),
+                "what the fingerprint in `ready` covers of the model's files: sampled (header and samples of every tensor) or whole (default: sampled)",
+                choices: ["sampled", "whole"]),
             Flag("--max-active", "N", "requests that run at once (default: 64)"),
             Flag(
                 "--max-queued", "N",
                 "requests that may wait; one more is refused as `overloaded` (default: no more lines are read meanwhile)"),
-            Flag("--log-level", "LEVEL", "what standard error tells: error, info or debug (default: error)"),
+            Flag(
+                "--log-level", "LEVEL", "what standard error tells: error, info or debug (default: error)",
+                choices: Service.LogLevel.allCases.map(\.rawValue)),
             Flag("--help", nil, "this text"),
         ]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla [serve] [flags]
 
@@ -53,14 +55,7 @@ enum Serve {
         guard arguments.operands.isEmpty else { throw UsageError("serve takes no operands, only flags") }
         forbidCoreFiles()
         Memory.releaseLargeBlocks()
-        let level = arguments.string("--log-level") ?? "error"
-        guard let level = Service.LogLevel(rawValue: level) else {
-            throw UsageError("--log-level is \(level); error, info and debug are possible")
-        }
-        let coverage = arguments.string("--fingerprint") ?? "sampled"
-        guard ["sampled", "whole"].contains(coverage) else {
-            throw UsageError("--fingerprint is \(coverage); sampled and whole are possible")
-        }
+        let level = arguments.string("--log-level").flatMap { Service.LogLevel(rawValue: $0) } ?? .error
         if arguments.has("--resume"), arguments.has("--max-queued") {
             throw UsageError("--max-queued refuses requests, which --resume would have to try again; give one of them")
         }
@@ -69,7 +64,7 @@ enum Serve {
         let answers = try arguments.string("--resume").map { try AnswerFile(path: $0) }
         let recorder = try arguments.string("--record").map { try Recorder(path: $0, withTiming: withTiming) }
         let engine = try makeEngine(arguments, maximumJobs: arguments.integer("--max-active", in: 1...4096) ?? 64)
-        let fingerprint = Fingerprint(engine, isWhole: coverage == "whole")
+        let fingerprint = Fingerprint(engine, isWhole: arguments.string("--fingerprint") == "whole")
         let log: (Service.LogLevel, String) -> Void = { if $0 <= level { complain($1) } }
         if let answers {
             try answers.begin(as: fingerprint, isOrdered: isOrdered)

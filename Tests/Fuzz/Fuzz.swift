@@ -21,7 +21,7 @@ private enum Target: String, CaseIterable {
         case .requests:
             let model = try Target.builtIn.get()
             for line in bytes.split(separator: 0x0a) {
-                guard case .success(.generate(_, let settings, _, _)) = PreparedLine(Array(line), by: model.tokenizer, context: 128).request
+                guard case .success(.generate(_, let settings, _, _)) = PreparedLine(Array(line), for: model, context: 128).request
                 else {
                     continue
                 }

@@ -6,8 +6,8 @@ import Testing
 @testable import SLAService
 @testable import SLAText
 
-/// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request`, where
-/// `--ordered` may stand too. With SLA_UPDATE=1 in the environment the document is rewritten instead.
+/// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request`, and with the adapters that
+/// follow that; in the requests' order where it is `--ordered`. With SLA_UPDATE=1 in the environment the document is rewritten instead.
 @Suite(.serialized) struct ProtocolTests {
     static let document = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
@@ -31,7 +31,8 @@ import Testing
             }
             let fixture = lines[i].dropFirst("```jsonl request ".count)
             let isOrdered = fixture == "--ordered"
-            let model = fixture.isEmpty || isOrdered ? builtIn : try Fixtures.model(String(fixture))
+            let model =
+                fixture.isEmpty || isOrdered ? builtIn : try ProtocolTests.model(fixture.split(separator: " ").map(String.init))
             let request = block()
             let title = lines[..<i].last { $0.hasPrefix("## ") } ?? ""
             let input = lines[request].map { $0 + "\n" }.joined()
@@ -82,6 +83,16 @@ import Testing
             try lines.joined(separator: "\n").write(to: ProtocolTests.document, atomically: true, encoding: .utf8)
         }
         #expect(try Array(lines[block("after")]) == whole)
+    }
+
+    /// A fixture, and its adapters behind it.
+    private static func model(_ words: [String]) throws -> Model {
+        try Model(
+            Fixtures.file(words[0]),
+            adapters: words.dropFirst().map { path in
+                let name = path.split(separator: "/").last.map { String($0.prefix { $0 != "." }) } ?? path
+                return Adapter.Source(name: name, file: try Fixtures.file(path))
+            })
     }
 
     // MARK: - Tables
@@ -158,6 +169,7 @@ import Testing
             case let field as Field<[Token]>: absence(field)
             case let field as Field<[ChatMessage]>: absence(field)
             case let field as Field<[FilePiece]>: absence(field)
+            case let field as Field<[AdapterChoice]>: absence(field)
             default: "unknown"
             }
         }

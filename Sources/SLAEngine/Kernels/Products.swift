@@ -32,6 +32,7 @@ extension PackedMatrix {
                 }
             }
         }
+        input.adapters?.add(to: products, input, threadPool)
     }
 }
 

@@ -158,6 +158,7 @@ struct Experts: Sendable {
         } else {
             buffers.input.set(normed, sourceRows: rows, columns: hiddenSize, order: sources, counts: UnsafeBufferPointer(counts))
         }
+        buffers.input.passRows = UnsafePointer(sources)
         if let gate {
             PackedMatrix.multiply(buffers.input, [(gate, hidden), (up, upHidden)], threadPool)
         } else {
@@ -183,6 +184,7 @@ struct Experts: Sendable {
 
         // Step 5: down, and every row's sum.
         buffers.input.set(hidden, sourceRows: all, columns: intermediateSize, order: nil, counts: UnsafeBufferPointer(counts))
+        buffers.input.passRows = UnsafePointer(sources)
         down.multiply(buffers.input, into: output, threadPool)
         threadPool.share(rows, cost: 2 * all * hiddenSize) { range in
             for row in range {

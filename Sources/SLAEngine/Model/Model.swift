@@ -15,8 +15,10 @@ package final class Model: Sendable {
     package let shape: Shape
     package let tokenizer: Tokenizer
     package let rewardChannel: RewardChannel?
-    /// All that its results come from.
-    package let sources: [ModelSource]
+    /// The files that its results come from, but for the adapters'.
+    package let inputs: [ModelInput]
+    /// In the order in which they were given.
+    package let adapters: [Adapter]
 
     let embedding: Matrix
     /// What embeddings are multiplied with.
@@ -53,19 +55,20 @@ package final class Model: Sendable {
     package static var architectures: [String] { Architecture.all.keys.sorted() }
 
     /// The model in the file at `path`, with the reward channel at `reward`, or else the one that the file itself carries.
-    package convenience init(path: String, reward: String? = nil) throws {
-        try self.init(GGUF(MappedBytes(path: path)), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
+    package convenience init(path: String, reward: String? = nil, adapters: [Adapter.Source] = []) throws {
+        try self.init(GGUF(MappedBytes(path: path)), reward: reward.map { try GGUF(MappedBytes(path: $0)) }, adapters: adapters)
     }
 
     /// The small Countdown model that is inside the binary.
-    package static func builtIn(reward: String? = nil) throws -> Model {
+    package static func builtIn(reward: String? = nil, adapters: [Adapter.Source] = []) throws -> Model {
         var count = 0
         let bytes = UnsafeRawBufferPointer(start: builtin_model(&count), count: count)
-        return try Model(GGUF(MappedBytes(permanent: bytes)), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
+        return try Model(
+            GGUF(MappedBytes(permanent: bytes)), reward: reward.map { try GGUF(MappedBytes(path: $0)) }, adapters: adapters)
     }
 
-    /// The model in `file`; throws ``ModelError`` when it is not one that can be run.
-    package init(_ file: GGUF, reward: GGUF? = nil) throws {
+    /// The model in `file`; throws ``ModelError`` when it is not one that can be run, or when the channel or an adapter does not fit it.
+    package init(_ file: GGUF, reward: GGUF? = nil, adapters: [Adapter.Source] = []) throws {
         if file.tensors.isEmpty, file.has("tokenizer.ggml.tokens") {
             throw ModelError("this file holds a vocabulary only, and no weights to run; give a model's file")
         }
@@ -121,7 +124,11 @@ package final class Model: Sendable {
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
         rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture) }
-        sources = [ModelSource("model", file)] + (reward.map { [ModelSource("reward", $0)] } ?? [])
+        inputs = [ModelInput("model", file)] + (reward.map { [ModelInput("reward", $0)] } ?? [])
+
+        var matrices: [String: [PackedMatrix]] = ["output.weight": [output]]
+        for matrix in layers.flatMap(\.matrices) { matrices[matrix.sources[0].tensor, default: []].append(matrix) }
+        self.adapters = try adapters.map { try Adapter($0, architecture: architecture, base: file, matrices: matrices) }
 
         parameters = file.tensors.reduce(0) { $0 + ($1.name.hasPrefix("reward.") ? 0 : $1.count) }
         var bytes: [TensorType: Int] = [:]
@@ -130,16 +137,7 @@ package final class Model: Sendable {
     }
 
     /// The matrices of the layers.
-    package var layerMatrices: [PackedMatrix] {
-        layers.flatMap(\.blocks).flatMap(\.parts).flatMap { part in
-            switch part.work {
-            case .attention(let attention): attention.matrices
-            case .feedForward(let feedForward): feedForward.matrices
-            case .experts(let experts): experts.matrices
-            case .recurrent(let layer, _): layer.matrices
-            }
-        }
-    }
+    package var layerMatrices: [PackedMatrix] { layers.flatMap(\.matrices) }
 
     /// Every matrix that is multiplied with.
     package var matrices: [PackedMatrix] {

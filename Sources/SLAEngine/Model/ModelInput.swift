@@ -1,48 +1,40 @@
 import SLABase
 
-/// Something that a model's weights, tokenizer and templates come from, such as its file or a reward channel's: what a fingerprint covers of a
-/// model.
-///
-/// Whatever else results come to depend on is added to ``Model/sources`` by who reads it, with a name of its own.
-package struct ModelSource: Sendable {
+/// A file that a model's weights, tokenizer and templates come from, such as a reward channel's: what a fingerprint covers of it.
+package struct ModelInput: Sendable {
     /// What people know it by, such as `model`.
     package let name: String
-    private let bytes: MappedBytes
-    /// Read as a whole; then come the tensors.
-    private let header: Range<Int>
-    private let tensors: [Range<Int>]
+    private let file: GGUF
 
-    package init(_ name: String, _ file: GGUF) {
-        self.name = name
-        bytes = file.bytes
-        tensors = file.tensors.map(\.bytes)
-        header = 0..<(tensors.map(\.lowerBound).min() ?? bytes.buffer.count)
-    }
+    package init(_ name: String, _ file: GGUF) { (self.name, self.file) = (name, file) }
 
     /// Bytes of a sample, how many there are of a tensor, from its first bytes to its last, and the largest tensor that is read as a whole.
     private static let sample = 64, samples = 8, small = 4096
 
-    /// A hash of the size, of the whole header (metadata, vocabulary, names, types and shapes) and of the tensors: of small ones as a whole, of
-    /// 512 bytes of every other; of all bytes if `isWhole`.
+    /// A hash of the metadata, of the tensors' names, types and shapes, and of their data: of small ones as a whole, of 512 bytes of every other;
+    /// of all bytes if `isWhole`.
     ///
     /// Two files by accident have the same digest once in 2^64 times; where a few weights were changed by hand, only the whole one tells.
     /// Complexity: linear in the header and the number of tensors, or in the size.
     package func digest(isWhole: Bool) -> UInt64 {
         var hash = WordHash()
-        hash.add(UInt64(bytes.buffer.count))
-        if isWhole {
-            hash.add(bytes.buffer)
-            return hash.value
-        }
-        hash.add(UnsafeRawBufferPointer(rebasing: bytes.buffer[header]))
-        for tensor in tensors {
-            if tensor.count <= ModelSource.small {
-                hash.add(UnsafeRawBufferPointer(rebasing: bytes.buffer[tensor]))
+        // What comes before the first tensor's data; a model that was another format's has no tensors there.
+        let own = file.tensors.filter { $0.owner === file.bytes }
+        let header = 0..<(own.map(\.bytes.lowerBound).min() ?? file.bytes.buffer.count)
+        hash.add(UnsafeRawBufferPointer(rebasing: file.bytes.buffer[header]))
+        for tensor in file.tensors {
+            var name = tensor.name
+            name.withUTF8 { hash.add(UnsafeRawBufferPointer($0)) }
+            hash.add(UInt64(tensor.type.rawValue))
+            for extent in tensor.shape { hash.add(UInt64(extent)) }
+            let data = UnsafeRawBufferPointer(rebasing: tensor.owner.buffer[tensor.bytes])
+            if isWhole || data.count <= ModelInput.small {
+                hash.add(data)
                 continue
             }
-            for i in 0..<ModelSource.samples {
-                let start = tensor.lowerBound + (tensor.count - ModelSource.sample) * i / (ModelSource.samples - 1)
-                hash.add(UnsafeRawBufferPointer(rebasing: bytes.buffer[start..<start + ModelSource.sample]))
+            for i in 0..<ModelInput.samples {
+                let start = (data.count - ModelInput.sample) * i / (ModelInput.samples - 1)
+                hash.add(UnsafeRawBufferPointer(rebasing: data[start..<start + ModelInput.sample]))
             }
         }
         return hash.value
