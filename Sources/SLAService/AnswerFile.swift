@@ -377,7 +377,7 @@ private struct ReadyHead: Decodable {
 
     /// A long one is none: its values are compared.
     init?(_ line: ArraySlice<UInt8>) {
-        guard line.count <= 1 << 14, let this = try? JSON.decode(ReadyHead.self, from: line) else { return nil }
+        guard line.count <= 1 << 16, let this = try? JSON.decode(ReadyHead.self, from: line) else { return nil }
         self = this
     }
 

@@ -5,7 +5,7 @@ import SLAEngine
 /// `timing`, `stats` and what their time cut off.
 ///
 /// It depends on nothing else: not on threads, the processor, the cache's size, guesses, nor on where files lie or what they are called.
-/// **Whatever else comes to change results is added here**: what belongs to the model to ``Model/sources``, what is an option to ``inputs``.
+/// **Whatever else comes to change results is added here**: a model's files by ``Model/inputs``, an option to `inputs`.
 package struct Fingerprint: Sendable {
     /// Each input by its name, in a fixed order.
     package let inputs: [(name: String, value: JSONText)]
@@ -16,20 +16,23 @@ package struct Fingerprint: Sendable {
     package init(
         _ engine: Engine, judge: ServiceJudge? = nil, isWhole: Bool = false, others: [(name: String, value: JSONText)] = []
     ) {
+        func digest(_ input: ModelInput) -> String { (isWhole ? "whole " : "") + input.digest(isWhole: isWhole).digits }
+        let model = engine.model
         var inputs = [("results", JSONText(resultsVersion))]
-        func add(_ sources: [Provenance], _ prefix: String = "") {
-            for source in sources {
-                let digest = String(source.digest(isWhole: isWhole), radix: 16)
-                let padded = String(repeating: "0", count: 16 - digest.count) + digest
-                inputs.append((prefix + source.name, JSONText(isWhole ? "whole \(padded)" : padded)))
+        inputs += model.inputs.map { ($0.name, JSONText(digest($0))) }
+        let adapters = model.adapters.map { adapter in
+            JSONObject {
+                // Requests call it by its name.
+                $0.add("name", adapter.name)
+                $0.add("scale", adapter.scale)
+                $0.add("file", digest(adapter.input))
             }
         }
-        add(engine.model.sources)
+        if !adapters.isEmpty { inputs.append(("adapters", JSONText(adapters))) }
         if let judge {
-            add(judge.engine.model.sources, "judge.")
-            inputs.append(("judge.context", JSONText(judge.engine.context)))
+            inputs += judge.engine.model.inputs.map { ("judge_\($0.name)", JSONText(digest($0))) }
+            inputs.append(("judge_context", JSONText(judge.engine.context)))
         }
-        for adapter in engine.model.adapters { inputs.append(("lora.\(adapter.name).scale", JSONText(adapter.scale))) }
         inputs.append(("context", JSONText(engine.context)))
         inputs.append(("cache_type", JSONText(engine.cacheType.rawValue)))
         self.inputs = inputs + others
@@ -42,7 +45,14 @@ package struct Fingerprint: Sendable {
     package var hash: String {
         var hash = FNV()
         hash.add(object.line)
-        let digits = String(hash.hash, radix: 16)
+        return hash.hash.digits
+    }
+}
+
+extension UInt64 {
+    /// 16 hexadecimal digits.
+    fileprivate var digits: String {
+        let digits = String(self, radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits
     }
 }

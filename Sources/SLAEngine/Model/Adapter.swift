@@ -11,6 +11,8 @@ package struct Adapter: Sendable {
     /// The least and the largest rank of its matrices, and how many of the model's tensors it adapts.
     package let ranks: ClosedRange<Int>
     package let tensors: Int
+    /// Its file.
+    package let input: ModelInput
     /// By the matrix.
     let deltas: [ObjectIdentifier: LowRank]
 
@@ -76,6 +78,7 @@ package struct Adapter: Sendable {
         }
         guard let least = ranks.min(), let most = ranks.max() else { throw ModelError("it has no tensors") }
         (name, scale, self.deltas, self.ranks, tensors) = (source.name, source.scale, deltas, least...most, ranks.count)
+        input = ModelInput("adapter", file)
     }
 
     /// Of B, `[rows of the tensor, rank]`, the rows that belong to each part of a matrix, as columns.
