@@ -135,7 +135,7 @@ package struct HuggingFaceDirectory {
             let name = TensorName(stored.name)
             // Layers behind the last guess further ahead.
             if let layer = name.layer, layer >= layers { continue }
-            guard let placement = family.names[name.key] ?? TensorNames.all[name.key] else {
+            guard let placement = family.placement(of: name) else {
                 throw ModelError("tensor \(stored.name) belongs to a variant of \(configuration.className) that is not supported")
             }
             for target in placement.targets {
