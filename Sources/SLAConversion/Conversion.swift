@@ -107,12 +107,10 @@ package struct Conversion {
         }
         if let failure = file.header(sizes: sizes).withUnsafeBytes(put) { return failure }
         for (i, (source, type)) in tensors.enumerated() {
-            let rowBytes = source.columns / type.block.values * type.block.bytes
-            let most = max(1, Conversion.slab / max(rowBytes, source.rowBytes, 1))
-            let room = UnsafeMutableRawBufferPointer.allocate(byteCount: min(most, source.rows) * rowBytes, alignment: 64)
+            let rowBytes = Conversion.rowBytes(source, type)
+            let room = UnsafeMutableRawBufferPointer.allocate(byteCount: Conversion.slabRows(source, type) * rowBytes, alignment: 64)
             defer { room.deallocate() }
-            for first in stride(from: 0, to: source.rows, by: most) {
-                let rows = first..<min(source.rows, first + most)
+            for rows in Conversion.slabs(source, type) {
                 let slab = UnsafeMutableRawBufferPointer(rebasing: room[..<(rows.count * rowBytes)])
                 try Conversion.make(source, rows, as: type, into: slab, pool)
                 source.forget()
@@ -126,6 +124,42 @@ package struct Conversion {
         return nil
     }
 
+    /// The file in memory, for the engine. What stays as it is stays where it lies.
+    package func gguf(threads: Int) throws -> GGUF {
+        let pool = ThreadPool(threads: threads)
+        var header = GGUFWriter()
+        header.metadata = file.metadata
+        return try GGUF(
+            MappedBytes(header.bytes()),
+            tensors: tensors.enumerated().map { i, tensor in
+                let (source, type) = tensor
+                guard source.type != type else { return try source.materialized() }
+                let made = try MappedBytes(count: sizes[i]) { output in
+                    let rowBytes = Conversion.rowBytes(source, type)
+                    for rows in Conversion.slabs(source, type) {
+                        let bytes = rows.lowerBound * rowBytes..<rows.upperBound * rowBytes
+                        try Conversion.make(source, rows, as: type, into: UnsafeMutableRawBufferPointer(rebasing: output[bytes]), pool)
+                        source.forget()
+                    }
+                }
+                return GGUF.Tensor(name: source.name, type: type, shape: source.shape, bytes: 0..<sizes[i], owner: made)
+            })
+    }
+
+    private static func rowBytes(_ source: SourceTensor, _ type: TensorType) -> Int {
+        source.columns / type.block.values * type.block.bytes
+    }
+
+    /// Rows that are made before they are written.
+    private static func slabRows(_ source: SourceTensor, _ type: TensorType) -> Int {
+        min(source.rows, max(1, slab / max(rowBytes(source, type), source.rowBytes, 1)))
+    }
+
+    private static func slabs(_ source: SourceTensor, _ type: TensorType) -> some Sequence<Range<Int>> {
+        let most = slabRows(source, type)
+        return stride(from: 0, to: source.rows, by: most).lazy.map { $0..<min(source.rows, $0 + most) }
+    }
+
     /// Whoever asked for a conversion does not want it any more.
     package struct Stopped: Error {
         package init() {}
@@ -135,7 +169,7 @@ package struct Conversion {
     private static func make(
         _ source: SourceTensor, _ rows: Range<Int>, as type: TensorType, into output: UnsafeMutableRawBufferPointer, _ pool: ThreadPool
     ) throws {
-        let rowBytes = source.columns / type.block.values * type.block.bytes
+        let rowBytes = rowBytes(source, type)
         // Of several failures the first row's is told, whichever thread came upon it.
         let failure = Locked<(row: Int, error: ModelError)?>(nil)
         pool.share(rows.count, cost: rows.count * source.columns * 8) { part in

@@ -68,6 +68,18 @@ import Testing
         }
     }
 
+    @Test func inMemoryItIsTheSameAsInAFile() throws {
+        let conversion = try Conversion(ConversionTests.fixture("conversion.gguf"), to: .q4_k_m)
+        let file = try GGUF(MappedBytes(ConversionTests.bytes(conversion)))
+        let memory = try conversion.gguf(threads: 2)
+        #expect(memory.metadata.map(\.key) == file.metadata.map(\.key))
+        #expect(memory.tensors.count == file.tensors.count)
+        for (one, other) in zip(memory.tensors, file.tensors) {
+            #expect(one.name == other.name && one.type == other.type && one.shape == other.shape)
+            #expect(one.owner.buffer[one.bytes].elementsEqual(other.owner.buffer[other.bytes]), "\(one.name)")
+        }
+    }
+
     @Test func aConvertedModelIsLoaded() throws {
         let exact = try Fixtures.model("parity-llama.gguf")
         let model = try Model(GGUF(MappedBytes(ConversionTests.bytes(ConversionTests.fixture("parity-llama.gguf"), to: .q8_0))))
