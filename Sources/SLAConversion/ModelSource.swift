@@ -15,13 +15,6 @@ package struct ModelSource: Sendable {
     package init(metadata: [(key: String, value: GGUFWriter.Value)], tensors: [SourceTensor]) {
         (self.metadata, self.tensors) = (metadata, tensors)
     }
-
-    /// The same as a GGUF file that the engine can read. Tensors that need no change stay where they are; the others are made in memory.
-    package func gguf() throws -> GGUF {
-        var writer = GGUFWriter()
-        writer.metadata = metadata
-        return try GGUF(MappedBytes(writer.bytes()), tensors: tensors.map { try $0.materialized() })
-    }
 }
 
 /// A tensor as a GGUF file is to have it, made out of what is stored elsewhere when it is asked for, some rows at a time.
@@ -84,6 +77,12 @@ package struct SourceTensor: Sendable {
             throw ModelError("tensor \(name) has the shape \(shape), which is not that of what it is made of")
         }
         (self.name, self.shape, self.type, self.parts) = (name, shape.reversed(), type, parts)
+    }
+
+    /// A vector of numbers that nothing stores.
+    init(_ name: String, _ values: [Float]) throws {
+        let bytes = MappedBytes(values.littleEndianBytes)
+        try self.init(name, [Part(view: TensorView(bytes, .f32, shape: [values.count]))], shape: [values.count], type: .f32)
     }
 
     /// A tensor of a GGUF file, as it is.

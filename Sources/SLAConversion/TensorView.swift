@@ -36,6 +36,13 @@ struct TensorView: Sendable {
         strides = TensorView.strides(of: tensor.shape)
     }
 
+    /// All of `bytes`, which have as many values as the shape.
+    init(_ bytes: MappedBytes, _ type: TensorType, shape: [Int]) {
+        precondition(bytes.count == shape.reduce(type.block.bytes, *))
+        (owner, element, storedBytes, self.shape) = (bytes, Element(type: type), 0..<bytes.count, shape)
+        strides = TensorView.strides(of: shape)
+    }
+
     /// All blocks of a tensor, one behind another.
     init(blocksOf tensor: GGUF.Tensor) {
         (owner, element, storedBytes) = (tensor.owner, Element(type: tensor.type), tensor.bytes)

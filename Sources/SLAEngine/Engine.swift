@@ -1346,7 +1346,7 @@ package final class Transformer {
     /// One step of the reward channel for the rows that asked for it: r_1 = silu(W_1 · rmsNorm(h_0)), then
     /// r_{i+1} = r_i + silu(W_{i+1} · rmsNorm([h_i ; r_i])).
     private func rewardLayer(_ i: Int, _ rewarded: [Int]) {
-        guard let channel = model.rewardChannel, !rewarded.isEmpty else { return }
+        guard let channel = model.rewardChannel, !rewarded.isEmpty, channel.size > 0 else { return }
         let (norm, weight) = channel.layers[i]
         let (beside, output, count) = (state.beside.base, state.channelOutput.base, rewarded.count * channel.size)
         gather(state.x.base, rewarded, withChannel: i > 0)

@@ -1,5 +1,6 @@
 import Dispatch
 import SLABase
+import SLAConversion
 import SLAEngine
 
 #if canImport(FoundationEssentials)
@@ -44,8 +45,8 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
     let speculates = !arguments.has("--no-speculation")
     if !speculates, draftPath != nil { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
     return {
-        let model = try path.map { try Model(path: $0, reward: reward) } ?? Model.builtIn(reward: reward)
-        let draft = try draftPath.map { try DraftModel(Model(path: $0), for: model, threads: threads) }
+        let model = try path.map { try Model(at: $0, reward: reward) } ?? Model.builtIn(reward: reward)
+        let draft = try draftPath.map { try DraftModel(Model(at: $0), for: model, threads: threads) }
         return Engine(
             model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,
             speculates: speculates, draft: draft, watchesTime: !arguments.has("--no-timing"))

@@ -1,4 +1,5 @@
 import SLABase
+import SLAConversion
 import SLAEngine
 
 enum Inspect {
@@ -22,7 +23,7 @@ enum Inspect {
         }
         let context = try arguments.integer("--context", in: 1...1 << 30)
         let type = try cacheType(arguments)
-        let file = try GGUF(MappedBytes(path: path))
+        let file = try GGUF(modelAt: path)
         try say(verdict(file, context: context, type) + "\n\n")
         for (key, value) in file.metadata { try say("\(key) = \(describe(value))\n") }
         let count = file.tensors.reduce(0) { $0 + $1.count }

@@ -1,4 +1,5 @@
 import SLABase
+import SLAConversion
 import SLAEngine
 import SLATraining
 
@@ -65,7 +66,7 @@ enum Train {
         let checkpoint = out + checkpointSuffix
         try checkWritable(out)
 
-        let model = try arguments.string("--model").map { try Model(path: $0) } ?? Model.builtIn()
+        let model = try arguments.string("--model").map { try Model(at: $0) } ?? Model.builtIn()
         let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"))
         let trainer = try ChannelTrainer(model, set, options, threads: threads, cacheBytes: cache << 20)
         complain(

@@ -215,7 +215,7 @@ import Testing
         var fixture = SentencePieceFixture(pieces: [("▁", 0), ("a", -1), ("▁a", -2)]).metadata
         fixture.add(key: "tokenizer.chat_template", "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}")
         let tokenizer = try fixture.tokenizer()
-        #expect(tokenizer.addsBOS)
+        #expect(tokenizer.prefix == [tokenizer.bos])
         let prompt = try tokenizer.prompt([ChatMessage(role: "user", content: "a")])
         #expect(prompt == tokenizer.encode("a", addSpecial: true) + [2])
     }

@@ -3,6 +3,8 @@ import SLABase
 /// What a `config.json` says, asked for by name. Throws ``ModelError`` that names the field.
 struct Configuration: Sendable {
     private let fields: [String: JSONValue]
+    /// What the file is called.
+    private var file = "config.json"
     /// The name of the class whose weights these are, such as `LlamaForCausalLM`.
     let className: String
 
@@ -27,7 +29,9 @@ struct Configuration: Sendable {
         self.fields = fields
     }
 
-    init(className: String, fields: [String: JSONValue]) { (self.className, self.fields) = (className, fields) }
+    init(className: String, fields: [String: JSONValue], file: String = "config.json") {
+        (self.className, self.fields, self.file) = (className, fields, file)
+    }
 
     /// A part that is an object; empty where there is none.
     func part(_ name: String) -> Configuration {
@@ -53,7 +57,7 @@ struct Configuration: Sendable {
 
     func has(_ name: String) -> Bool { value([name]) != nil }
 
-    private func wrong(_ name: String, _ wanted: String) -> ModelError { ModelError("\(name) in config.json should be \(wanted)") }
+    private func wrong(_ name: String, _ wanted: String) -> ModelError { ModelError("\(name) in \(file) should be \(wanted)") }
 
     func integer(_ names: String...) throws -> Int? {
         switch value(names) {
@@ -67,7 +71,7 @@ struct Configuration: Sendable {
 
     /// A whole number of at least one, which has to be there.
     func size(_ names: String...) throws -> Int {
-        guard let found = value(names) else { throw ModelError("config.json has no \(names[0])") }
+        guard let found = value(names) else { throw ModelError("\(file) has no \(names[0])") }
         guard let number = try integer(found.name), (1...1 << 31).contains(number) else { throw wrong(found.name, "at least 1") }
         return number
     }
