@@ -49,24 +49,29 @@ package struct Conversion {
         }
         tensors += parts.channel.tensors.map { ($0, $0.type) }
 
-        file = try GGUFWriter(metadata: metadata + parts.channel.metadata, tensors: tensors, alignment: facts.alignment)
+        file = GGUFWriter(metadata: metadata + parts.channel.metadata, tensors: tensors, alignment: facts.alignment)
+        let alignment = file.alignment
         var (sizes, end) = ([Int](), 0)
         for (source, type) in tensors {
-            // Rows divide into blocks: of what is stored by the reader's word, of what is chosen by the mixture's.
-            let (values, isTooLarge) = source.shape.reduce((1, false)) { count, extent in
-                let (product, overflow) = count.0.multipliedReportingOverflow(by: extent)
-                return (product, count.1 || overflow || product > 1 << 56)
+            var count = 1
+            for extent in source.shape {
+                let (product, overflow) = count.multipliedReportingOverflow(by: extent)
+                count = overflow || product > Conversion.mostBytes ? Conversion.mostBytes : product
             }
-            let (sum, overflow) = end.addingReportingOverflow(values / type.block.values * type.block.bytes + facts.alignment)
-            guard !isTooLarge, !overflow, sum < 1 << 62 else { throw ModelError("tensor \(source.name) makes the file larger than files can be") }
-            sizes.append(values / type.block.values * type.block.bytes)
-            end = sum / facts.alignment * facts.alignment
+            // Rows divide into blocks: of what is stored by the reader's word, of what is chosen by the mixture's.
+            sizes.append(count / type.block.values * type.block.bytes)
+            end += (sizes[sizes.count - 1] + alignment - 1) / alignment * alignment
+            guard end < Conversion.mostBytes else { throw ModelError("with tensor \(source.name) the file is larger than files can be") }
         }
         self.tensors = tensors
         self.sizes = sizes
-        endPadding = padsEnd ? Conversion.padding(sizes.last ?? 0, facts.alignment) : 0
-        byteCount = file.header(sizes: sizes).count + end - Conversion.padding(sizes.last ?? 0, facts.alignment) + endPadding
+        let padding = Conversion.padding(sizes.last ?? 0, alignment)
+        endPadding = padsEnd ? padding : 0
+        byteCount = file.header(sizes: sizes).count + end - padding + endPadding
     }
+
+    /// More than any file has, and little enough that sizes can be added.
+    private static let mostBytes = 1 << 56
 
     /// Zeros behind so many bytes.
     private static func padding(_ size: Int, _ alignment: Int) -> Int { (alignment - size % alignment) % alignment }
@@ -107,10 +112,12 @@ package struct Conversion {
         }
         if let failure = file.header(sizes: sizes).withUnsafeBytes(put) { return failure }
         for (i, (source, type)) in tensors.enumerated() {
-            let rowBytes = Conversion.rowBytes(source, type)
-            let room = UnsafeMutableRawBufferPointer.allocate(byteCount: Conversion.slabRows(source, type) * rowBytes, alignment: 64)
+            let rowBytes = source.columns / type.block.values * type.block.bytes
+            let most = max(1, Conversion.slab / max(rowBytes, source.rowBytes, 1))
+            let room = UnsafeMutableRawBufferPointer.allocate(byteCount: min(most, source.rows) * rowBytes, alignment: 64)
             defer { room.deallocate() }
-            for rows in Conversion.slabs(source, type) {
+            for first in stride(from: 0, to: source.rows, by: most) {
+                let rows = first..<min(source.rows, first + most)
                 let slab = UnsafeMutableRawBufferPointer(rebasing: room[..<(rows.count * rowBytes)])
                 try Conversion.make(source, rows, as: type, into: slab, pool)
                 source.forget()
@@ -124,42 +131,6 @@ package struct Conversion {
         return nil
     }
 
-    /// The file in memory, for the engine. What stays as it is stays where it lies.
-    package func gguf(threads: Int) throws -> GGUF {
-        let pool = ThreadPool(threads: threads)
-        var header = GGUFWriter()
-        header.metadata = file.metadata
-        return try GGUF(
-            MappedBytes(header.bytes()),
-            tensors: tensors.enumerated().map { i, tensor in
-                let (source, type) = tensor
-                guard source.type != type else { return try source.materialized() }
-                let made = try MappedBytes(count: sizes[i]) { output in
-                    let rowBytes = Conversion.rowBytes(source, type)
-                    for rows in Conversion.slabs(source, type) {
-                        let bytes = rows.lowerBound * rowBytes..<rows.upperBound * rowBytes
-                        try Conversion.make(source, rows, as: type, into: UnsafeMutableRawBufferPointer(rebasing: output[bytes]), pool)
-                        source.forget()
-                    }
-                }
-                return GGUF.Tensor(name: source.name, type: type, shape: source.shape, bytes: 0..<sizes[i], owner: made)
-            })
-    }
-
-    private static func rowBytes(_ source: SourceTensor, _ type: TensorType) -> Int {
-        source.columns / type.block.values * type.block.bytes
-    }
-
-    /// Rows that are made before they are written.
-    private static func slabRows(_ source: SourceTensor, _ type: TensorType) -> Int {
-        min(source.rows, max(1, slab / max(rowBytes(source, type), source.rowBytes, 1)))
-    }
-
-    private static func slabs(_ source: SourceTensor, _ type: TensorType) -> some Sequence<Range<Int>> {
-        let most = slabRows(source, type)
-        return stride(from: 0, to: source.rows, by: most).lazy.map { $0..<min(source.rows, $0 + most) }
-    }
-
     /// Whoever asked for a conversion does not want it any more.
     package struct Stopped: Error {
         package init() {}
@@ -169,7 +140,7 @@ package struct Conversion {
     private static func make(
         _ source: SourceTensor, _ rows: Range<Int>, as type: TensorType, into output: UnsafeMutableRawBufferPointer, _ pool: ThreadPool
     ) throws {
-        let rowBytes = rowBytes(source, type)
+        let rowBytes = source.columns / type.block.values * type.block.bytes
         // Of several failures the first row's is told, whichever thread came upon it.
         let failure = Locked<(row: Int, error: ModelError)?>(nil)
         pool.share(rows.count, cost: rows.count * source.columns * 8) { part in
@@ -243,7 +214,7 @@ extension GGUFWriter {
     /// A file whose tensors' data is written by somebody else.
     fileprivate init(
         metadata: [(key: String, value: Value)], tensors: [(source: SourceTensor, type: TensorType)], alignment: Int
-    ) throws {
+    ) {
         self.init()
         self.metadata = metadata
         self.alignment = alignment

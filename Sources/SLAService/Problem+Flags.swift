@@ -8,7 +8,7 @@ extension Problem {
             case .largerCache: "raise --cache-mib"
             case .rewardChannel: "start with --reward FILE"
             case .modelBeside: "give a reward channel with --reward beside --model"
-            case .requantizing: "give --allow-requantize for that"
+            case .requantizing: "sla convert --allow-requantize does that all the same"
             }
         }
     }
