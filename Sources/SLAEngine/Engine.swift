@@ -26,6 +26,7 @@
 // processor: every number is reduced in one order that depends on its own row only, in IEEE operations only.
 
 import SLABase
+import SLAGrammar
 import SLAText
 
 // MARK: - 1. Streaming look-ahead
@@ -210,9 +211,9 @@ final class ChunkTree {
     }
 
     /// A token for each path: token `index` of the answer.
-    private static func want(_ rules: Rules, _ search: Search, _ paths: [Chunk.Path], at index: Int) -> Want {
-        guard search.expand == .sample else { return rules.best(paths.count) }
-        return rules.drawn(search.sampling, paths.map { $0.isDrawn ? $0.stream.uniform(index) : nil })
+    private static func want(_ rules: Rules, _ search: Search, _ paths: [Chunk.Path], at index: Int, behind branch: Branch? = nil) -> Want {
+        guard search.expand == .sample else { return rules.best(paths.count, behind: branch) }
+        return rules.drawn(search.sampling, paths.map { $0.isDrawn ? $0.stream.uniform(index) : nil }, behind: branch)
     }
 
     /// Begins the children of an open leaf.
@@ -270,7 +271,8 @@ final class ChunkTree {
             let paths = chunk.isWhole ? ChunkTree.waysOn(from: chunk.paths[0].stream, search, firstDrawn) : chunk.paths
             return Row(
                 table: table, position: rules.start + count - 1, token: token.token,
-                want: chunk.branch.finish != nil ? .nothing : ChunkTree.want(rules, search, paths, at: count), wantsReward: true,
+                want: chunk.branch.finish != nil ? .nothing : ChunkTree.want(rules, search, paths, at: count, behind: chunk.branch),
+                wantsReward: true,
                 later: chunk.branch.finish == nil ? { self.want(behind: chunk, $0) } : nil)
         }
     }
@@ -297,6 +299,7 @@ final class ChunkTree {
             guard !chunk.isWhole else {
                 chunk.next = result.candidates
                 chunk.isGrowing = false
+                if chunk.branch.finish == nil, chunk.next.isEmpty { drop(chunk) }
                 continue
             }
             let groups = parted(chunk.paths, result.candidates)
@@ -313,10 +316,21 @@ final class ChunkTree {
                 add(first.candidate, to: chunk)
             } else {
                 chunk.isGrowing = false
+                drop(chunk)
             }
             if groups.count > 1 { chunk.parent?.children.sort { $0.paths[0].place < $1.paths[0].place } }
         }
         growing.removeAll { !$0.isGrowing }
+    }
+
+    /// Takes a chunk that no token can follow out of the tree, and what it is the only way on from.
+    private func drop(_ chunk: Chunk) {
+        var chunk = chunk
+        while let parent = chunk.parent {
+            parent.children.removeAll { $0 === chunk }
+            guard parent.children.isEmpty, parent !== root else { return }
+            chunk = parent
+        }
     }
 
     /// Moves the root to one of its children, and says so. `scores` are the children's; all but the one are dropped.
@@ -352,13 +366,25 @@ struct Rules {
     let start: Int
     /// The answer ends before the first of these.
     let stop: [String]
+    /// What the answer must follow.
+    let grammar: GrammarMatcher?
 
     /// Tokens that are never chosen.
     var banned: Set<Token> { ignoreEOS ? tokenizer.endOfGeneration : [] }
 
-    func best(_ count: Int) -> Want { .best(count, banned: banned) }
-    func drawn(_ sampling: Sampling, _ uniforms: [Double?]) -> Want {
-        .drawn(Draws(sampling: sampling, uniforms: uniforms, banned: banned))
+    /// What may follow a branch, or the prompt.
+    private func allowed(behind branch: Branch?) -> AllowedTokens? {
+        grammar.map { AllowedTokens(matcher: $0, state: branch?.place ?? $0.start) }
+    }
+
+    func best(_ count: Int, behind branch: Branch? = nil) -> Want { .best(count, banned: banned, allowed: allowed(behind: branch)) }
+    func drawn(_ sampling: Sampling, _ uniforms: [Double?], behind branch: Branch? = nil) -> Want {
+        .drawn(Draws(sampling: sampling, uniforms: uniforms, banned: banned, allowed: allowed(behind: branch)))
+    }
+
+    /// Whether the grammar leaves nothing to add, not even an end-of-answer token.
+    func isOver(at place: GrammarMatcher.State) -> Bool {
+        grammar?.mustEnd(place) == true && (ignoreEOS || tokenizer.endOfGeneration.isEmpty)
     }
 }
 
@@ -373,8 +399,11 @@ struct Branch {
     /// Output 1 of the channel behind the last token.
     private(set) var lastProver = 0.0
     private(set) var finish: FinishReason?
+    /// In the grammar, if there is one.
+    private(set) var place: GrammarMatcher.State
 
     init(_ rules: Rules, first: RowResult) {
+        place = rules.grammar?.start ?? 0
         stream = TextStream(rules.tokenizer, stop: rules.stop)
         lastProver = Double(first.prover ?? 0)
     }
@@ -389,7 +418,13 @@ struct Branch {
             finish = .stop
         } else {
             text = stream.append(candidate.token)
-            if stream.isStopped { finish = .stop } else if count >= rules.maxTokens { finish = .length }
+            if let grammar = rules.grammar { place = grammar.next(place, candidate.token, rules.tokenizer.bytes(of: candidate.token)) }
+            // At the limit an answer to which nothing can be added is not cut off.
+            if stream.isStopped || rules.isOver(at: place) || count >= rules.maxTokens && rules.grammar?.mustEnd(place) == true {
+                finish = .stop
+            } else if count >= rules.maxTokens {
+                finish = .length
+            }
         }
         if finish != nil {
             text += stream.finish()
@@ -448,8 +483,9 @@ final class TokenByToken: DecodingMethod {
     }
 
     /// Token `index` of the answer.
-    static func want(_ rules: Rules, _ sampling: Sampling?, at index: Int = 0) -> Want {
-        sampling.map { rules.drawn($0, [RandomStream(seed: $0.seed).child(0).uniform(index)]) } ?? rules.best(1)
+    static func want(_ rules: Rules, _ sampling: Sampling?, at index: Int = 0, behind branch: Branch? = nil) -> Want {
+        sampling.map { rules.drawn($0, [RandomStream(seed: $0.seed).child(0).uniform(index)], behind: branch) }
+            ?? rules.best(1, behind: branch)
     }
 
     func rows() -> [Row] {
@@ -457,7 +493,7 @@ final class TokenByToken: DecodingMethod {
         return [
             Row(
                 table: table, position: rules.start + branch.count - 1, token: pending.token,
-                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count) : .nothing, wantsReward: true,
+                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count, behind: branch) : .nothing, wantsReward: true,
                 later: branch.finish == nil ? { self.want(behind: $0) } : nil)
         ]
     }
@@ -537,6 +573,7 @@ package final class Engine {
     /// What guesses at tokens, unless that is switched off.
     let speculation: Speculation?
     let stateCopies: StateCopies
+    private var matchers = GrammarMatchers()
     private(set) var jobs: [Job] = []
     private var waiting: [Job] = []
     private var nextID = 0
@@ -547,19 +584,21 @@ package final class Engine {
     ///   - context: the longest table in tokens; at most what the model was made for, which is the default.
     ///   - cacheBytes: the budget of keys, values and states.
     ///   - maximumJobs: how many requests run at once; others wait.
+    ///   - packs: whether weights are packed, in memory of this process, which makes small steps faster; else they stay where they lie in their
+    ///     file, whose memory all processes share.
     ///   - speculates: whether tokens are guessed, which only makes answers faster.
     ///   - draft: a small model of the same vocabulary, whose answers are guesses too.
     ///   - watchesTime: whether the number of guesses follows what steps take. Without it nothing depends on a clock, so that the events of several
     ///     requests come in the same order each time.
     package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
-        maximumJobs: Int = 64, speculates: Bool = true, draft: DraftModel? = nil, watchesTime: Bool = true
+        maximumJobs: Int = 64, packs: Bool = true, speculates: Bool = true, draft: DraftModel? = nil, watchesTime: Bool = true
     ) {
         self.model = model
         speculation = speculates ? Speculation(draft, watchesTime: watchesTime) : nil
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
-        transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context)
+        transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context, packs: packs)
         cache = PrefixCache(pool: PagePool(transformer.cacheLayout, budget: cacheBytes))
         stateCopies = StateCopies(size: transformer.cacheLayout.stateSize)
     }
@@ -582,6 +621,8 @@ package final class Engine {
         var computed = 0
         /// After how many given tokens there is to be a checkpoint.
         var checkpoints: Set<Int> = []
+        /// What its answer must follow.
+        let grammar: GrammarMatcher?
         /// Its share of the rows of a step, while tokens are given.
         var rows = 0..<0
         /// The rows that its method waits for, and what is known of them.
@@ -597,13 +638,17 @@ package final class Engine {
         var marks: [PrefixCache.Mark]
         var summary = Output.Summary()
 
-        init(id: JobID, work: Work, adapters: AdapterSet, given: [Token], promptCount: Int, bytes: Int, priority: Int) {
+        init(
+            id: JobID, work: Work, adapters: AdapterSet, given: [Token], promptCount: Int, bytes: Int, priority: Int, grammar: GrammarMatcher?
+        ) {
             (self.id, self.work, self.adapters, self.given, self.promptCount) = (id, work, adapters, given, promptCount)
-            (self.bytes, self.priority) = (bytes, priority)
+            (self.bytes, self.priority, self.grammar) = (bytes, priority, grammar)
             marks = Array(repeating: PrefixCache.Mark(), count: given.count)
             prediction = if case .generate(let generation) = work { Prediction(tokens: generation.prediction) } else { nil }
         }
 
+        /// Why a result is unsound.
+        var broken: RequestFailure { grammar.flatMap { matcher in matcher.failure.map { RequestFailure($0, matcher.grammar) } } ?? .brokenModel }
         /// The most guesses of a step.
         var mostGuesses: Int { if case .generate(let generation) = work { generation.mostGuesses } else { 0 } }
     }
@@ -620,6 +665,8 @@ package final class Engine {
     /// Bytes of the pages that hold something, and the most that they may take.
     package var cacheBytes: (used: Int, budget: Int) { (cache.pool.usedBytes, cache.pool.budget) }
     package var evictions: Int { cache.evictions }
+    /// How keys and values are kept.
+    package var cacheType: CacheType { transformer.cacheType }
 
     /// Takes on a request; of those that wait, the ones of higher priority begin first. Complexity: O(tokens + waiting
     /// requests). Throws ``RequestFailure`` when it can never be carried out.
@@ -629,6 +676,7 @@ package final class Engine {
         let field: String
         var room: Int
         var branches = BranchCount()
+        var grammar: Grammar?
         switch work {
         case .generate(let generation):
             prompt = generation.prompt
@@ -638,6 +686,7 @@ package final class Engine {
             room = min(generation.maxTokens, context - prompt.count)
             try generation.method.check(model)
             branches = generation.method.branches(answer: max(0, room))
+            grammar = generation.grammar
         case .score(let given, let behind, _):
             (prompt, completion) = (given, behind)
             field = "completion"
@@ -666,10 +715,11 @@ package final class Engine {
         guard bytes <= cache.pool.budget else {
             throw RequestFailure.cacheTooSmall(needed: bytes, budget: cache.pool.budget, field: field)
         }
+        let matcher = try grammar.map { try matchers.matcher($0, model) }
         nextID += 1
         let job = Job(
             id: nextID, work: work, adapters: work.adapters ?? model.defaultAdapters, given: prompt + completion, promptCount: prompt.count,
-            bytes: bytes, priority: priority)
+            bytes: bytes, priority: priority, grammar: matcher)
         waiting.insert(job, at: waiting.firstIndex { $0.priority < priority } ?? waiting.count)
         return nextID
     }
@@ -698,14 +748,15 @@ package final class Engine {
         return outputs
     }
 
-    /// Forgets every cached prefix, and what guesses were learned from; running requests keep theirs.
+    /// Forgets every cached prefix, and what was found out of grammars and for guesses; running requests keep theirs.
     package func clearCache() {
         cache.clear()
+        matchers = GrammarMatchers()
         speculation?.forget()
     }
 
     /// Packs another of the model's matrices, so that the first requests need not; false when all are packed. For when there is nothing else to do.
-    package func packNext() -> Bool { model.matrices.contains { !$0.packIfNeeded(transformer.threadPool) } }
+    package func packNext() -> Bool { transformer.packs && model.matrices.contains { !$0.packIfNeeded(transformer.threadPool) } }
 
     /// One forward pass for everything that is running, and what it led to.
     package func step() -> [(JobID, Output)] {
@@ -733,7 +784,7 @@ package final class Engine {
         for job in jobs where !job.rows.isEmpty {
             let own = Array(results[job.rows])
             job.rows = 0..<0
-            if own.allSatisfy(\.isSound) { receive(job, own) } else { fail(job, .brokenModel) }
+            if own.allSatisfy(\.isSound) { receive(job, own) } else { fail(job, job.broken) }
         }
         var next = given.count
         for (chain, rows) in zip(chains, rows) {
@@ -759,7 +810,7 @@ package final class Engine {
             job.summary.steps += 1
             job.summary.evaluatedTokens += results.count
             (job.round, job.results) = ([], [])
-            if results.allSatisfy(\.isSound) { finish(job, method.receive(results)) } else { fail(job, .brokenModel) }
+            if results.allSatisfy(\.isSound) { finish(job, method.receive(results)) } else { fail(job, job.broken) }
         }
     }
 
@@ -879,7 +930,7 @@ package final class Engine {
     private func rules(_ job: Job, _ generation: Generation) -> Rules {
         Rules(
             tokenizer: model.tokenizer, ignoreEOS: generation.ignoreEOS, maxTokens: min(generation.maxTokens, context - job.promptCount),
-            hasRewards: model.rewardChannel != nil, start: job.promptCount, stop: generation.stop)
+            hasRewards: model.rewardChannel != nil, start: job.promptCount, stop: generation.stop, grammar: job.grammar)
     }
 
     /// Takes from the cache what it has of the given tokens: all but the last, whose logits are needed; or, to score, all that is scored already.
@@ -1016,8 +1067,8 @@ package final class Engine {
 /// What is wanted of the distribution after a row.
 package enum Want {
     case nothing
-    /// The `count` most likely tokens; never one of `banned`.
-    case best(_ count: Int, banned: Set<Token>)
+    /// The `count` most likely tokens; never one of `banned`, nor one that a grammar does not allow.
+    case best(_ count: Int, banned: Set<Token>, allowed: AllowedTokens? = nil)
     /// One token's probability.
     case token(Token)
     /// Tokens drawn by chance.
@@ -1152,16 +1203,21 @@ package final class Transformer {
     /// Radians a position turns each pair, for each of the model's ropes.
     private let frequencies: [[Float]]
 
-    /// - Parameter context: the longest sequence that will be computed, where the model turns long ones otherwise; what it was made for when nil.
-    package init(_ model: Model, threads: Int, cacheType: CacheType, context: Int? = nil) {
+    /// - Parameters:
+    ///   - context: the longest sequence that will be computed, where the model turns long ones otherwise; what it was made for when nil.
+    ///   - packs: whether weights are packed to stay.
+    package init(_ model: Model, threads: Int, cacheType: CacheType, context: Int? = nil, packs: Bool = true) {
         self.model = model
         self.cacheType = cacheType
         threadPool = ThreadPool(threads: max(1, threads))
         cacheLayout = CacheLayout(model, cacheType)
         state = RunState(model)
         adapters = RowAdapters(model.adapters)
+        (input.packs, state.experts.input.packs) = (packs, packs)
         frequencies = model.ropes.map { $0.frequencies(context: context ?? model.shape.context) }
     }
+
+    var packs: Bool { input.packs }
 
     /// The most rows in one pass; more are computed in several.
     package var maximumRows: Int { state.maximumRows }

@@ -1,6 +1,7 @@
 // What can be asked of the engine, and what it says.
 
 import SLABase
+import SLAGrammar
 import SLAText
 
 /// What can be asked of the engine.
@@ -51,6 +52,8 @@ package struct Generation: Sendable {
     package var maxTokens = 256
     /// The answer ends before the first of these.
     package var stop: [String] = []
+    /// What the answer must follow: no token is chosen that it does not allow, and the answer ends only where it may.
+    package var grammar: Grammar?
     /// Never choose an end-of-answer token.
     package var ignoreEOS = false
     /// Whether commits tell what was dropped.

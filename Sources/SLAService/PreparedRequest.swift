@@ -29,6 +29,7 @@ enum PreparedRequest: Sendable {
             generation.maxTokens = request.maxTokens
             generation.stop = request.stop
             generation.ignoreEOS = request.ignoreEOS
+            generation.grammar = try request.grammar?.grammar(tokenizer)
             generation.branches = request.include.contains("branches")
             generation.draft = request.include.contains("draft")
             generation.progress = request.include.contains("progress")
@@ -63,6 +64,9 @@ enum PreparedRequest: Sendable {
 struct PreparedLine: Sendable {
     let id: RequestID?
     let request: Result<PreparedRequest, RequestError>
+
+    /// Whether it is a JSON object at all: else it has no id, not even its number.
+    var isReadable: Bool { if case .failure(let error) = request { error.code != .invalidJSON } else { true } }
 
     init(_ line: [UInt8], for model: Model, judge: RewardModel? = nil, context: Int) {
         let (id, request) = Request.parse(line)

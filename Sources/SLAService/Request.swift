@@ -97,6 +97,7 @@ enum Request: Sendable {
         var maxTokens: Int
         var stop: [String]
         var ignoreEOS: Bool
+        var grammar: AnswerGrammar?
         /// What the answer is likely to follow, and the most tokens of a step that may be guessed.
         var prediction: Text?
         var speculate: Int?
@@ -111,7 +112,7 @@ enum Request: Sendable {
     static func parse(_ line: [UInt8]) -> (id: RequestID?, request: Result<Request, RequestError>) {
         let error: RequestError
         do {
-            let parsed = try JSON.decode(ParsedLine.self, from: line)
+            let parsed = try JSON.decode(ParsedLine.self, from: line, userInfo: CodingUserInfoKey.line.map { [$0: line] } ?? [:])
             return (parsed.id, parsed.request)
         } catch JSON.Failure.notUTF8 {
             error = RequestError(.invalidJSON, "the line is not UTF-8")
@@ -135,7 +136,8 @@ private struct ParsedLine: Decodable {
     var request: Result<Request, RequestError>
 
     init(from decoder: any Decoder) throws {
-        let fields = FieldReader(container: try decoder.container(keyedBy: JSONName.self))
+        let line = CodingUserInfoKey.line.flatMap { decoder.userInfo[$0] as? [UInt8] } ?? []
+        let fields = FieldReader(container: try decoder.container(keyedBy: JSONName.self), line: line)
         do {
             id = try fields.id()
             request = .success(try fields.request())
@@ -145,9 +147,15 @@ private struct ParsedLine: Decodable {
     }
 }
 
+extension CodingUserInfoKey {
+    /// The line itself, for what has to be read in its order.
+    fileprivate static let line = CodingUserInfoKey(rawValue: "line")
+}
+
 /// The fields of a line, read as ``Fields`` and ``Setting`` describe them.
 private struct FieldReader {
     let container: KeyedDecodingContainer<JSONName>
+    let line: [UInt8]
 
     func id() throws -> RequestID? {
         let key = JSONName(Fields.id.name)
@@ -199,9 +207,24 @@ private struct FieldReader {
         let include = try included()
         return Request.GenerateRequest(
             prompt: try place(), settings: settings, maxTokens: try value(Fields.maxTokens), stop: try strings(Fields.stop) ?? [],
-            ignoreEOS: try value(Fields.ignoreEOS), prediction: try optional(Fields.prediction), speculate: speculate, lora: try lora(),
+            ignoreEOS: try value(Fields.ignoreEOS), grammar: try grammar(), prediction: try optional(Fields.prediction), speculate: speculate,
+            lora: try lora(),
             deadline: deadline, include: include,
             priority: try value(Fields.priority))
+    }
+
+    /// What the answer must follow.
+    private func grammar() throws -> AnswerGrammar? {
+        let text = try optional(Fields.grammar)
+        let key = JSONName(Fields.jsonSchema.name)
+        guard container.contains(key), try !container.decodeNil(forKey: key) else { return text.map { .gbnf(Array($0.utf8)) } }
+        guard text == nil else { throw RequestError(.invalidRequest, "give either json_schema or grammar", field: Fields.grammar.name) }
+        // Whose fields keep their order, which is that of the answer's.
+        guard let schema = JSONTree(checked: line)[Fields.jsonSchema.name] else { throw wrong(Fields.jsonSchema) }
+        switch schema {
+        case .object, .bool: return .schema(schema)
+        default: throw wrong(Fields.jsonSchema)
+        }
     }
 
     /// A prompt with what stands around it, or messages.

@@ -16,8 +16,8 @@ enum RequestType: String, CaseIterable {
                 Fields.prompt, Fields.messages, Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate,
                 Fields.decoder,
             ] + Setting.all + [
-                Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.prediction, Fields.speculate, Fields.lora, Fields.deadline,
-                Fields.include, Fields.priority,
+                Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.jsonSchema, Fields.grammar, Fields.prediction, Fields.speculate,
+                Fields.lora, Fields.deadline, Fields.include, Fields.priority,
             ]
         case .score: [Fields.prompt, Fields.messages, Fields.completion, Fields.completions, Fields.lora, Fields.priority]
         case .judge: [Fields.judged, Fields.priority]
@@ -72,6 +72,9 @@ enum Fields {
     static let maxTokens = Field<Int>("max_tokens", .integer(0...Int.max), .means(256))
     static let stop = Field<[String]>("stop", .strings, .means([]))
     static let ignoreEOS = Field<Bool>("ignore_eos", .boolean, .means(false))
+    /// Read with its fields in order.
+    static let jsonSchema = Field<JSONValue>("json_schema", .schema, .nothing)
+    static let grammar = Field<String>("grammar", .string, .nothing)
     static let prediction = Field<Text>("prediction", .text, .nothing)
     static let speculate = Field<Int>("speculate", .integer(0...Int.max), .nothing)
     /// Not given, all that are loaded are used.

@@ -94,6 +94,7 @@ struct Arguments {
     private func checkFiles(_ flags: [Flag]) throws {
         var uses = FileUses()
         uses.add(executable, as: "the program", isWritten: false)
+        uses.add("/dev/stdin", as: "standard input", isWritten: false)
         for flag in flags {
             guard let use = flag.file, let path = string(flag.name) else { continue }
             switch use {

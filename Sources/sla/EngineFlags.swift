@@ -39,6 +39,9 @@ let engineFlags = [
     Flag("--context", "N", "longest sequence in tokens (default: what the model was made for)"),
     Flag("--cache-mib", "N", "memory for keys, values and states (default: 512)"),
     cacheTypeFlag,
+    Flag(
+        "--no-packing", nil,
+        "use weights where the file has them, whose memory all processes share, instead of packing them; answers are the same, and slower"),
     Flag("--draft", "PATH", "a small model of the same vocabulary that guesses tokens ahead; answers are the same", file: .read),
     Flag("--no-speculation", nil, "guess no tokens ahead; answers are the same, and slower where text repeats itself"),
 ]
@@ -86,6 +89,7 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
     let (path, draftPath) = (arguments.string("--model"), arguments.string("--draft"))
+    let packs = !arguments.has("--no-packing")
     let speculates = !arguments.has("--no-speculation")
     let type = try fileType(arguments, "--quantize")
     if type != nil, path == nil { throw UsageError("--quantize goes with --model") }
@@ -96,6 +100,6 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
         let draft = try draftPath.map { try DraftModel(Model(at: $0), for: model, threads: threads) }
         return Engine(
             model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,
-            speculates: speculates, draft: draft, watchesTime: !arguments.has("--no-timing"))
+            packs: packs, speculates: speculates, draft: draft, watchesTime: !arguments.has("--no-timing"))
     }
 }

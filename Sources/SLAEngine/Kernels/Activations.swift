@@ -50,6 +50,8 @@ package final class Activations {
     var passRows: UnsafePointer<Int>?
     /// For the products with matrices that are not packed yet.
     let tileRooms = TileRooms()
+    /// Whether matrices that they meet are packed to stay.
+    var packs = true
 
     init() { source = UnsafePointer(plain.base) }
 

@@ -1,5 +1,6 @@
 internal import CBuiltin
 import SLABase
+import SLAGrammar
 import SLAText
 
 /// A policy ready to run: its shape, its weights, its tokenizer, and its reward channel if it has one.
@@ -19,6 +20,8 @@ package final class Model: Sendable {
     package let classifier: Classifier?
     /// In the order in which they were given.
     package let adapters: [Adapter]
+    /// All that its results come from.
+    package let sources: [Provenance]
 
     let embedding: Matrix
     /// What embeddings are multiplied with.
@@ -129,6 +132,9 @@ package final class Model: Sendable {
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
         rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture) }
+        sources =
+            [Provenance("model", file)] + (reward.map { [Provenance("reward", $0)] } ?? [])
+            + adapters.map { Provenance("lora.\($0.name)", $0.file) }
 
         var matrices: [String: [PackedMatrix]] = ["output.weight": [output]]
         for matrix in layers.flatMap(\.matrices) { matrices[matrix.sources[0].tensor, default: []].append(matrix) }
@@ -138,6 +144,17 @@ package final class Model: Sendable {
         var bytes: [TensorType: Int] = [:]
         for tensor in file.tensors { bytes[tensor.type, default: 0] += tensor.bytes.count }
         quantization = bytes.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.name ?? "none"
+    }
+
+    private let trie = Locked<TokenTrie?>(nil)
+
+    /// The bytes of all tokens as a tree; it is made when a grammar first asks for it.
+    var tokenTrie: TokenTrie {
+        trie.withLock { trie in
+            let made = trie ?? TokenTrie(count: tokenizer.count) { tokenizer.bytes(of: $0) }
+            trie = made
+            return made
+        }
     }
 
     /// The matrices of the layers.
