@@ -28,6 +28,9 @@ package struct Fingerprint: Sendable {
         if let judge {
             add(judge.engine.model.sources, "judge.")
             inputs.append(("judge.context", JSONText(judge.engine.context)))
+            inputs.append(("judge.reading", JSONText(judge.model.readsPlus ? "plus" : "head")))
+            inputs.append(("judge.step", JSONText(judge.model.separator)))
+            inputs.append(("judge.fold", JSONText(judge.model.fold.rawValue)))
         }
         for adapter in engine.model.adapters { inputs.append(("lora.\(adapter.name).scale", JSONText(adapter.scale))) }
         inputs.append(("context", JSONText(engine.context)))
