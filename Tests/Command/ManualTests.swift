@@ -3,7 +3,7 @@ import Testing
 
 /// The manual and the shells' completions, read by the programs that they are for.
 @Suite struct ManualTests {
-    private static func isThere(_ tool: String) -> Bool { (try? CommandTests.shell("command -v \(tool)"))?.status == 0 }
+    static func isThere(_ tool: String) -> Bool { (try? CommandTests.shell("command -v \(tool)"))?.status == 0 }
 
     @Test func theManualHasEveryCommandAndFlag() throws {
         let page = try CommandTests.run(["man"]).output
