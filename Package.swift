@@ -50,8 +50,9 @@ let package = Package(
         .target(name: "SLAEngine", dependencies: ["CSimd", "CBuiltin", "SLABase", "SLAText"], swiftSettings: kernels),
         .target(name: "SLAService", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
         .target(name: "SLALanguageServer", dependencies: ["SLABase", "SLAService"], swiftSettings: library),
-        .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
-        .target(name: "SLAEvaluation", dependencies: ["SLABase", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
+        .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: kernels),
+        .target(
+            name: "SLAEvaluation", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
         .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine"], swiftSettings: kernels),
         .executableTarget(
             name: "sla",

@@ -1,6 +1,8 @@
 import Dispatch
 import SLABase
 import SLAEngine
+import SLATemplate
+import SLAText
 
 /// The process's conversation: lines in, requests to the engine, events out. `Protocol.md` describes every message.
 package final class Service {
@@ -11,6 +13,7 @@ package final class Service {
     private let withTiming: Bool
     private let maximumQueued: Int?
     private let recorder: Recorder?
+    private let date: CalendarDate?
     private let log: (LogLevel, String) -> Void
     private let clock = ContinuousClock()
     private let interrupt = Interrupt()
@@ -36,6 +39,8 @@ package final class Service {
         var deadline: ContinuousClock.Instant?
         /// The results of a `score`, one for each completion.
         var results: [JSONText?]
+        /// What finds tool calls in the answer, where there may be some.
+        var calls: ToolCallReader?
 
         init(id: RequestID, line: Int, jobs: [Engine.JobID], received: ContinuousClock.Instant) {
             self.id = id
@@ -69,16 +74,18 @@ package final class Service {
     ///   - maximumQueued: requests that may wait; one that would make it more is refused as `overloaded`. Without it no more lines are taken while
     ///     many wait.
     ///   - recorder: what the session is recorded with.
+    ///   - date: the day that chat templates are told; without one they cannot ask.
     ///   - log: what people are told with.
     package init(
         _ engine: Engine, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true, maximumQueued: Int? = nil,
-        recorder: Recorder? = nil,
+        recorder: Recorder? = nil, date: CalendarDate? = nil,
         log: @escaping (LogLevel, String) -> Void = { _, _ in }
     ) {
         self.engine = engine
         self.log = log
         self.maximumQueued = maximumQueued
         self.recorder = recorder
+        self.date = date
         self.withTiming = withTiming
         started = clock.now
         lastStats = (started, 0)
@@ -88,7 +95,7 @@ package final class Service {
         sink = LineSink(descriptor: output, news: news)
         let (tokenizer, context) = (engine.model.tokenizer, engine.context)
         source = InputSource(
-            descriptor: input, news: news, framing: LineFraming { PreparedLine($0, by: tokenizer, context: context) })
+            descriptor: input, news: news, framing: LineFraming { PreparedLine($0, by: tokenizer, context: context, date: date) })
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
@@ -224,10 +231,11 @@ package final class Service {
             throw RequestError(.duplicateID, "a request with this id is still running; ids must differ while they run", field: "id")
         }
         switch request {
-        case .generate(var generation, let settings, let deadline, let priority):
+        case .generate(var generation, let settings, let deadline, let priority, let calls):
             generation.method = try settings.method(for: engine.model)
             let live = Live(id: id, line: line, jobs: try submit([.generate(generation)], priority), received: arrived)
             live.deadline = deadline.map { live.received + $0 }
+            live.calls = calls
             add(live)
         case .score(let prompt, let completions, let priority):
             let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0) }, priority)
@@ -334,6 +342,7 @@ package final class Service {
                     $0.add("fill", model.tokenizer.fillsGaps)
                     $0.add("chat", model.tokenizer.noChat == nil)
                 })
+            $0.add("date", date.map(\.description))
             $0.add("decoder", model.defaultDecoder)
             if let search = model.rewardChannel?.recommended {
                 $0.add(
@@ -359,6 +368,7 @@ package final class Service {
             generated += 1
             if request.firstToken == nil { request.firstToken = clock.now }
             request.text += token.text
+            request.calls?.append(token.token, engine.model.tokenizer)
             say(
                 event("token", request.id) {
                     $0.add("index", index)
@@ -396,6 +406,7 @@ package final class Service {
                 event("done", request.id) {
                     $0.add("finish_reason", reason.rawValue)
                     $0.add("text", request.text)
+                    if let calls = request.calls?.calls { $0.add("tool_calls", calls) }
                     $0.add("reward", summary.reward)
                     $0.add(
                         "usage",

@@ -37,6 +37,8 @@ package struct Tokenizer: Sendable {
         let special: SpecialTokens
         let encoder: Encoder
         let chatTemplate: Result<ChatTemplate, any Error>?
+        /// The one for conversations with tools, where the file has one of its own.
+        let toolTemplate: Result<ChatTemplate, any Error>?
         let infill: Infill?
         let fileMarks: FileMarks?
         /// Special tokens that take the white space behind them away.
@@ -44,12 +46,13 @@ package struct Tokenizer: Sendable {
 
         init(
             _ vocabulary: Vocabulary, _ special: SpecialTokens, _ encoder: Encoder, _ chatTemplate: Result<ChatTemplate, any Error>?,
-            _ infill: Infill?, _ fileMarks: FileMarks?, stripping: Set<Token>
+            _ toolTemplate: Result<ChatTemplate, any Error>?, _ infill: Infill?, _ fileMarks: FileMarks?, stripping: Set<Token>
         ) {
             self.vocabulary = vocabulary
             self.special = special
             self.encoder = encoder
             self.chatTemplate = chatTemplate
+            self.toolTemplate = toolTemplate
             self.infill = infill
             self.fileMarks = fileMarks
             self.stripping = stripping
@@ -196,9 +199,11 @@ package struct Tokenizer: Sendable {
             .map { FileMarks(repository: repository, file: $0) }
 
         // A template that cannot be read matters to nobody who sends no messages.
-        let chatTemplate = try file.textIfPresent("tokenizer.chat_template").map { source in
-            Result { try ChatTemplate(source) }
+        func template(_ key: String) throws -> Result<ChatTemplate, any Error>? {
+            try file.textIfPresent(key).map { source in Result { try ChatTemplate(source) } }
         }
+        let chatTemplate = try template("tokenizer.chat_template")
+        let toolTemplate = try template("tokenizer.chat_template.tool_use")
         let wantsBOS = try file.boolIfPresent("tokenizer.ggml.add_bos_token")
         let wantsEOS = try file.boolIfPresent("tokenizer.ggml.add_eos_token")
         if wantsBOS == true, bos == nil { throw ModelError("add_bos_token is true, but tokenizer.ggml.bos_token_id is missing") }
@@ -209,7 +214,8 @@ package struct Tokenizer: Sendable {
         self.eos = eos
         endOfGeneration = ends
         model = Model(
-            vocabulary, special, encoder, chatTemplate, infill, fileMarks, stripping: try Self.stripping(file, vocabulary, specials))
+            vocabulary, special, encoder, chatTemplate, toolTemplate, infill, fileMarks,
+            stripping: try Self.stripping(file, vocabulary, specials))
     }
 
     /// Which special tokens take the white space behind them away: those of Phi-3 but for these. The file tells by the model's name alone.
@@ -289,6 +295,7 @@ package struct Tokenizer: Sendable {
     package func name(of token: Token) -> String { model.vocabulary.name(of: token) }
 
     var chatTemplate: Result<ChatTemplate, any Error>? { model.chatTemplate }
+    var toolTemplate: Result<ChatTemplate, any Error>? { model.toolTemplate }
     var infill: Infill? { model.infill }
     var fileMarks: FileMarks? { model.fileMarks }
 

@@ -20,6 +20,7 @@ enum Run {
         + Setting.all.map { Flag(flag($0), "X", $0.help) } + [
             Flag("--chat", nil, "PROMPT is a message to the assistant, for the model's chat template to write out"),
             Flag("--system", "TEXT", "the system's message before it; goes with --chat"),
+            dateFlag,
             Flag("--max-tokens", "N", "longest answer (default: 256)"),
             Flag(
                 "--colour", "WHEN",
@@ -132,7 +133,7 @@ enum Run {
             return tokenizer.encode(text, addSpecial: true)
         }
         let messages = [system.map { ChatMessage(role: "system", content: $0) }, ChatMessage(role: "user", content: text)]
-        return try tokenizer.prompt(messages.compactMap(\.self))
+        return try tokenizer.prompt(Chat(messages.compactMap(\.self), date: date(arguments)))
     }
 
     private static func method(_ arguments: Arguments, _ model: Model) throws -> Generation.Method {

@@ -17,6 +17,7 @@ enum Serve {
             Flag(
                 "--max-queued", "N",
                 "requests that may wait; one more is refused as `overloaded` (default: no more lines are read meanwhile)"),
+            dateFlag,
             Flag("--log-level", "LEVEL", "what standard error tells: error, info or debug (default: error)"),
             Flag("--help", nil, "this text"),
         ]
@@ -45,10 +46,12 @@ enum Serve {
             throw UsageError("--log-level is \(level); error, info and debug are possible")
         }
         let withTiming = !arguments.has("--no-timing")
+        let date = try date(arguments)
         let recorder = try arguments.string("--record").map { try Recorder(path: $0, withTiming: withTiming) }
         let engine = try makeEngine(arguments, maximumJobs: arguments.integer("--max-active", in: 1...4096) ?? 64)
         let service = Service(
             engine, withTiming: withTiming, maximumQueued: try arguments.integer("--max-queued", in: 0...1 << 30), recorder: recorder,
+            date: date,
             log: { if $0 <= level { complain($1) } })
         onSignals(service.interrupter)
         let failure = service.run()

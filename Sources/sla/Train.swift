@@ -28,6 +28,7 @@ enum Train {
         Flag("--context", "N", "most tokens of a prompt with its answer (default: what the model was made for)"),
         Flag(
             "--cache-mib", "N", "memory for the policy's states; what does not fit is computed again each epoch (default: 1024)"),
+        dateFlag,
         Flag("--threads", "N", "threads that compute; the result does not depend on it (default: the processor's cores)"),
         Flag("--help", nil, "this text"),
     ]
@@ -66,7 +67,7 @@ enum Train {
         try checkWritable(out)
 
         let model = try arguments.string("--model").map { try Model(path: $0) } ?? Model.builtIn()
-        let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"))
+        let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"), date: date(arguments))
         let trainer = try ChannelTrainer(model, set, options, threads: threads, cacheBytes: cache << 20)
         complain(
             """
