@@ -58,7 +58,7 @@ package enum JSON {
     package static func value(
         in text: [UInt8], at start: Int, deepest: Int = deepest
     ) -> (value: JSONValue?, end: Int) {
-        var scanner = JSONScanner(bytes: text, deepest: deepest)
+        var scanner = JSONScanner(bytes: text, deepest: deepest, longestName: longestJSONName)
         scanner.place = start
         do {
             try scanner.scan(toTheEnd: false)
