@@ -131,6 +131,21 @@ package struct Conversion {
         return nil
     }
 
+    /// The tensors in memory: what needs no change stays where it is stored, the rest is made.
+    fileprivate func made(threads: Int) throws -> [GGUF.Tensor] {
+        let pool = ThreadPool(threads: threads)
+        return try tensors.map { source, type in
+            if let stored = source.stored(as: type) { return stored }
+            let size = source.columns / type.block.values * type.block.bytes * source.rows
+            let bytes = try MappedBytes(count: size) { try Conversion.make(source, 0..<source.rows, as: type, into: $0, pool) }
+            source.forget()
+            return GGUF.Tensor(name: source.name, type: type, shape: source.shape, bytes: 0..<size, owner: bytes)
+        }
+    }
+
+    /// All that the file says before its tensors.
+    fileprivate var metadata: [(key: String, value: GGUFWriter.Value)] { file.metadata }
+
     /// Whoever asked for a conversion does not want it any more.
     package struct Stopped: Error {
         package init() {}
@@ -206,6 +221,13 @@ extension ModelSource {
 }
 
 extension GGUF {
+    /// What a conversion would write, in memory.
+    convenience init(_ conversion: Conversion, threads: Int) throws {
+        var header = GGUFWriter()
+        header.metadata = conversion.metadata
+        try self.init(MappedBytes(header.bytes()), tensors: conversion.made(threads: threads))
+    }
+
     /// What the places of tensors are multiples of.
     fileprivate var alignment: Int { (try? integerIfPresent("general.alignment")) ?? 32 }
 }

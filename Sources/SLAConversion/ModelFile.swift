@@ -1,27 +1,39 @@
 import SLABase
 import SLAEngine
 
+extension ModelSource {
+    /// The model at `path`: a GGUF file, or a Hugging Face directory.
+    package init(at path: String) throws {
+        self = PathKind(path) == .folder ? try HuggingFaceDirectory(path).source() : ModelSource(try GGUF(MappedBytes(path: path)))
+    }
+}
+
 extension GGUF {
     /// The model at `path`: a GGUF file, or a Hugging Face directory, which becomes one in memory.
-    package convenience init(modelAt path: String) throws {
-        guard PathKind(path) == .folder else {
+    ///
+    /// - Parameters:
+    ///   - type: what its weights are stored as while it is read, as ``Conversion`` has it; nil: as they are.
+    ///   - threads: threads that make what has to be made; the result does not depend on it.
+    package convenience init(modelAt path: String, as type: FileType? = nil, threads: Int = 1) throws {
+        guard type != nil || PathKind(path) == .folder else {
             try self.init(MappedBytes(path: path))
             return
         }
-        try self.init(HuggingFaceDirectory(path).source())
-    }
-
-    /// A model of another format as a GGUF file in memory. Tensors that need no change stay where they are; the others are made.
-    package convenience init(_ source: ModelSource) throws {
-        var writer = GGUFWriter()
-        writer.metadata = source.metadata
-        try self.init(MappedBytes(writer.bytes()), tensors: source.tensors.map { try $0.materialized() })
+        try self.init(Conversion(ModelSource(at: path), to: type), threads: threads)
     }
 }
 
 extension Model {
     /// The model at `path`, a GGUF file or a Hugging Face directory, with the reward channel at `reward`, or else the one that it has itself.
-    package convenience init(at path: String, reward: String? = nil) throws {
-        try self.init(GGUF(modelAt: path), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
+    package convenience init(
+        at path: String, as type: FileType? = nil, threads: Int = 1, reward: String? = nil, adapters: [AdapterPath] = []
+    ) throws {
+        try self.init(GGUF(modelAt: path, as: type, threads: threads), reward: reward, adapters: adapters)
+    }
+
+    /// The model in `file`, likewise.
+    package convenience init(_ file: GGUF, reward: String?, adapters: [AdapterPath]) throws {
+        try self.init(
+            file, reward: reward.map { try GGUF(MappedBytes(path: $0)) }, adapters: adapters.map { try $0.source(for: file) })
     }
 }

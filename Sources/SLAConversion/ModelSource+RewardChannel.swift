@@ -55,6 +55,8 @@ extension ModelSource {
         }
         for (key, what) in [("block_count", "layers"), ("embedding_length", "values")] {
             let (one, other) = (try facts.integer("reward.\(key)"), try policy.integer("\(architecture).\(key)"))
+            // Without a stream there is nothing for each layer.
+            if key == "block_count", one == 0, try facts.integer("reward.width") == 0 { continue }
             guard one == other else { throw ModelError("the reward channel is for a policy of \(one) \(what), but this one has \(other)") }
         }
         var result = self

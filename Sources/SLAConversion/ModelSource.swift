@@ -91,21 +91,12 @@ package struct SourceTensor: Sendable {
         parts = [Part(view: TensorView(blocksOf: tensor))]
     }
 
-    /// The place of all bytes, where they are stored as they are wanted.
-    private var stored: (owner: MappedBytes, bytes: Range<Int>)? {
-        guard parts.count == 1, parts[0].change == .none, parts[0].view.element.type == type, let bytes = parts[0].view.contiguousBytes
-        else {
-            return nil
-        }
-        return (parts[0].view.owner, bytes)
-    }
-
-    /// The tensor with its data, for the engine.
-    package func materialized() throws -> GGUF.Tensor {
-        if let stored { return GGUF.Tensor(name: name, type: type, shape: shape, bytes: stored.bytes, owner: stored.owner) }
-        let made = MappedBytes(count: byteCount) { read(rows: 0..<rows, into: $0) }
-        forget()
-        return GGUF.Tensor(name: name, type: type, shape: shape, bytes: 0..<byteCount, owner: made)
+    /// The tensor where it is stored, if all its bytes are there as they are wanted.
+    func stored(as type: TensorType) -> GGUF.Tensor? {
+        guard self.type == type, parts.count == 1, parts[0].change == .none, parts[0].view.element.type == type,
+            let bytes = parts[0].view.contiguousBytes
+        else { return nil }
+        return GGUF.Tensor(name: name, type: type, shape: shape, bytes: bytes, owner: parts[0].view.owner)
     }
 
     /// Writes the bytes of some rows, `rowBytes` each, to `output`.

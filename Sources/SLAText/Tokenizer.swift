@@ -135,6 +135,13 @@ package struct Tokenizer: Sendable {
         let eos = try token("eos", default: isBytePair ? nil : isUnigram ? 1 : 2)
         let unknown = try token("unknown", default: isBytePair ? nil : isUnigram ? 2 : 0)
         var ends = Set([eos, try token("eot"), try token("eom")].compactMap(\.self))
+        // Where a model has more of them than there are keys for.
+        for number in try file.integersIfPresent("tokenizer.ggml.eog_token_ids") ?? [] {
+            guard (0..<vocabulary.count).contains(number) else {
+                throw ModelError("tokenizer.ggml.eog_token_ids has \(number), but the vocabulary has \(vocabulary.count) tokens")
+            }
+            ends.insert(Token(number))
+        }
 
         var specials = vocabulary.kinds.indices.filter {
             switch vocabulary.kinds[$0] {

@@ -19,13 +19,15 @@ enum Convert {
         Flag("--help", nil, "this text"),
     ]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla convert IN --out FILE [flags]
 
         Writes a model as one GGUF file: tokenizer, chat template and all other metadata as they are, weights as they are or of another
-        type. IN is a GGUF file. The file is the same on every machine, and the one that llama.cpp's llama-quantize writes:
+        type. IN is a GGUF file, or a Hugging Face directory. The file is the same on every machine, and the one that llama.cpp's converter and
+        llama-quantize write:
           sla convert model-bf16.gguf --out model-q4_k_m.gguf --type q4_k_m
+          sla convert Qwen3-0.6B/ --out qwen3.gguf
           sla convert model.gguf --out both.gguf --join-reward channel.gguf
         """, flags,
         """
@@ -42,26 +44,22 @@ enum Convert {
     private static var types: String {
         let bits = FileType.allCases.map { Double(8 * $0.mostly.block.bytes) / Double($0.mostly.block.values) }
         let words = zip(FileType.allCases, bits).sorted { $0.1 > $1.1 }.map { "\($0.name) \($1.fixed(1))" }
-        return [words.prefix(9), words.dropFirst(9)].map { "  " + $0.joined(separator: ", ") }.joined(separator: "\n")
+        let lines = stride(from: 0, to: words.count, by: 5).map { words[$0..<min(words.count, $0 + 5)].joined(separator: ", ") }
+        return lines.map { "  \($0)" }.joined(separator: ",\n")
     }
 
     static func run(_ arguments: Arguments) throws -> Int32 {
         guard let path = arguments.operands.first, arguments.operands.count == 1 else {
-            throw UsageError("convert takes one operand: a GGUF file")
+            throw UsageError("convert takes one operand: a GGUF file or a Hugging Face directory")
         }
         guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the model goes") }
-        let type = try arguments.string("--type").map { name in
-            guard let type = FileType(name: name) else {
-                throw UsageError("there is no type \(name); \(FileType.allCases.map(\.name).joined(separator: ", ")) are")
-            }
-            return type
-        }
+        let type = try fileType(arguments, "--type")
         let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
         let splits = arguments.string("--split-reward")
         try checkInputStays(path, arguments)
         for path in [out, splits].compactMap(\.self) { try checkWritable(path) }
 
-        var source = try source(path)
+        var source = try ModelSource(at: path)
         var channel: Conversion?
         if splits != nil {
             let (policy, reward) = try source.split()
@@ -109,19 +107,10 @@ enum Convert {
         return 0
     }
 
-    private static func source(_ path: String) throws -> ModelSource {
-        try ModelSource(GGUF(MappedBytes(path: path)))
-    }
-
     /// Throws when the model, or a file of its folder, would be written.
     private static func checkInputStays(_ path: String, _ arguments: Arguments) throws {
         var uses = FileUses()
-        if PathKind(path) == .folder {
-            let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-            for name in names.sorted() { uses.add("\(path)/\(name)", as: "the model's", isWritten: false) }
-        } else {
-            uses.add(path, as: "the model", isWritten: false)
-        }
+        uses.add(path, as: "the model", isWritten: false)
         for flag in ["--out", "--split-reward"] {
             if let file = arguments.string(flag) { uses.add(file, as: flag, isWritten: true) }
         }

@@ -7,7 +7,7 @@ import SLAService
 enum LanguageServerCommand {
     static let flags = engineFlags + [Flag("--help", nil, "this text")]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla lsp [flags]
 

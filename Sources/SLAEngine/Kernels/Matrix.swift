@@ -9,6 +9,9 @@ package struct Matrix: Sendable {
     package let type: TensorType
     package let rows: Int
     package let columns: Int
+    /// The tensor that holds it, and which of the tensor's rows is its first.
+    let tensor: String
+    private let first: Int
     /// Bytes from one row to the next.
     private let stride: Int
     private let owner: MappedBytes
@@ -29,6 +32,7 @@ package struct Matrix: Sendable {
         owner = tensor.owner
         offset = tensor.bytes.lowerBound
         (run, period) = (max(1, tensor.rows), max(1, tensor.rows))
+        (self.tensor, first) = (tensor.name, 0)
     }
 
     /// The rows `first ..< first + run` of every `period` rows, of which there are `count` in all. Matrices that a file holds as one are taken
@@ -40,8 +44,12 @@ package struct Matrix: Sendable {
         }
         (type, columns, stride, owner) = (whole.type, whole.columns, whole.stride, whole.owner)
         (rows, self.run, self.period) = (count, run, period)
+        (tensor, self.first) = (whole.tensor, whole.first + first)
         offset = whole.offset + first * whole.stride
     }
+
+    /// Which row of the tensor row `row` is.
+    func tensorRow(_ row: Int) -> Int { first + (row < run ? row : row / run * period + row % run) }
 
     /// Where row `row` begins.
     package func row(_ row: Int) -> UnsafeRawPointer {
