@@ -32,6 +32,9 @@ package struct Fingerprint: Sendable {
         if let judge {
             inputs += judge.engine.model.inputs.map { ("judge_\($0.name)", JSONText(digest($0))) }
             inputs.append(("judge_context", JSONText(judge.engine.context)))
+            inputs.append(("judge_reading", JSONText(judge.model.readsPlus ? "plus" : "head")))
+            inputs.append(("judge_step", JSONText(judge.model.separator)))
+            inputs.append(("judge_fold", JSONText(judge.model.fold.rawValue)))
         }
         inputs.append(("context", JSONText(engine.context)))
         inputs.append(("cache_type", JSONText(engine.cacheType.rawValue)))
