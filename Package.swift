@@ -52,8 +52,9 @@ let package = Package(
         .target(name: "SLAConversion", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
         .target(name: "SLAService", dependencies: ["SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
         .target(name: "SLALanguageServer", dependencies: ["SLABase", "SLAService"], swiftSettings: library),
-        .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
-        .target(name: "SLAEvaluation", dependencies: ["SLABase", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
+        .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: kernels),
+        .target(
+            name: "SLAEvaluation", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
         .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine", "SLAConversion"], swiftSettings: kernels),
         .executableTarget(
             name: "sla",

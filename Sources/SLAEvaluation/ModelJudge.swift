@@ -37,15 +37,16 @@ package final class ModelJudge: Judge {
     }
 
     /// A prompt that is text is what a user says.
-    private func conversation(_ answer: JudgedAnswer) -> [ChatMessage] {
-        let turns =
+    private func conversation(_ answer: JudgedAnswer) -> Chat {
+        var chat =
             switch answer.prompt.content {
-            case .messages(let messages): messages
-            case .text(.string(let text)): [ChatMessage(role: "user", content: text)]
+            case .chat(let chat): chat
+            case .text(.string(let text)): Chat([ChatMessage(role: "user", content: text)])
             case .text(.tokens(let tokens)):
-                [ChatMessage(role: "user", content: String(decoding: policy.decode(tokens), as: UTF8.self))]
+                Chat([ChatMessage(role: "user", content: String(decoding: policy.decode(tokens), as: UTF8.self))])
             }
-        return turns + [ChatMessage(role: "assistant", content: answer.completion)]
+        chat.messages.append(ChatMessage(role: "assistant", content: answer.completion))
+        return chat
     }
 
     package func finish() {}

@@ -1,11 +1,13 @@
 import SLABase
 import SLAEngine
+import SLAText
 
 extension JSONObject {
-    /// Adds what a `done` event tells of an answer, but for its `timing`.
-    package mutating func add(_ reason: FinishReason, text: String, _ summary: Output.Summary) {
+    /// Adds what a `done` event tells of an answer, but for its `timing`. `calls` are the tool calls in it, where there can be some.
+    package mutating func add(_ reason: FinishReason, text: String, calls: [ToolCall]? = nil, _ summary: Output.Summary) {
         add("finish_reason", reason.rawValue)
         add("text", text)
+        if let calls { add("tool_calls", calls) }
         add("reward", summary.reward)
         add(
             "usage",

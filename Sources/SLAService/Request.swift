@@ -1,5 +1,6 @@
 import SLABase
 import SLAEngine
+import SLATemplate
 import SLAText
 
 /// What a client calls a request by: bytes, which are not the same when they only look the same, as é does in one code point and in two.
@@ -87,7 +88,7 @@ enum Request: Sendable {
     /// What an answer goes on from.
     enum Prompt: Sendable {
         case place(Surroundings)
-        case messages([ChatMessage])
+        case chat(Chat)
     }
 
     /// A `generate` request.
@@ -245,13 +246,38 @@ private struct FieldReader {
                 place.truncates = true
             }
             return .place(place)
-        case .messages(let messages):
-            let others: [any RequestField] = [Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate]
-            for field in others where (try? container.decodeNil(forKey: JSONName(field.name))) == false {
-                throw invalid(field, "goes with a prompt, not with messages")
-            }
-            return .messages(messages)
+        case .chat(let chat):
+            try refuse(
+                [Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate], "goes with a prompt, not with messages")
+            return .chat(chat)
         }
+    }
+
+    /// Refuses what is given of these fields.
+    private func refuse(_ fields: [any RequestField], _ problem: String) throws {
+        for field in fields where (try? container.decodeNil(forKey: JSONName(field.name))) == false { throw invalid(field, problem) }
+    }
+
+    /// What a conversation's template is told beside the messages.
+    private func chat(_ messages: [ChatMessage]) throws -> Chat {
+        var chat = Chat(messages)
+        do {
+            chat.tools = try value(Fields.tools)
+            if let arguments = try optional(Fields.templateArguments) {
+                guard case .object(let fields) = arguments else { throw wrong(Fields.templateArguments) }
+                chat.arguments = fields
+            }
+            try chat.checkTools()
+            try chat.checkArguments()
+        } catch let failure as RequestFailure {
+            throw RequestError(failure)
+        }
+        chat.isContinued = try value(Fields.continued)
+        if let text = try optional(Fields.date) {
+            guard let date = CalendarDate(text) else { throw wrong(Fields.date) }
+            chat.date = date
+        }
+        return chat
     }
 
     private func pieces() throws -> [FilePiece] {
@@ -304,8 +330,10 @@ private struct FieldReader {
         let messages = try messages(Fields.messages)
         let text = try optional(Fields.prompt)
         switch (text, messages) {
-        case (let text?, nil): return .text(text)
-        case (nil, let messages?): return .messages(messages)
+        case (let text?, nil):
+            try refuse([Fields.tools, Fields.templateArguments, Fields.continued, Fields.date], "goes with messages, not with a prompt")
+            return .text(text)
+        case (nil, let messages?): return .chat(try chat(messages))
         case (nil, nil):
             throw invalid(Fields.prompt, "is missing; it is \(Fields.prompt.type.name), and messages may stand in its place")
         default: throw RequestError(.invalidRequest, "give either prompt or messages", field: Fields.messages.name)

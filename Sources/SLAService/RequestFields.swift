@@ -1,5 +1,6 @@
 import SLABase
 import SLAEngine
+import SLATemplate
 import SLAText
 
 /// What a line can ask for.
@@ -13,13 +14,18 @@ enum RequestType: String, CaseIterable {
         switch self {
         case .generate:
             [
-                Fields.prompt, Fields.messages, Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate,
+                Fields.prompt, Fields.messages, Fields.tools, Fields.templateArguments, Fields.continued, Fields.date, Fields.suffix,
+                Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate,
                 Fields.decoder,
             ] + Setting.all + [
                 Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.jsonSchema, Fields.grammar, Fields.prediction, Fields.speculate,
                 Fields.lora, Fields.deadline, Fields.include, Fields.priority,
             ]
-        case .score: [Fields.prompt, Fields.messages, Fields.completion, Fields.completions, Fields.lora, Fields.priority]
+        case .score:
+            [
+                Fields.prompt, Fields.messages, Fields.tools, Fields.templateArguments, Fields.continued, Fields.date, Fields.completion,
+                Fields.completions, Fields.lora, Fields.priority,
+            ]
         case .judge: [Fields.judged, Fields.priority]
         case .tokenize: [Fields.text, Fields.addSpecial]
         case .detokenize: [Fields.tokens]
@@ -62,6 +68,10 @@ enum Fields {
     /// Messages may stand in its place.
     static let prompt = Field<Text>("prompt", .text, .refused)
     static let messages = Field<[ChatMessage]>("messages", .messages, .nothing)
+    static let tools = Field<[JSONValue]>("tools", .objects(Chat.mostTools), .means([]))
+    static let templateArguments = Field<JSONValue>("template_arguments", .object, .nothing)
+    static let continued = Field<Bool>("continue_final_message", .boolean, .means(false))
+    static let date = Field<String>("date", .date, .nothing)
     static let suffix = Field<Text>("suffix", .text, .nothing)
     static let suffixTokens = Field<Int>("suffix_tokens", .integer(0...Int.max), .nothing)
     static let path = Field<String>("path", .shortString(FilePiece.longestPath), .nothing)

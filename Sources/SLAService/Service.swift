@@ -1,6 +1,8 @@
 import Dispatch
 import SLABase
 import SLAEngine
+import SLATemplate
+import SLAText
 
 /// A reward model that answers `judge` requests, and the engine that computes it.
 package struct ServiceJudge {
@@ -22,6 +24,7 @@ package final class Service {
     private let recorder: Recorder?
     private let fingerprint: Fingerprint
     private let answers: AnswerFile?
+    private let date: CalendarDate?
     private let log: (LogLevel, String) -> Void
     private let clock = ContinuousClock()
     private let interrupt = Interrupt()
@@ -58,6 +61,8 @@ package final class Service {
         var results: [JSONText?]
         /// Those of a `judge`.
         var outputs: [[[Float]]?]
+        /// What finds tool calls in the answer, where there may be some.
+        var calls: ToolCallReader?
 
         init(_ line: TakenLine, jobs: [Engine.JobID], isJudged: Bool = false, received: ContinuousClock.Instant) {
             id = line.id
@@ -103,11 +108,12 @@ package final class Service {
     ///   - recorder: what the session is recorded with.
     ///   - fingerprint: what results depend on; the engine's when nothing else does.
     ///   - answers: what an earlier run has answered, which is not asked again; events then go there.
+    ///   - date: the day that chat templates are told; without one they cannot ask.
     ///   - log: what people are told with.
     package init(
         _ engine: Engine, judge: ServiceJudge? = nil, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true,
         maximumQueued: Int? = nil, isOrdered: Bool = false, recorder: Recorder? = nil, fingerprint: Fingerprint? = nil,
-        answers: AnswerFile? = nil,
+        answers: AnswerFile? = nil, date: CalendarDate? = nil,
         log: @escaping (LogLevel, String) -> Void = { _, _ in }
     ) {
         self.engine = engine
@@ -117,6 +123,7 @@ package final class Service {
         self.recorder = recorder
         self.fingerprint = fingerprint ?? Fingerprint(engine)
         self.answers = answers
+        self.date = date
         order = EventOrder(isByRequest: isOrdered)
         // What is held for its turn can become as much as all of these say.
         waitingLimit = isOrdered ? min(engine.maximumJobs, Service.maximumWaiting) : Service.maximumWaiting
@@ -129,7 +136,8 @@ package final class Service {
         sink = LineSink(descriptor: answers?.descriptor ?? output, news: news)
         let (model, reward, context) = (engine.model, judge?.model, engine.context)
         source = InputSource(
-            descriptor: input, news: news, framing: LineFraming { PreparedLine($0, for: model, judge: reward, context: context) })
+            descriptor: input, news: news,
+            framing: LineFraming { PreparedLine($0, for: model, judge: reward, context: context, date: date) })
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
@@ -296,10 +304,11 @@ package final class Service {
             throw RequestError(.duplicateID, "a request with this id is still running; ids must differ while they run", field: "id")
         }
         switch request {
-        case .generate(var generation, let settings, let deadline, let priority):
+        case .generate(var generation, let settings, let deadline, let priority, let calls):
             generation.method = try settings.method(for: engine.model)
             let live = Live(line, jobs: try submit([.generate(generation)], priority), received: arrived)
             live.deadline = deadline.map { live.received + $0 }
+            live.calls = calls
             add(live)
         case .score(let prompt, let completions, let adapters, let priority):
             let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0, adapters: adapters) }, priority)
@@ -439,6 +448,7 @@ package final class Service {
                     $0.add("fill", model.tokenizer.fillsGaps)
                     $0.add("chat", model.tokenizer.noChat == nil)
                 })
+            $0.add("date", date.map(\.description))
             $0.add("decoder", model.defaultDecoder)
             if let judge {
                 $0.add(
@@ -486,6 +496,7 @@ package final class Service {
             generated += 1
             if request.firstToken == nil { request.firstToken = clock.now }
             request.text += token.text
+            request.calls?.append(token.token, engine.model.tokenizer)
             say(
                 event("token", request.id) {
                     $0.add("index", index)
@@ -521,7 +532,7 @@ package final class Service {
             acceptedTokens += summary.acceptedTokens
             say(
                 event("done", request.id) {
-                    $0.add(reason, text: request.text, summary)
+                    $0.add(reason, text: request.text, calls: request.calls?.calls, summary)
                     if withTiming {
                         $0.add(firstToken: request.firstToken.map { $0 - request.received }, total: clock.now - request.received, summary)
                     }

@@ -38,6 +38,8 @@ package struct Tokenizer: Sendable {
         let special: SpecialTokens
         let encoder: Encoder
         let chatTemplate: Result<ChatTemplate, any Error>?
+        /// The one for conversations with tools, where the file has one of its own.
+        let toolTemplate: Result<ChatTemplate, any Error>?
         let infill: Infill?
         let fileMarks: FileMarks?
         let normalizer: TextNormalizer?
@@ -49,12 +51,14 @@ package struct Tokenizer: Sendable {
 
         init(
             _ vocabulary: Vocabulary, _ special: SpecialTokens, _ encoder: Encoder, _ chatTemplate: Result<ChatTemplate, any Error>?,
-            _ infill: Infill?, _ fileMarks: FileMarks?, _ file: TokenizerFile?, _ normalizedSpecial: SpecialTokens
+            _ toolTemplate: Result<ChatTemplate, any Error>?, _ infill: Infill?, _ fileMarks: FileMarks?, _ file: TokenizerFile?,
+            _ normalizedSpecial: SpecialTokens
         ) {
             self.vocabulary = vocabulary
             self.special = special
             self.encoder = encoder
             self.chatTemplate = chatTemplate
+            self.toolTemplate = toolTemplate
             self.infill = infill
             self.fileMarks = fileMarks
             normalizer = file?.normalizer
@@ -229,9 +233,11 @@ package struct Tokenizer: Sendable {
             .map { FileMarks(repository: repository, file: $0) }
 
         // A template that cannot be read matters to nobody who sends no messages.
-        let chatTemplate = try file.textIfPresent("tokenizer.chat_template").map { source in
-            Result { try ChatTemplate(source) }
+        func template(_ key: String) throws -> Result<ChatTemplate, any Error>? {
+            try file.textIfPresent(key).map { source in Result { try ChatTemplate(source) } }
         }
+        let chatTemplate = try template("tokenizer.chat_template")
+        let toolTemplate = try template("tokenizer.chat_template.tool_use")
         let wantsBOS = try file.boolIfPresent("tokenizer.ggml.add_bos_token")
         let wantsEOS = try file.boolIfPresent("tokenizer.ggml.add_eos_token")
         if wantsBOS == true, bos == nil { throw ModelError("add_bos_token is true, but tokenizer.ggml.bos_token_id is missing") }
@@ -247,7 +253,7 @@ package struct Tokenizer: Sendable {
         self.bos = bos
         self.eos = eos
         endOfGeneration = ends
-        model = Model(vocabulary, special, encoder, chatTemplate, infill, fileMarks, original, normalizedSpecial)
+        model = Model(vocabulary, special, encoder, chatTemplate, toolTemplate, infill, fileMarks, original, normalizedSpecial)
     }
 
     /// Which special tokens take the white space behind them away: those of Phi-3 but for these. The file tells by the model's name alone.
@@ -369,6 +375,7 @@ package struct Tokenizer: Sendable {
     package func name(of token: Token) -> String { model.vocabulary.name(of: token) }
 
     var chatTemplate: Result<ChatTemplate, any Error>? { model.chatTemplate }
+    var toolTemplate: Result<ChatTemplate, any Error>? { model.toolTemplate }
     var infill: Infill? { model.infill }
     var fileMarks: FileMarks? { model.fileMarks }
 

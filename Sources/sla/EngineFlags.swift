@@ -2,6 +2,7 @@ import Dispatch
 import SLABase
 import SLAConversion
 import SLAEngine
+import SLATemplate
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials
@@ -45,6 +46,23 @@ let engineFlags = [
     Flag("--draft", "PATH", "a small model of the same vocabulary that guesses tokens ahead; answers are the same", file: .read),
     Flag("--no-speculation", nil, "guess no tokens ahead; answers are the same, and slower where text repeats itself"),
 ]
+
+/// For commands that write prompts by chat templates.
+let dateFlag = Flag("--date", "YYYY-MM-DD", "the day that chat templates are told (default: today)")
+
+/// The day that `--date` tells, or the one on which the process started.
+func date(_ arguments: Arguments) throws -> CalendarDate {
+    guard let text = arguments.string(dateFlag.name) else { return today() }
+    guard let date = CalendarDate(text) else { throw UsageError("--date is \(text); a day is written as \(today())") }
+    return date
+}
+
+private func today() -> CalendarDate {
+    var (now, parts) = (time(nil), tm())
+    localtime_r(&now, &parts)
+    // A clock that is a millennium off is no reason to end.
+    return CalendarDate(year: Int(parts.tm_year) + 1900, month: Int(parts.tm_mon) + 1, day: Int(parts.tm_mday)) ?? .firstOfUnix
+}
 
 let cacheTypeFlag = Flag(
     "--cache-type", "TYPE", "what keys and values are kept in: f16, f32, or q8_0, which takes half of f16's memory (default: f16)",

@@ -51,7 +51,7 @@ enum Eval {
                 throw UsageError("\(other) has no meaning with --pairs")
             }
             let engine = try makeEngine(arguments)
-            let data = try TrainingSet(path: pairs, engine.model, context: engine.context)
+            let data = try TrainingSet(path: pairs, engine.model, context: engine.context, date: date(arguments))
             var bar = ProgressBar("pairs")
             defer { bar.end() }
             let measured = try interruptible { stop in

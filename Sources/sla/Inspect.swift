@@ -91,6 +91,12 @@ enum Inspect {
             ("vocabulary", "\(shape.vocabularySize) tokens"),
             ("context", "\(shape.context) tokens"),
             ("chat", model.tokenizer.chatInWords),
+        ]
+        if let tools = model.tokenizer.toolsInWords { lines.append(("tools", tools)) }
+        if let arguments = model.tokenizer.templateArguments, !arguments.isEmpty {
+            lines.append(("arguments", "the template asks for \(arguments.joined(separator: ", ")): template_arguments of a request"))
+        }
+        lines += [
             ("gap filling", model.tokenizer.fillsGaps ? "yes: a request may have a suffix" : "no: the vocabulary has no tokens for it"),
             (
                 "rewards",

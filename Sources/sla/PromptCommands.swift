@@ -21,7 +21,7 @@ func promptFlags(_ first: [Flag], _ second: [Flag], longest: String = "", _ thir
             choices: RewardReading.allCases.map(\.rawValue))
     ] + second + [
         Flag("--limit", "N", "take the first N prompts only"),
-        Flag("--max-tokens", "N", "longest answer\(longest) (default: 256)"), stopFlag,
+        Flag("--max-tokens", "N", "longest answer\(longest) (default: 256)"), stopFlag, dateFlag,
     ] + third + engineFlags + [Flag("--help", nil, "this text")]
 }
 
@@ -82,9 +82,12 @@ func decoder(_ text: String, _ arguments: Arguments, _ model: Model) throws -> D
 }
 
 /// What decides a run's result, in words: a file that was begun with others is not gone on with.
-func settingsInWords(_ arguments: Arguments, _ model: Model, _ flags: [Flag], but left: [String]) -> String {
+func settingsInWords(_ arguments: Arguments, _ model: Model, _ flags: [Flag], but left: [String]) throws -> String {
     let words = flags.filter { !left.contains($0.name) }.flatMap { flag in arguments.strings(flag.name).map { "\(flag.name) \($0)" } }
-    return (["\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"] + words).joined(separator: "; ")
+    // A file that was begun on another day goes on with that day.
+    let day = try model.tokenizer.asksForDate && !arguments.has(dateFlag.name) ? ["\(dateFlag.name) \(date(arguments))"] : []
+    return (["\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"] + words + day).joined(
+        separator: "; ")
 }
 
 /// Makes what works on the prompts, reads them, and runs the work so that it can be interrupted, and shows how far it is. Nil when it was
@@ -95,7 +98,7 @@ func runPrompts<Work, Result>(
     let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
     let engine = try makeEngine(arguments)
     let work = try makeWork(engine)
-    let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
+    let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit, date: date(arguments))
     var bar = ProgressBar("prompts")
     defer { bar.end() }
     let judge = try makeJudge(arguments, engine.model) { lines in
@@ -112,8 +115,8 @@ func writeLines(
     guard arguments.operands.isEmpty else { throw UsageError("\(command) takes no operands, only flags") }
     guard let path = arguments.string("--prompts") else { throw UsageError("--prompts is missing: what to answer") }
     guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the \(unit) go") }
-    let make = { (engine: Engine) -> (any PromptWork, String) in
-        let settings = settingsInWords(
+    let make = { (engine: Engine) throws -> (any PromptWork, String) in
+        let settings = try settingsInWords(
             arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
         return (try makeWork(engine), "\(command); \(settings)")
     }

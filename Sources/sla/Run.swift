@@ -23,7 +23,7 @@ enum Run {
             Flag("--chat", nil, "PROMPT is a message to the assistant, for the model's chat template to write out"),
             Flag("--system", "TEXT", "the system's message before it; goes with --chat"),
             Flag("--suffix", "TEXT", "what comes behind the gap that the answer fills, for models that fill gaps"),
-            stopFlag,
+            dateFlag, stopFlag,
             Flag("--max-tokens", "N", "longest answer (default: 256)"),
             Flag("--deadline", "S", "seconds after which the answer ends as it is, such as 0.5; loading the model does not count"),
             Flag(
@@ -109,6 +109,7 @@ enum Run {
         let asksInLines: Bool
         let stop: [String]
         let maxTokens: Int?
+        let date: CalendarDate
         let deadline: Duration?
         let isColoured: Bool
 
@@ -120,6 +121,7 @@ enum Run {
             guard !isChat || suffix == nil else { throw UsageError("--suffix goes with a prompt, not with --chat") }
             stop = try stopTexts(arguments)
             maxTokens = try arguments.integer("--max-tokens", in: 1...1 << 30)
+            date = try sla.date(arguments)
             let seconds = try arguments.number("--deadline")
             guard (seconds ?? 0) >= 0, (seconds ?? 0) <= 1e9 else { throw UsageError("--deadline must be from 0 to 1e9 seconds") }
             deadline = seconds.map { .milliseconds(Int($0 * 1000)) }
@@ -133,7 +135,7 @@ enum Run {
             let tokenizer = engine.model.tokenizer
             if isChat {
                 let messages = [system.map { ChatMessage(role: "system", content: $0) }, ChatMessage(role: "user", content: text)]
-                return try tokenizer.prompt(messages.compactMap(\.self))
+                return try tokenizer.prompt(Chat(messages.compactMap(\.self), date: date))
             }
             if let suffix {
                 return try tokenizer.prompt(

@@ -25,6 +25,7 @@ enum Serve {
             Flag(
                 "--max-queued", "N",
                 "requests that may wait; one more is refused as `overloaded` (default: no more lines are read meanwhile)"),
+            dateFlag,
             Flag(
                 "--log-level", "LEVEL", "what standard error tells: error, info or debug (default: error)",
                 choices: Service.LogLevel.allCases.map(\.rawValue)),
@@ -60,6 +61,7 @@ enum Serve {
             throw UsageError("--max-queued refuses requests, which --resume would have to try again; give one of them")
         }
         let withTiming = !arguments.has("--no-timing")
+        let date = try date(arguments)
         let isOrdered = arguments.has("--ordered")
         let answers = try arguments.string("--resume").map { try AnswerFile(path: $0) }
         let recorder = try arguments.string("--record").map { try Recorder(path: $0, withTiming: withTiming) }
@@ -74,7 +76,7 @@ enum Serve {
         }
         let service = Service(
             engine, judge: judge, withTiming: withTiming, maximumQueued: try arguments.integer("--max-queued", in: 0...1 << 30),
-            isOrdered: isOrdered, recorder: recorder, fingerprint: fingerprint, answers: answers, log: log)
+            isOrdered: isOrdered, recorder: recorder, fingerprint: fingerprint, answers: answers, date: date, log: log)
         onSignals(service.interrupter)
         if let failure = service.run() {
             complain("cannot write events: \(String(cString: strerror(failure)))")

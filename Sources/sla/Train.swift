@@ -33,6 +33,7 @@ enum Train {
         Flag("--context", "N", "most tokens of a prompt with its answer (default: what the model was made for)"),
         Flag(
             "--cache-mib", "N", "memory for the policy's states; what does not fit is computed again each epoch (default: 1024)"),
+        dateFlag,
         Flag("--threads", "N", "threads that compute; the result does not depend on it (default: the processor's cores)"),
         Flag("--help", nil, "this text"),
     ]
@@ -74,7 +75,7 @@ enum Train {
         let stored = try fileType(arguments, "--quantize")
         let file = try arguments.string("--model").map { try GGUF(modelAt: $0, as: stored, threads: threads) } ?? Model.builtInFile()
         let model = try Model(file, reward: nil, adapters: adapters(arguments))
-        let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"))
+        let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"), date: date(arguments))
         let trainer = try ChannelTrainer(model, set, options, threads: threads, cacheBytes: cache << 20)
         complain(
             """

@@ -76,3 +76,56 @@ import Testing
         }
     }
 }
+
+@Suite struct JSONValueTests {
+    static func written(_ value: JSONValue) -> String {
+        var text = ""
+        value.writeJSON(to: &text)
+        return text
+    }
+
+    @Test func keepsTheOrderOfFieldsAndTheKindOfNumbers() throws {
+        let text = #"{"b":1,"a":[true,null,{"z":-0.5,"y":1.0}],"c":"é\"\\\n\u00e9\ud83d\ude00","d":1e2,"e":{},"f":[]}"#
+        let value = try JSON.decode(JSONValue.self, from: text.utf8)
+        #expect(JSONValueTests.written(value) == #"{"b":1,"a":[true,null,{"z":-0.5,"y":1.0}],"c":"é\"\\\né😀","d":100.0,"e":{},"f":[]}"#)
+        #expect(value.depth == 3)
+        #expect(
+            value
+                == .object([
+                    "f": .array([]), "e": .object([:]), "d": .number(100), "c": .string("é\"\\\né😀"), "b": .integer(1),
+                    "a": .array([.bool(true), .null, .object(["y": .number(1), "z": .number(-0.5)])]),
+                ]), "whatever the order")
+    }
+
+    @Test func isFoundWithinOtherThings() throws {
+        struct Line: Decodable {
+            let first: [String: [JSONValue]]
+            let second: JSONValue?
+        }
+        let line = try JSON.decode(Line.self, from: #"{"second":null,"first":{"a":[1,[2,"x"]],"b":[{"c":{"d":3}}]}}"#.utf8)
+        #expect(line.second == nil)
+        #expect(
+            line.first == ["a": [.integer(1), .array([.integer(2), .string("x")])], "b": [.object(["c": .object(["d": .integer(3)])])]])
+    }
+
+    @Test func takesLinearTimeHoweverDeepItIs() throws {
+        let deep = String(repeating: #"{"a":["#, count: 255) + "1" + String(repeating: "]}", count: 255)
+        let began = FuzzCases.threadSeconds
+        for _ in 0..<100 { #expect(try JSON.decode(JSONValue.self, from: deep.utf8).depth == 510) }
+        #expect(FuzzCases.threadSeconds - began < 10, "one took four seconds")
+    }
+
+    @Test func isFoundInATextThatGoesOn() {
+        func found(_ text: String, _ start: Int = 0) -> String {
+            let (value, end) = JSON.value(in: Array(text.utf8), at: start)
+            return "\(value.map(JSONValueTests.written) ?? "nothing") \(end)"
+        }
+        #expect(found(#"x{"a": [1, 2]}<end>"#, 1) == #"{"a":[1,2]} 14"#)
+        #expect(found("12 13") == "12 2")
+        #expect(found(#"{"a": 1"#) == "nothing 7")
+        #expect(found(#"{"a": "b"#) == "nothing 8")
+        #expect(found("") == "nothing 0")
+        #expect(found("[1,2}") == "nothing 4")
+        #expect(found("7", 5) == "nothing 5")
+    }
+}

@@ -31,7 +31,7 @@ import Testing
 
     /// What an engine says of all the work.
     static func outputs(_ judge: RewardModel, _ messages: [ChatMessage], _ engine: Engine) throws -> [[Float]] {
-        try engine.outcomes(judge.work(for: messages)).flatMap { $0.judged ?? [] }
+        try engine.outcomes(judge.work(for: Chat(messages))).flatMap { $0.judged ?? [] }
     }
 
     @Test(arguments: ["outcome", "process"]) func headsEqualTransformers(_ name: String) throws {

@@ -22,10 +22,8 @@ private enum Target: String, CaseIterable {
         case .requests:
             let model = try Target.builtIn.get()
             for line in bytes.split(separator: 0x0a) {
-                guard case .success(.generate(_, let settings, _, _)) = PreparedLine(Array(line), for: model, context: 128).request
-                else {
-                    continue
-                }
+                let prepared = PreparedLine(Array(line), for: model, context: 128)
+                guard case .success(.generate(_, let settings, _, _, _)) = prepared.request else { continue }
                 _ = try? settings.method(for: model)
             }
         case .models: try answers(of: Model(GGUF(MappedBytes(bytes))))
@@ -38,13 +36,17 @@ private enum Target: String, CaseIterable {
             _ = ViewPage(sessions, title: "fuzz").html
             for line in bytes.split(separator: 0x0a) { _ = EventHead(line) }
         case .templates:
+            // What models answer, too: tool calls of one format or another.
+            var reader = ToolCallReader(ToolCallFormat.all[bytes.count % ToolCallFormat.all.count], Chat([]), endOfPrompt: "")
+            reader.append(bytes: bytes)
+            _ = reader.calls
             // The template, and behind its first NUL what the messages say.
             let parts = bytes.split(separator: 0, omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }
             let template = try ChatTemplate(parts[0])
             let roles = ["system", "user", "assistant"]
             let turns = parts.count == 1 ? ["Hello"] : Array(parts[1...])
             let messages = turns.enumerated().map { ChatMessage(role: roles[($0 + (turns.count == 1 ? 1 : 0)) % 3], content: $1) }
-            _ = try template.render(messages, bos: "<s>", eos: "</s>").utf8
+            _ = try template.render(Chat(messages, date: .firstOfUnix), bos: "<s>", eos: "</s>").utf8
         case .grammars:
             // A grammar or a schema, and behind its first NUL what is to follow it.
             let parts = bytes.split(separator: 0, maxSplits: 1, omittingEmptySubsequences: false)

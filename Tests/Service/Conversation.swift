@@ -2,6 +2,7 @@ import Foundation
 
 @testable import SLAEngine
 @testable import SLAService
+@testable import SLATemplate
 
 /// Talks to a service over pipes, as a client would.
 enum Conversation {
@@ -15,7 +16,8 @@ enum Conversation {
         let bytes = Data(input)
         let service = Service(
             engine, judge: judge, input: requests.fileHandleForReading.fileDescriptor, output: events.fileHandleForWriting.fileDescriptor,
-            withTiming: withTiming, maximumQueued: maximumQueued, isOrdered: isOrdered, recorder: recorder, answers: answers)
+            withTiming: withTiming, maximumQueued: maximumQueued, isOrdered: isOrdered, recorder: recorder, answers: answers,
+            date: CalendarDate("2026-01-09"))
         let writer = DispatchQueue(label: "writer")
         writer.async {
             try? requests.fileHandleForWriting.write(contentsOf: bytes)

@@ -135,6 +135,8 @@ import Testing
         case .texts(let most): "array of up to \(most) strings or arrays of token ids"
         case .tokens: "array of token ids"
         case .messages: "array of objects"
+        case .object: "object"
+        case .date: "string `YYYY-MM-DD`"
         case .objects(let most): "array of up to \(most) objects"
         case .schema: "object or boolean"
         case .id(let longest): "string of up to \(longest) bytes, or integer"
@@ -160,6 +162,7 @@ import Testing
             case .means(let value as Int): "\(value)"
             case .means(let value as [String]) where value.isEmpty: "none"
             case .means(let value as [FilePiece]) where value.isEmpty: "none"
+            case .means(let value as [JSONValue]) where value.isEmpty: "none"
             case .means(let value): "`\(value)`"
             }
         }
@@ -175,6 +178,7 @@ import Testing
             case let field as Field<[ChatMessage]>: absence(field)
             case let field as Field<[FilePiece]>: absence(field)
             case let field as Field<[AdapterChoice]>: absence(field)
+            case let field as Field<[JSONValue]>: absence(field)
             case let field as Field<JSONValue>: absence(field)
             default: "unknown"
             }

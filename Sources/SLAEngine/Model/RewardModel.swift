@@ -5,7 +5,7 @@ import SLAText
 ///
 /// ```swift
 /// let judge = try RewardModel(Model(path: "reward.gguf"))
-/// let work = try judge.work(for: messages)                 // what its engine is to compute
+/// let work = try judge.work(for: Chat(messages))               // what its engine is to compute
 /// let judgement = judge.judgement(outputs)                 // of what that says, in order
 /// ```
 package struct RewardModel: Sendable {
@@ -78,27 +78,28 @@ package struct RewardModel: Sendable {
     private static let tag = "<extra_0>"
 
     /// What is to be computed to judge a conversation, which ends with the assistant's answer. Throws ``RequestFailure``.
-    package func work(for messages: [ChatMessage]) throws -> [Work] {
-        guard messages.count > 1, let answer = messages.last, answer.role == "assistant" else {
+    package func work(for chat: Chat) throws -> [Work] {
+        let messages = chat.messages
+        guard messages.count > 1, let answer = messages.last, answer.role == "assistant", let text = answer.content else {
             throw RequestFailure.invalid("messages must end with the assistant's answer, which is what is judged", field: "messages")
         }
         switch kind {
         case .outcome:
-            let tokens = try model.tokenizer.conversation(messages)
+            let tokens = try model.tokenizer.conversation(chat)
             return [.judge(tokens, behind: [tokens.count - 1], .head)]
         case .process(let tag):
-            let tokens = try model.tokenizer.conversation(messages, answer: steps(answer.content), tag: tag)
+            let tokens = try model.tokenizer.conversation(chat, answer: steps(text), tag: tag)
             return [.judge(tokens, behind: tokens.indices.filter { tokens[$0] == tag }, .head)]
         case .answers(let good, let bad):
             // Each step is a turn of the user's, the first behind the question, and the answers to those before are good. Source: RLHFlow.
             var turns = messages.dropLast()
-            return try steps(answer.content).map { step in
+            return try steps(text).map { step in
                 if let last = turns.last, last.role == "user", turns.count == messages.count - 1 {
-                    turns[turns.endIndex - 1].content += " " + step
+                    turns[turns.endIndex - 1] = ChatMessage(role: last.role, content: (last.content ?? "") + " " + step)
                 } else {
                     turns.append(ChatMessage(role: "user", content: step))
                 }
-                let tokens = try model.tokenizer.prompt(Array(turns))
+                let tokens = try model.tokenizer.prompt(Chat(Array(turns), date: chat.date))
                 turns.append(ChatMessage(role: "assistant", content: "+"))
                 return .judge(tokens, behind: [tokens.count - 1], .tokens([good, bad]))
             }
