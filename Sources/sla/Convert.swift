@@ -44,7 +44,8 @@ enum Convert {
     private static var types: String {
         let bits = FileType.allCases.map { Double(8 * $0.mostly.block.bytes) / Double($0.mostly.block.values) }
         let words = zip(FileType.allCases, bits).sorted { $0.1 > $1.1 }.map { "\($0.name) \($1.fixed(1))" }
-        return [words.prefix(9), words.dropFirst(9)].map { "  " + $0.joined(separator: ", ") }.joined(separator: "\n")
+        let lines = stride(from: 0, to: words.count, by: 5).map { words[$0..<min(words.count, $0 + 5)].joined(separator: ", ") }
+        return lines.map { "  \($0)" }.joined(separator: ",\n")
     }
 
     static func run(_ arguments: Arguments) throws -> Int32 {

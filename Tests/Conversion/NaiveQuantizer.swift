@@ -192,13 +192,13 @@ enum NaiveQuantizer {
         return withMinima(found, x, most: most, unitsMost: 63)
     }
 
-    private static func extreme(_ x: [Float]) -> Float { x.reduce(Float(0)) { $1.magnitude > $0.magnitude ? $1 : $0 } }
+    private static func farthest(_ x: [Float]) -> Float { x.reduce(Float(0)) { $1.magnitude > $0.magnitude ? $1 : $0 } }
 
     /// make_q3_quants
     private static func q3(_ x: [Float]) -> Block {
         let x = groups(x, 16)
         let found = x.map { x -> Found in
-            let extreme = extreme(x)
+            let extreme = farthest(x)
             guard extreme.magnitude >= 1e-15 else { return Found(scale: 0, codes: x.map { _ in 0 }) }
             var codes = x.map { clamp(nearest(-4 / extreme * $0), -4, 3) }
             var (product, square): (Float, Float) = (0, 0)
@@ -227,7 +227,7 @@ enum NaiveQuantizer {
             }
             return Found(scale: square > 0 ? product / square : 0, codes: codes.map { $0 + 4 })
         }
-        let extreme = extreme(found.map(\.scale))
+        let extreme = farthest(found.map(\.scale))
         let parts = -32 / extreme
         let counts = found.map { extreme == 0 ? -32 : clamp(nearest(parts * $0.scale), -32, 31) }
         let unit = half(extreme == 0 ? 0 : 1 / parts)
@@ -239,7 +239,7 @@ enum NaiveQuantizer {
     private static func q6(_ x: [Float]) -> Block {
         let x = groups(x, 16)
         let found = x.map { x -> Found in
-            let extreme = extreme(x)
+            let extreme = farthest(x)
             guard extreme.magnitude >= 1e-15 else { return Found(scale: 0, codes: x.map { _ in 0 }) }
             func tried(_ parts: Float) -> (codes: [Int], product: Float, square: Float) {
                 let codes = x.map { clamp(nearest(parts * $0), -32, 31) }
@@ -263,7 +263,7 @@ enum NaiveQuantizer {
             }
             return Found(scale: scale, codes: best.codes.map { $0 + 32 })
         }
-        let extreme = extreme(found.map(\.scale))
+        let extreme = farthest(found.map(\.scale))
         guard extreme.magnitude >= 1e-15 else { return Block(scale: 0, groupScales: x.map { _ in 0 }, codes: x.joined().map { _ in 0 }) }
         let parts = -128 / extreme
         let counts = found.map { min(127, nearest(parts * $0.scale)) }
