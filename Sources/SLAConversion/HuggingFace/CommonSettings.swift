@@ -18,7 +18,9 @@ enum CommonSettings {
         try m.count("expert_used_count", c.integer("num_experts_per_tok", "num_experts_per_token", "top_k_experts"))
         try m.count("expert_group_count", c.integer("n_group"))
         try m.count("expert_group_used_count", c.integer("topk_group"))
-        switch try c.text("score_function", "scoring_func", "score_func", "moe_router_activation_func") {
+        switch try c.text(
+            "score_function", "scoring_func", "score_func", "moe_router_activation", "moe_router_activation_func", "expert_selection_fn")
+        {
         case nil: break
         case "softmax": try m.count("expert_gating_func", 1)
         case "sigmoid": try m.count("expert_gating_func", 2)

@@ -678,15 +678,6 @@ struct Family: Sendable {
                     m.set("tokenizer.ggml.add_bos_token", .bool(false))
                 }),
             "Phi3ForCausalLM": phi3,
-            "PhiMoEForCausalLM": Family(
-                architecture: "phimoe",
-                settings: { c, m in
-                    try phi3.settings(c, &m)
-                    guard try c.integer("num_experts_per_tok") == 2 else {
-                        throw ModelError("num_experts_per_tok in config.json is not 2, which is not supported for \(c.className)")
-                    }
-                }),
-            "PhimoeForCausalLM": Family(architecture: "phimoe", settings: phi3.settings),
             // OLMo.
             "OlmoForCausalLM": Family(
                 architecture: "olmo", turnsNeighbours: true,
@@ -935,6 +926,9 @@ struct Family: Sendable {
                     "self_attn.gate_proj": "attn_gate", "mlp.router.gate": "ffn_gate_inp", "mlp.expert_bias": "exp_probs_b.bias",
                 ],
                 settings: { c, m in
+                    guard try c.flag("mup_enabled") ?? true else {
+                        throw ModelError("mup_enabled is false in config.json, which is not supported for \(c.className)")
+                    }
                     try m.count("vocab_size", c.vocabularySize)
                     try m.count("rope.dimension_count", c.headDim)
                     try expertsBehind(c, &m)
@@ -1148,6 +1142,7 @@ struct Family: Sendable {
             try m.count("expert_shared_feed_forward_length", c.size("moe_intermediate_size") * c.size("num_shared_experts"))
             try m.count("leading_dense_block_count", c.integer("first_k_dense_replace", "first_last_k_dense_replace") ?? 0)
             m.text("rope.scaling.type", "none")
+            if !c.has("scoring_func") { try m.count("expert_gating_func", 2) }
         })
 
     private static let ernieNames: [String: Placement] = [
@@ -1269,6 +1264,7 @@ struct Family: Sendable {
             try m.count("rope.dimension_count", c.headDim)
             try m.count("feed_forward_length", c.size("intermediate_size_mlp"))
             try m.count("interleave_moe_layer_step", c.size("interleave_moe_layer_step"))
+            if let size = try c.integer("attention_chunk_size"), size != 8192 { try m.count("attention.sliding_window", size) }
             try m.count("expert_feed_forward_length", c.size("intermediate_size"))
             if let kinds = try c.texts("layer_types"), kinds.allSatisfy({ $0 == "full_attention" }) {
                 try m.count("attention.sliding_window", 0)

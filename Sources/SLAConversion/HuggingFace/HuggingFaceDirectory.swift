@@ -64,7 +64,9 @@ package struct HuggingFaceDirectory {
     // MARK: Weights
 
     private struct Index: Decodable {
-        let weight_map: [String: String]
+        let files: [String: String]
+
+        enum CodingKeys: String, CodingKey { case files = "weight_map" }
     }
 
     private static func shards(of path: String) throws -> [SafeTensors] {
@@ -87,7 +89,7 @@ package struct HuggingFaceDirectory {
             throw ModelError("\(indexName) is not a JSON object with a weight_map of names and files, or has a name twice")
         }
         var shards: [String: SafeTensors] = [:]
-        for name in Set(index.weight_map.values).sorted() {
+        for name in Set(index.files.values).sorted() {
             guard name.utf8.count <= 255, !name.contains("/"), name.hasSuffix(".safetensors"), name.utf8.allSatisfy({ $0 >= 0x20 }) else {
                 throw ModelError("\(indexName) names the file \(name.prefix(80).debugDescription): a .safetensors file beside it is needed")
             }
@@ -95,7 +97,7 @@ package struct HuggingFaceDirectory {
             shards[name] = try read(name)
         }
         let there = shards.mapValues { Set($0.tensors.map(\.name)) }
-        for (tensor, name) in index.weight_map.sorted(by: { $0.key < $1.key }) where there[name]?.contains(tensor) != true {
+        for (tensor, name) in index.files.sorted(by: { $0.key < $1.key }) where there[name]?.contains(tensor) != true {
             throw ModelError("\(name) has no tensor \(tensor), which \(indexName) says it has")
         }
         return shards.sorted { $0.key < $1.key }.map(\.value)
