@@ -226,9 +226,9 @@ struct WordExpressions {
             default: return "[a ]+\(one)"
             }
         }
-        for _ in 0..<20 {
+        for _ in 0..<4 {
             let source = node(3)
-            for _ in 0..<10 {
+            for _ in 0..<5 {
                 let text = (0..<Int.random(in: 0...14, using: &random)).map { _ in random.element(["a", "a", "b", " ", "é", "\n"]) }
                     .joined()
                 let (plain, remembered) = (try matches(source, text), try rememberedMatches(source, text))
