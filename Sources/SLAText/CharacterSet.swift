@@ -23,7 +23,8 @@ struct CharacterSet: Equatable, Sendable {
     ]
 
     /// What `\w` says: letters, marks, decimal digits and connectors.
-    static let word = CharacterSet(classes: [.letter, .mark], categories: [.decimalNumber, .letterNumber, .connectorPunctuation],
+    static let word = CharacterSet(
+        classes: [.letter, .mark], categories: [.decimalNumber, .letterNumber, .connectorPunctuation],
         // Circled letters, which are alphabetic.
         ranges: [0x24b6...0x24e9, 0x1f130...0x1f149, 0x1f150...0x1f169, 0x1f170...0x1f189])
 

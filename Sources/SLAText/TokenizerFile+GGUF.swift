@@ -20,7 +20,9 @@ extension TokenizerFile {
         let adds = try (bos: added("bos", prefix, ids["bos"]), eos: added("eos", suffix, ids["eos"]))
         var known = description()
         // What stands around a text must be said by one token each.
-        if prefix.count > 1 || suffix.count > 1 || prefix.first != nil && prefix.first != ids["bos"] || suffix.first != nil && suffix.first != ids["eos"] {
+        if prefix.count > 1 || suffix.count > 1 || prefix.first != nil && prefix.first != ids["bos"]
+            || suffix.first != nil && suffix.first != ids["eos"]
+        {
             known.isWhole = false
         }
         var metadata: [(key: String, value: Value)] = [("tokenizer.ggml.model", .string(known.model))]
@@ -162,7 +164,8 @@ extension TokenizerFile {
         switch steps.first {
         case nil where hasMarks && steps.isEmpty: return (isAdded, isWhole)
         // Behind such a normalizer there is no space to cut at.
-        case .split(let expression, .mergedWithPrevious, isInverted: false)? where hasMarks && steps.count == 1 && expression.source == #"\ "#:
+        case .split(let expression, .mergedWithPrevious, isInverted: false)?
+        where hasMarks && steps.count == 1 && expression.source == #"\ "#:
             return (isAdded, isWhole)
         case .metaspace(mark, let prefix, let splits)? where normalizers.isEmpty && steps.count == 1:
             // There a space is put behind special tokens too, and pieces may hold several words.
@@ -214,7 +217,9 @@ extension PreTokenizer {
         let text = sample
         let words = other.words(of: text)
         return representatives.first { name in
-            guard let known = try? PreTokenizer(named: name), known.isByteLevel, known.ignoresMerges == other.ignoresMerges else { return false }
+            guard let known = try? PreTokenizer(named: name), known.isByteLevel, known.ignoresMerges == other.ignoresMerges else {
+                return false
+            }
             return known.words(of: text) == words
         }
     }
@@ -230,7 +235,10 @@ extension PreTokenizer {
         let pieces =
             "a b z A B Z é ß ж Ж ǅ ʰ ª 我 々 の カ ー 한 ㄱ ㆎ ก ១ ع ﷺ Ω K ſ 0 1 7 ٣ ½ Ⅷ ² . , ! ? ' \" # $ % & ( ) * + - / : ; < = > @ [ \\ ] ^ _ ` { | } ~ … 、 。 「 “ ’ — ￥ € © ∑ ˆ 🦙 ️ ́ ् ः ⃝ 's 'S 't 're 'Ve 'LL 'd 'm 'ſ word Word WORD 123 4567 12345678"
             .split(separator: " ").map(String.init)
-            + [" ", " ", "  ", "   ", "\n", "\n", "\r\n", "\t", "\u{a0}", "\u{3000}", "\u{85}", "\u{2028}", "\u{200b}", "\u{200d}", "\u{ad}", "\u{0}", "\u{e000}"]
+            + [
+                " ", " ", "  ", "   ", "\n", "\n", "\r\n", "\t", "\u{a0}", "\u{3000}", "\u{85}", "\u{2028}", "\u{200b}", "\u{200d}",
+                "\u{ad}", "\u{0}", "\u{e000}",
+            ]
         var random = SeededGenerator(seed: 14)
         return (0..<12_000).flatMap { _ in Array(pieces[Int.random(in: pieces.indices, using: &random)].utf8) }
     }()

@@ -1,12 +1,13 @@
 // How the parts of a tokenizer.json are read.
 
+import SLABase
+import SLATemplate
+
 #if canImport(FoundationEssentials)
     import FoundationEssentials
 #else
     import Foundation
 #endif
-import SLABase
-import SLATemplate
 
 extension JSONDocument.Value {
     /// An error about a part of a kind that there is not here.
@@ -79,7 +80,9 @@ extension PreTokenizer {
         func expression(_ source: String) throws -> WordExpression { try WordExpression(source, .oniguruma) }
         let isWritten = steps.contains { if case .byteLevel = $0 { true } else { false } }
         let type = try part.string("type")
-        if isWritten, type == "ByteLevel" || type == "Metaspace" { throw part.error("is a \(type) behind a ByteLevel, which is not supported") }
+        if isWritten, type == "ByteLevel" || type == "Metaspace" {
+            throw part.error("is a \(type) behind a ByteLevel, which is not supported")
+        }
         switch type {
         case "Sequence": for part in try part.list("pretokenizers") { try add(part, to: &steps) }
         case "ByteLevel":

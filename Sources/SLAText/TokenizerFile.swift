@@ -53,7 +53,8 @@ package struct TokenizerFile: Sendable {
         self.config = try JSONDocument(config ?? Array("{}".utf8), named: "tokenizer_config.json").root
         let model = try root.part("model")
         let type =
-            try model.stringIfPresent("type") ?? (model.partIfPresent("merges") != nil ? "BPE" : model.part("vocab").isArray ? "Unigram" : "")
+            try model.stringIfPresent("type")
+            ?? (model.partIfPresent("merges") != nil ? "BPE" : model.part("vocab").isArray ? "Unigram" : "")
         switch type {
         case "BPE":
             for name in ["continuing_subword_prefix", "end_of_word_suffix"] {

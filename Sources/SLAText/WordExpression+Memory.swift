@@ -81,7 +81,11 @@ extension WordExpression {
                     switch expression.code[next] {
                     case .accept: return finish(base, position)
                     case .one(let set):
-                        if position < end, let behind = expression.step(set, text, position, end) { position = behind } else { fails = true }
+                        if position < end, let behind = expression.step(set, text, position, end) {
+                            position = behind
+                        } else {
+                            fails = true
+                        }
                         next += 1
                     case .many(let set, let min, let max, let goesBack):
                         if count < max, position < end, let behind = expression.step(set, text, position, end) {

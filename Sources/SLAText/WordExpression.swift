@@ -698,7 +698,9 @@ struct WordExpression: Sendable {
             set.ranges.append(range)
             guard ignoresCase else { return }
             for scalar in range.lazy.compactMap(Unicode.Scalar.init) {
-                for other in CaseFolding.variants(of: scalar) where !range.contains(other.value) { set.ranges.append(other.value...other.value) }
+                for other in CaseFolding.variants(of: scalar) where !range.contains(other.value) {
+                    set.ranges.append(other.value...other.value)
+                }
             }
         }
 
@@ -791,7 +793,9 @@ struct WordExpression: Sendable {
                 count += 1
                 place += 1
             }
-            guard digits.contains(count), value < 0x80 || Unicode.Scalar(value) != nil else { throw error("has a number that is no character") }
+            guard digits.contains(count), value < 0x80 || Unicode.Scalar(value) != nil else {
+                throw error("has a number that is no character")
+            }
             return value
         }
     }

@@ -36,7 +36,8 @@ package struct TrainingOptions: Sendable, Equatable {
     package func check() throws {
         for setting in TrainingSetting.all { try setting.check(self) }
         guard !policyHeadOnly || size == nil else {
-            throw RequestFailure.invalid("width is that of a channel, of which policy-head-only has none; leave one of them out", field: "width")
+            throw RequestFailure.invalid(
+                "width is that of a channel, of which policy-head-only has none; leave one of them out", field: "width")
         }
     }
 }

@@ -67,9 +67,11 @@ import Testing
     @Test func givesFieldsByTheirBytesAndRefusesThoseThatAreTwice() throws {
         let text = #"{"é":1,"e\u0301":2,"list":[true,null,"a\n\ud83e\udd99"],"x":1,"x":2,"n":null,"big":1e2,"f":0.5}"#
         let root = try JSONDocument(Array(text.utf8), named: "file").root
-        #expect(try root.integer("\u{e9}") == 1 && root.integer("e\u{301}") == 2 && root.integer("big") == 100)
-        #expect(try root.list("list").map(\.asString) == [nil, nil, "a\n🦙"] && root.list("list")[0].asFlag == true)
-        #expect(try root.partIfPresent("n") == nil && root.numberIfPresent("f") == 0.5)
+        #expect(try [root.integer("\u{e9}"), root.integer("e\u{301}"), root.integer("big")] == [1, 2, 100])
+        let list = try root.list("list")
+        #expect(list.map(\.asString) == [nil, nil, "a\n🦙"] && list[0].asFlag == true)
+        #expect(try root.partIfPresent("n")?.source == nil)
+        #expect(try root.numberIfPresent("f") == 0.5)
         for (name, expected) in [("x", "twice"), ("none", "no none"), ("f", ".f")] {
             let error = #expect(throws: ModelError.self) { try root.integer(name) }
             #expect(error?.description.contains(expected) == true && error?.description.hasPrefix("file") == true)
