@@ -19,6 +19,7 @@ package final class ModelJudge: Judge {
     private struct Open {
         let place: String
         var outputs: [[[Float]]?]
+        var isDone: Bool { outputs.allSatisfy { $0 != nil } }
     }
 
     package init(_ judge: RewardModel, _ engine: Engine, policy: Tokenizer) {
@@ -57,8 +58,8 @@ package final class ModelJudge: Judge {
             if let failure { throw failure }
             guard !engine.isIdle else { break }
             for (job, output) in engine.step() { try take(job, output) }
-        } while wait > 0 && open.first?.outputs.contains { $0 == nil } == true
-        let done = open.prefix { !$0.outputs.contains { $0 == nil } }
+        } while wait > 0 && open.first?.isDone == false
+        let done = open.prefix(while: \.isDone)
         let scores = try done.map { answer in
             let score = judge.judgement(answer.outputs.compactMap(\.self).flatMap(\.self)).score
             guard score.isFinite else { throw DataError("the judge, \(answer.place): the score is not finite") }
