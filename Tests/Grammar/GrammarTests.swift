@@ -9,16 +9,19 @@ import Testing
         var random = SeededGenerator(seed: 1)
         for seed in 0..<60 {
             let limits: [UInt32] = [0, 0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xe000, 0xffff, 0x10000, 0x10ffff]
-            let ranges = (0..<Int.random(in: 1...4, using: &random)).map { _ in
-                let ends = [0, 0].map { _ in
-                    Bool.random(using: &random) ? limits.randomElement(using: &random) ?? 0 : UInt32.random(in: 0...0x10ffff, using: &random)
-                }
-                return min(ends[0], ends[1])...max(ends[0], ends[1])
+            func end() -> UInt32 {
+                Bool.random(using: &random) ? limits.randomElement(using: &random) ?? 0 : UInt32.random(in: 0...0x10ffff, using: &random)
+            }
+            var ranges: [ClosedRange<UInt32>] = []
+            for _ in 0..<Int.random(in: 1...4, using: &random) {
+                let (a, b) = (end(), end())
+                ranges.append(min(a, b)...max(a, b))
             }
             let characters = Bool.random(using: &random) ? CharacterClass(ranges) : CharacterClass(ranges).inverted
             let sequences = characters.utf8
-            var scalars = (limits + ranges.flatMap { [$0.lowerBound, $0.upperBound] }).flatMap { [$0, $0 &- 1, $0 + 1] }
-            scalars += (0..<200).map { _ in UInt32.random(in: 0...0x10ffff, using: &random) }
+            var scalars: [UInt32] = []
+            for limit in limits + ranges.map(\.lowerBound) + ranges.map(\.upperBound) { scalars += [limit, limit &- 1, limit + 1] }
+            for _ in 0..<200 { scalars.append(UInt32.random(in: 0...0x10ffff, using: &random)) }
             for scalar in scalars.compactMap({ Unicode.Scalar($0) }) {
                 let bytes = Array(String(scalar).utf8)
                 let found = sequences.filter { $0.count == bytes.count && zip($0, bytes).allSatisfy { $0.contains($1) } }.count
@@ -31,14 +34,14 @@ import Testing
 
     // MARK: - The notation
 
-    @Test(arguments: [
+    static let grammars: [(String, [String], [String])] = [
         (#"root ::= "a" "b"?"#, ["a", "ab"], ["", "b", "abb"]),
         (#"root::="a"|"b" "c""#, ["a", "bc"], ["b", "ac"]),
         ("root ::= \"a\" | # what comes\n  \"b\"\n# a comment\n\nother ::= [x]", ["a", "b"], ["x", "ab"]),
         ("root ::= (\n  \"a\"\n  \"b\"\n)+", ["ab", "abab"], ["", "a"]),
         ("root ::= word-1 word-1\r\nword-1 ::= [a-c]\r\n", ["ab", "cc"], ["a", "abc"]),
         (#"root ::= [a\]\\-] "\x41\u00e9\U0001F600\"\n""#, ["aAé😀\"\n", "]Aé😀\"\n", "\\Aé😀\"\n", "-Aé😀\"\n"], ["bAé😀\"\n", "aAé"]),
-        ("root ::= [^ä-ü]*", ["", "abc", "ß\u{10ffff}".replacing("ß", with: "a")], ["ö", "aö"]),
+        ("root ::= [^ä-ü]*", ["", "abc", "a\u{10ffff}"], ["ö", "aö"]),
         (#"root ::= "ab"{2,3}"#, ["abab", "ababab"], ["ab", "abababab", "aba"]),
         (#"root ::= [ab]{2} "c"{1,}"#, ["abc", "aacc"], ["ac", "ab"]),
         (#"root ::= ("a" | "b" ){ 0 , 2 } . "#, ["x", "ax", "bbx"], ["", "bbbx"]),
@@ -47,13 +50,15 @@ import Testing
         (#"root ::= "a" root "b" | """#, ["", "ab", "aaabbb"], ["aab", "ba", "a"]),
         (#"root ::= ("a"?){3} "b""#, ["b", "ab", "aaab"], ["aaaab", "a"]),
         (#"root ::= (("a"*)* | "b"+)* "c""#, ["c", "abac", "bbac"], ["ab"]),
-    ]) func grammarsAreReadAsLlamaReadsThem(_ text: String, _ right: [String], _ wrong: [String]) throws {
+    ]
+
+    @Test(arguments: grammars) func grammarsAreReadAsLlamaReadsThem(_ text: String, _ right: [String], _ wrong: [String]) throws {
         let matcher = try ByteMatcher(gbnf: text)
         for answer in right { #expect(matcher.accepts(answer), "\(answer)") }
         for answer in wrong { #expect(!matcher.accepts(answer), "\(answer)") }
     }
 
-    @Test(arguments: [
+    static let mistakes: [(String, String)] = [
         ("", "there is no rule named root"), ("rot ::= \"a\"", "there is no rule named root"), ("root ::= a", "the rule a is used but not defined"),
         ("root = \"a\"", "line 1: ::= must follow"), ("root ::= \"a", "line 1: the grammar ends within"),
         ("root ::= (\"a\"", "line 1: a ) is missing"), ("root ::= \"a\")", "line 1: ) begins nothing"), ("root ::= *", "must stand behind what is repeated"),
@@ -63,17 +68,26 @@ import Testing
         ("root ::= \"\\ud800\"", "is no character"), ("root ::= <think>", "<think> is not one token"), ("root ::= !x", "a token in < > must follow"),
         ("root ::= \"a\" | root \"b\"", "the rule root begins with itself"), ("root ::= a\na ::= b? a | \"x\"\nb ::= \"y\"", "the rule a begins with itself"),
         ("root ::= \"\u{0}\"", "not UTF-8, or zero"), ("root ::= \"a\" = \"b\"", "= begins nothing"),
-        (String(repeating: "(", count: 300), "line 1"), ("root ::= " + String(repeating: "(", count: 300), "nested more than 200 deep"),
-    ]) func mistakesAreToldWithTheirLine(_ text: String, _ message: String) {
+        ("((", "line 1"),
+    ]
+
+    @Test(arguments: mistakes) func mistakesAreToldWithTheirLine(_ text: String, _ message: String) {
         let error = #expect(throws: GrammarError.self) { _ = try Grammar(GBNF.rules(text.utf8)) }
         #expect(error?.message.contains(message) == true, "\(error?.message ?? "none")")
+    }
+
+    @Test func parenthesesAreNestedSoDeepAndNoDeeper() throws {
+        func text(_ depth: Int) -> String { "root ::= \(String(repeating: "(", count: depth))\"a\"\(String(repeating: ")", count: depth))" }
+        #expect(try ByteMatcher(gbnf: text(200)).accepts("a"))
+        #expect(throws: GrammarError.self) { _ = try ByteMatcher(gbnf: text(201)) }
+        #expect(throws: GrammarError.self) { _ = try ByteMatcher(gbnf: "root ::= \(String(repeating: "(", count: 1 << 20))") }
     }
 
     // MARK: - Against trying everything
 
     @Test func followingAGrammarIsTryingAllItsWays() throws {
         var (right, wrong, refused) = (0, 0, 0)
-        for seed in UInt64(0)..<300 {
+        for seed in UInt64(0)..<150 {
             var random = SeededGenerator(seed: seed)
             let characters = ["a", "b", "c", "é", "ß", "日"]
             let rules = GrammarRules.random(&random, characters: characters)
@@ -84,8 +98,7 @@ import Testing
             }
             let naive = NaiveGrammar(rules)
             for _ in 0..<12 {
-                var text = rules.sample(&random, length: Int.random(in: 0...12, using: &random))
-                if text.count > 60 { continue }
+                guard var text = rules.sample(&random, length: Int.random(in: 0...12, using: &random)), text.count < 40 else { continue }
                 #expect(matcher.accepts(text), "seed \(seed): \(String(decoding: text, as: UTF8.self))")
                 // Cut, changed or longer.
                 switch Int.random(in: 0..<3, using: &random) {
@@ -101,24 +114,26 @@ import Testing
                 if isWhole { right += 1 } else { wrong += 1 }
             }
         }
-        #expect(right > 200 && wrong > 200 && refused < 60, "\(right), \(wrong), \(refused)")
+        #expect(right > 100 && wrong > 100 && refused < 40, "\(right), \(wrong), \(refused)")
     }
 
     @Test func aMaskIsWhatTryingEveryTokenGives() throws {
-        for seed in UInt64(0)..<80 {
+        for seed in UInt64(0)..<24 {
             var random = SeededGenerator(seed: seed ^ 0xa5)
             let characters = ["a", "b", "c", "é", "日"]
             let rules = GrammarRules.random(&random, characters: characters)
             // Parts of characters and tokens that are alike are tokens too.
-            let bytes = (0..<120).map { _ -> ArraySlice<UInt8> in
-                let text = (0..<Int.random(in: 0...4, using: &random)).flatMap { _ in Array((characters.randomElement(using: &random) ?? "a").utf8) }
-                return text[min(text.count, Int.random(in: 0...1, using: &random))...].dropLast(Int.random(in: 0...1, using: &random))
+            let bytes = (0..<60).map { _ -> ArraySlice<UInt8> in
+                var text: [UInt8] = []
+                for _ in 0..<Int.random(in: 0...4, using: &random) { text += (characters.randomElement(using: &random) ?? "a").utf8 }
+                let start = min(text.count, Int.random(in: 0...1, using: &random))
+                return text[start...].dropLast(Int.random(in: 0...1, using: &random))
             }
             let trie = TokenTrie(count: bytes.count) { bytes[Int($0)] }
             guard let matcher = try? GrammarMatcher(Grammar(rules), trie, ends: [7, 9]) else { continue }
             let naive = NaiveGrammar(rules)
             var (state, text) = (matcher.start, [UInt8]())
-            for _ in 0..<8 {
+            for _ in 0..<5 {
                 let mask = matcher.mask(state)
                 let mayEnd = naive.follow(text).isWhole
                 var allowed: [Int32] = []
@@ -173,31 +188,46 @@ import Testing
 
     // MARK: - Hostile grammars
 
-    @Test(arguments: [
-        // Nested repetitions of what may be empty, and much of anything.
-        "root ::= (((((([^x]*){0,99}){0,99}){0,99}){0,99}){0,99}){0,99}",
-        "root ::= " + String(repeating: "(", count: 100) + "\"a\"" + String(repeating: "{0,2000})", count: 100) + " \"b\"",
-        "root ::= " + (0..<3000).map { "\"a\"{2000} | r\($0) | " }.joined() + "\"b\"\n" + (0..<3000).map { "r\($0) ::= \"a\"{0,2000}\n" }.joined(),
-        "root ::= " + (0..<2000).map { "r\($0)" }.joined(separator: " ") + "\n" + (0..<2000).map { "r\($0) ::= \"a\"? | r\(($0 + 1) % 2000)x\n" }.joined(),
+    static func many(_ count: Int, _ separator: String = "", _ text: (Int) -> String) -> String {
+        var all: [String] = []
+        for i in 0..<count { all.append(text(i)) }
+        return all.joined(separator: separator)
+    }
+
+    /// By name, since some are long.
+    static let hostile: [String: String] = {
+        var all: [String: String] = [:]
+        all["nested repetitions of what may be empty"] = "root ::= (((((([^x]*){0,99}){0,99}){0,99}){0,99}){0,99}){0,99}"
+        let open = String(repeating: "(", count: 100)
+        let close = String(repeating: "{0,2000})", count: 100)
+        all["repetitions in repetitions"] = "root ::= \(open)\"a\"\(close) \"b\""
+        let ways = many(3000) { "\"a\"{2000} | r\($0) | " }
+        let rules = many(3000) { "r\($0) ::= \"a\"{0,2000}\n" }
+        all["much of anything"] = "root ::= \(ways)\"b\"\n\(rules)"
         // Twice as many ways with each letter.
-        "root ::= s\ns ::= \"a\" s \"b\" | \"a\" s \"c\" | \"a\" s s | \"a\"",
-        "root ::= (\"a\" | \"a\" \"a\")* (\"a\"? \"a\"?){0,500} \"a\"{0,2000} \"b\"",
-        "root ::= " + String(repeating: "\"a\"? ", count: 5000) + "\"b\"",
-        "root ::= s \"!\"\ns ::= t \"x\" | t \"y\"\nt ::= \"(\" s \")\" | \"(\" s \"]\" | \"(\" t \")\" | \"a\"",
-        // Rules that call on one another.
-        (0..<20000).map { "r\($0) ::= r\($0 + 1)\n" }.joined() + "r20000 ::= \"a\"\nroot ::= r0",
-        "root ::= [" + (0..<60000).map { String(Unicode.Scalar(UInt32(0x4e00 + $0 % 20000 * 2 / 3)) ?? "a") }.joined() + "]*",
-    ]) func hostileGrammarsAreRefusedOrTakeLittle(_ text: String) throws {
+        all["what an s is"] = "root ::= s\ns ::= \"a\" s \"b\" | \"a\" s \"c\" | \"a\" s s | \"a\""
+        all["many ways to the same"] = "root ::= (\"a\" | \"a\" \"a\")* (\"a\"? \"a\"?){0,500} \"a\"{0,2000} \"b\""
+        all["many that may be missing"] = "root ::= \(many(5000) { _ in "\"a\"? " })\"b\""
+        all["parentheses"] = "root ::= s \"!\"\ns ::= t \"x\" | t \"y\"\nt ::= \"(\" s \")\" | \"(\" s \"]\" | \"(\" t \")\" | \"a\""
+        all["rules that call on one another"] = "\(many(20000) { "r\($0) ::= r\($0 + 1)\n" })r20000 ::= \"a\"\nroot ::= r0"
+        all["rules that may be empty"] = "root ::= \(many(2000, " ") { "r\($0)" })\n\(many(2000) { "r\($0) ::= \"a\"? | \"b\" r\(($0 + 1) % 2000)\n" })"
+        all["characters"] = "root ::= [\(many(20000) { "\\u\(String(0x4e00 + $0 * 2 / 3, radix: 16))" })]*"
+        return all
+    }()
+
+    @Test(arguments: hostile.keys.sorted()) func hostileGrammarsAreRefusedOrTakeLittle(_ name: String) throws {
+        let text = try #require(GrammarTests.hostile[name])
         let clock = ContinuousClock()
         let begun = clock.now
-        let tokens = (["a", "b", "c", "(", ")", "x", "aa", "aaa", "((((", "日", "aaaaaaaaaaaaaaaa"].map { Array($0.utf8)[...] })
+        let texts = ["a", "b", "c", "(", ")", "x", "aa", "aaa", "((((", "日", "aaaaaaaaaaaaaaaa"]
+        let tokens: [ArraySlice<UInt8>] = texts.map { ArraySlice($0.utf8) }
         let trie = TokenTrie(count: tokens.count) { tokens[Int($0)] }
         do {
             let matcher = try GrammarMatcher(Grammar(GBNF.rules(text.utf8)), trie, ends: [])
             var state = matcher.start
             for step in 0..<300 where matcher.failure == nil {
                 _ = matcher.mask(state)
-                let token = Int32(text.hasPrefix("root ::= s \"!\"") ? 3 : step % 3 == 0 ? 6 : 0)
+                let token = Int32(name == "parentheses" ? 3 : step % 3 == 0 ? 6 : 0)
                 let next = matcher.next(state, token, tokens[Int(token)])
                 if !matcher.isDead(next) { state = next }
             }

@@ -83,37 +83,43 @@ extension GrammarRules {
         var rules = GrammarRules()
         let count = Int.random(in: 1...most, using: &random)
         for i in 0..<count { _ = rules.add("r\(i)") }
-        func characters(_ random: inout SeededGenerator) -> Pattern {
-            let some = characters.shuffled(using: &random).prefix(Int.random(in: 1...3, using: &random)).joined()
-            return .any(of: some)
+        func some(_ random: inout SeededGenerator) -> Pattern {
+            let count = Int.random(in: 1...3, using: &random)
+            return .any(of: characters.shuffled(using: &random).prefix(count).joined())
         }
         func pattern(_ rule: Int, _ depth: Int, _ hasTaken: Bool, _ random: inout SeededGenerator) -> Pattern {
             switch depth == 0 ? Int.random(in: 0..<2, using: &random) : Int.random(in: 0..<8, using: &random) {
-            case 0: return .text((0..<Int.random(in: 1...3, using: &random)).map { _ in characters.randomElement(using: &random) ?? "a" }.joined())
-            case 1: return characters(&random)
+            case 0:
+                var text = ""
+                for _ in 0..<Int.random(in: 1...3, using: &random) { text += characters.randomElement(using: &random) ?? "a" }
+                return .text(text)
+            case 1: return some(&random)
             case 2, 3:
                 var items: [Pattern] = []
                 for _ in 0..<Int.random(in: 1...3, using: &random) {
-                    items.append(pattern(rule, depth - 1, hasTaken || !items.isEmpty && items.contains { $0.takes }, &random))
+                    items.append(pattern(rule, depth - 1, hasTaken || items.contains { $0.takes }, &random))
                 }
                 return .sequence(items)
-            case 4: return .choice((0..<Int.random(in: 1...3, using: &random)).map { _ in pattern(rule, depth - 1, hasTaken, &random) })
+            case 4:
+                var ways: [Pattern] = []
+                for _ in 0..<Int.random(in: 1...3, using: &random) { ways.append(pattern(rule, depth - 1, hasTaken, &random)) }
+                return .choice(ways)
             case 5, 6:
                 let least = Int.random(in: 0...3, using: &random)
                 let most = [nil, least, least + Int.random(in: 0...3, using: &random)].randomElement(using: &random) ?? nil
                 return pattern(rule, depth - 1, hasTaken, &random).repeated(least, most)
             default:
                 let first = hasTaken ? 0 : rule + 1
-                return first < count ? .rule(Int.random(in: first..<count, using: &random)) : characters(&random)
+                return first < count ? .rule(Int.random(in: first..<count, using: &random)) : some(&random)
             }
         }
         for i in 0..<count { rules.patterns[i] = pattern(i, 3, false, &random) }
         return rules
     }
 
-    /// A random text that follows the rules, not much longer than it must be once it has `length` bytes.
-    func sample(_ random: inout SeededGenerator, length: Int) -> [UInt8] {
-        // How long each rule must be, found by trying again and again.
+    /// A random text that follows the rules, not much longer than it must be once it has `length` bytes; nil when there is none.
+    func sample(_ random: inout SeededGenerator, length: Int) -> [UInt8]? {
+        // How long each rule must be, found by trying again and again; those that never end stay at the limit.
         var least = [Int](repeating: 1 << 20, count: patterns.count)
         func size(_ pattern: Pattern) -> Int {
             switch pattern {
@@ -131,6 +137,7 @@ extension GrammarRules {
             if sizes == least { break }
             least = sizes
         }
+        guard least[root] < 1 << 20 else { return nil }
         var text: [UInt8] = []
         func write(_ pattern: Pattern) {
             let isLong = text.count >= length
@@ -143,10 +150,11 @@ extension GrammarRules {
                 if let scalar = Unicode.Scalar(UInt32.random(in: range.lowerBound...high, using: &random)) { text += String(scalar).utf8 }
             case .sequence(let items): for item in items { write(item) }
             case .choice(let ways):
-                let way = isLong ? ways.min { size($0) < size($1) } : ways.randomElement(using: &random)
+                let finite = ways.filter { size($0) < 1 << 20 }
+                let way = isLong ? finite.min { size($0) < size($1) } : finite.randomElement(using: &random)
                 if let way { write(way) }
             case .repeated(let item, let count, let most):
-                let more = isLong ? 0 : Int.random(in: 0...min(4, max(0, (most ?? .max) - count)), using: &random)
+                let more = isLong || size(item) >= 1 << 20 ? 0 : Int.random(in: 0...min(4, max(0, (most ?? .max) - count)), using: &random)
                 for _ in 0..<count + more { write(item) }
             case .rule(let number): write(patterns[number])
             case .token: break
