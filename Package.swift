@@ -45,11 +45,12 @@ let package = Package(
         .target(name: "CSystem"),
         .target(name: "CBuiltin", exclude: ["countdown.gguf"], cSettings: [.unsafeFlags(["-std=c23"])]),
         .target(name: "SLABase", dependencies: ["CSystem"], swiftSettings: library),
+        .target(name: "SLAGrammar", dependencies: ["SLABase"], swiftSettings: library),
         .target(name: "SLATemplate", swiftSettings: library),
         .target(name: "SLAText", dependencies: ["SLABase", "SLATemplate"], swiftSettings: library),
-        .target(name: "SLAEngine", dependencies: ["CSimd", "CBuiltin", "SLABase", "SLAText"], swiftSettings: kernels),
+        .target(name: "SLAEngine", dependencies: ["CSimd", "CBuiltin", "SLABase", "SLAGrammar", "SLAText"], swiftSettings: kernels),
         .target(name: "SLAConversion", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
-        .target(name: "SLAService", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
+        .target(name: "SLAService", dependencies: ["SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
         .target(name: "SLALanguageServer", dependencies: ["SLABase", "SLAService"], swiftSettings: library),
         .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
         .target(name: "SLAEvaluation", dependencies: ["SLABase", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
@@ -57,13 +58,13 @@ let package = Package(
         .executableTarget(
             name: "sla",
             dependencies: [
-                "CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLALanguageServer",
+                "CSimd", "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLALanguageServer",
                 "SLATraining", "SLAEvaluation", "SLABench",
             ]),
         .testTarget(
             name: "SLATests",
             dependencies: [
-                "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLALanguageServer", "SLATraining",
+                "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLALanguageServer", "SLATraining",
                 "SLAEvaluation", "SLABench",
             ], path: "Tests", exclude: ["Fixtures", "Conversations", "Fuzz", "Simd"]),
     ]
@@ -74,7 +75,7 @@ if fuzzes {
         .executableTarget(
             name: "fuzz",
             dependencies: [
-                "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLATraining", "SLAEvaluation",
+                "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLATraining", "SLAEvaluation",
             ],
             path: "Tests/Fuzz", exclude: ["README.md", "corpus", "policy.gguf", "run.sh"],
             swiftSettings: library + [.unsafeFlags(["-parse-as-library"])],

@@ -21,6 +21,8 @@ package enum FieldType: Sendable, Equatable {
     case messages
     /// Up to so many objects.
     case objects(Int)
+    /// A JSON schema.
+    case schema
     /// A string of up to so many bytes, or an integer.
     case id(Int)
 
@@ -43,6 +45,7 @@ package enum FieldType: Sendable, Equatable {
         case .tokens: "an array of token ids"
         case .messages: "an array of messages"
         case .objects: "an array of objects"
+        case .schema: "an object, true or false"
         case .id(let longest): "a string of up to \(longest) bytes or an integer"
         }
     }

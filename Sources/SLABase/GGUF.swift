@@ -172,7 +172,7 @@ package final class GGUF: Sendable {
                 tensor.bytes.lowerBound >= 0, tensor.bytes.upperBound <= tensor.owner.count
             else { throw ModelError("tensor \(tensor.name) does not lie where it should") }
         }
-        (bytes, version, metadata, valueBytes, keyIndex) = (header, file.version, file.metadata, file.valueBytes, file.keyIndex)
+        (bytes, version, metadata, keyIndex) = (header, file.version, file.metadata, file.keyIndex)
         valueBytes = file.valueBytes
         (self.tensors, self.tensorIndex) = (tensors, tensorIndex)
     }

@@ -36,11 +36,14 @@ package enum JSON {
 
     /// Reads a value. Throws ``Failure``, or what `Value`'s own reading throws. Complexity: linear.
     package static func decode<Value: Decodable>(
-        _ type: Value.Type, from text: some Collection<UInt8>, deepest: Int = deepest, longestName: Int = longestJSONName
+        _ type: Value.Type, from text: some Collection<UInt8>, deepest: Int = deepest, longestName: Int = longestJSONName,
+        userInfo: [CodingUserInfoKey: any Sendable] = [:]
     ) throws -> Value {
         let bytes = Array(text)
         try check(bytes, deepest: deepest, longestName: longestName)
-        return try JSONDecoder().decode(type, from: Data(bytes))
+        let decoder = JSONDecoder()
+        decoder.userInfo = userInfo
+        return try decoder.decode(type, from: Data(bytes))
     }
 
     package static func check(_ bytes: [UInt8], deepest: Int = deepest, longestName: Int = longestJSONName) throws(Failure) {

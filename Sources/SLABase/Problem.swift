@@ -15,6 +15,8 @@ package struct Problem: Sendable, Equatable {
         case rewardChannel
         /// An adapter of the model.
         case adapter
+        /// A model that judges.
+        case judge
         /// A model, and beside it what was given in its place.
         case modelBeside
         /// Leave to quantize what is quantized.

@@ -26,9 +26,14 @@ extension GGUF {
 extension Model {
     /// The model at `path`, a GGUF file or a Hugging Face directory, with the reward channel at `reward`, or else the one that it has itself.
     package convenience init(
-        at path: String, as type: FileType? = nil, threads: Int = 1, reward: String? = nil, adapters: [Adapter.Source] = []
+        at path: String, as type: FileType? = nil, threads: Int = 1, reward: String? = nil, adapters: [AdapterPath] = []
     ) throws {
+        try self.init(GGUF(modelAt: path, as: type, threads: threads), reward: reward, adapters: adapters)
+    }
+
+    /// The model in `file`, likewise.
+    package convenience init(_ file: GGUF, reward: String?, adapters: [AdapterPath]) throws {
         try self.init(
-            GGUF(modelAt: path, as: type, threads: threads), reward: reward.map { try GGUF(MappedBytes(path: $0)) }, adapters: adapters)
+            file, reward: reward.map { try GGUF(MappedBytes(path: $0)) }, adapters: adapters.map { try $0.source(for: file) })
     }
 }

@@ -26,6 +26,7 @@
 // processor: every number is reduced in one order that depends on its own row only, in IEEE operations only.
 
 import SLABase
+import SLAGrammar
 import SLAText
 
 // MARK: - 1. Streaming look-ahead
@@ -210,9 +211,9 @@ final class ChunkTree {
     }
 
     /// A token for each path: token `index` of the answer.
-    private static func want(_ rules: Rules, _ search: Search, _ paths: [Chunk.Path], at index: Int) -> Want {
-        guard search.expand == .sample else { return rules.best(paths.count) }
-        return rules.drawn(search.sampling, paths.map { $0.isDrawn ? $0.stream.uniform(index) : nil })
+    private static func want(_ rules: Rules, _ search: Search, _ paths: [Chunk.Path], at index: Int, behind branch: Branch? = nil) -> Want {
+        guard search.expand == .sample else { return rules.best(paths.count, behind: branch) }
+        return rules.drawn(search.sampling, paths.map { $0.isDrawn ? $0.stream.uniform(index) : nil }, behind: branch)
     }
 
     /// Begins the children of an open leaf.
@@ -270,7 +271,8 @@ final class ChunkTree {
             let paths = chunk.isWhole ? ChunkTree.waysOn(from: chunk.paths[0].stream, search, firstDrawn) : chunk.paths
             return Row(
                 table: table, position: rules.start + count - 1, token: token.token,
-                want: chunk.branch.finish != nil ? .nothing : ChunkTree.want(rules, search, paths, at: count), wantsReward: true,
+                want: chunk.branch.finish != nil ? .nothing : ChunkTree.want(rules, search, paths, at: count, behind: chunk.branch),
+                wantsReward: true,
                 later: chunk.branch.finish == nil ? { self.want(behind: chunk, $0) } : nil)
         }
     }
@@ -297,6 +299,7 @@ final class ChunkTree {
             guard !chunk.isWhole else {
                 chunk.next = result.candidates
                 chunk.isGrowing = false
+                if chunk.branch.finish == nil, chunk.next.isEmpty { drop(chunk) }
                 continue
             }
             let groups = parted(chunk.paths, result.candidates)
@@ -313,10 +316,21 @@ final class ChunkTree {
                 add(first.candidate, to: chunk)
             } else {
                 chunk.isGrowing = false
+                drop(chunk)
             }
             if groups.count > 1 { chunk.parent?.children.sort { $0.paths[0].place < $1.paths[0].place } }
         }
         growing.removeAll { !$0.isGrowing }
+    }
+
+    /// Takes a chunk that no token can follow out of the tree, and what it is the only way on from.
+    private func drop(_ chunk: Chunk) {
+        var chunk = chunk
+        while let parent = chunk.parent {
+            parent.children.removeAll { $0 === chunk }
+            guard parent.children.isEmpty, parent !== root else { return }
+            chunk = parent
+        }
     }
 
     /// Moves the root to one of its children, and says so. `scores` are the children's; all but the one are dropped.
@@ -352,13 +366,25 @@ struct Rules {
     let start: Int
     /// The answer ends before the first of these.
     let stop: [String]
+    /// What the answer must follow.
+    let grammar: GrammarMatcher?
 
     /// Tokens that are never chosen.
     var banned: Set<Token> { ignoreEOS ? tokenizer.endOfGeneration : [] }
 
-    func best(_ count: Int) -> Want { .best(count, banned: banned) }
-    func drawn(_ sampling: Sampling, _ uniforms: [Double?]) -> Want {
-        .drawn(Draws(sampling: sampling, uniforms: uniforms, banned: banned))
+    /// What may follow a branch, or the prompt.
+    private func allowed(behind branch: Branch?) -> AllowedTokens? {
+        grammar.map { AllowedTokens(matcher: $0, state: branch?.place ?? $0.start) }
+    }
+
+    func best(_ count: Int, behind branch: Branch? = nil) -> Want { .best(count, banned: banned, allowed: allowed(behind: branch)) }
+    func drawn(_ sampling: Sampling, _ uniforms: [Double?], behind branch: Branch? = nil) -> Want {
+        .drawn(Draws(sampling: sampling, uniforms: uniforms, banned: banned, allowed: allowed(behind: branch)))
+    }
+
+    /// Whether the grammar leaves nothing to add, not even an end-of-answer token.
+    func isOver(at place: GrammarMatcher.State) -> Bool {
+        grammar?.mustEnd(place) == true && (ignoreEOS || tokenizer.endOfGeneration.isEmpty)
     }
 }
 
@@ -373,8 +399,11 @@ struct Branch {
     /// Output 1 of the channel behind the last token.
     private(set) var lastProver = 0.0
     private(set) var finish: FinishReason?
+    /// In the grammar, if there is one.
+    private(set) var place: GrammarMatcher.State
 
     init(_ rules: Rules, first: RowResult) {
+        place = rules.grammar?.start ?? 0
         stream = TextStream(rules.tokenizer, stop: rules.stop)
         lastProver = Double(first.prover ?? 0)
     }
@@ -389,7 +418,13 @@ struct Branch {
             finish = .stop
         } else {
             text = stream.append(candidate.token)
-            if stream.isStopped { finish = .stop } else if count >= rules.maxTokens { finish = .length }
+            if let grammar = rules.grammar { place = grammar.next(place, candidate.token, rules.tokenizer.bytes(of: candidate.token)) }
+            // At the limit an answer to which nothing can be added is not cut off.
+            if stream.isStopped || rules.isOver(at: place) || count >= rules.maxTokens && rules.grammar?.mustEnd(place) == true {
+                finish = .stop
+            } else if count >= rules.maxTokens {
+                finish = .length
+            }
         }
         if finish != nil {
             text += stream.finish()
@@ -448,8 +483,9 @@ final class TokenByToken: DecodingMethod {
     }
 
     /// Token `index` of the answer.
-    static func want(_ rules: Rules, _ sampling: Sampling?, at index: Int = 0) -> Want {
-        sampling.map { rules.drawn($0, [RandomStream(seed: $0.seed).child(0).uniform(index)]) } ?? rules.best(1)
+    static func want(_ rules: Rules, _ sampling: Sampling?, at index: Int = 0, behind branch: Branch? = nil) -> Want {
+        sampling.map { rules.drawn($0, [RandomStream(seed: $0.seed).child(0).uniform(index)], behind: branch) }
+            ?? rules.best(1, behind: branch)
     }
 
     func rows() -> [Row] {
@@ -457,7 +493,7 @@ final class TokenByToken: DecodingMethod {
         return [
             Row(
                 table: table, position: rules.start + branch.count - 1, token: pending.token,
-                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count) : .nothing, wantsReward: true,
+                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count, behind: branch) : .nothing, wantsReward: true,
                 later: branch.finish == nil ? { self.want(behind: $0) } : nil)
         ]
     }
@@ -537,6 +573,7 @@ package final class Engine {
     /// What guesses at tokens, unless that is switched off.
     let speculation: Speculation?
     let stateCopies: StateCopies
+    private var matchers = GrammarMatchers()
     private(set) var jobs: [Job] = []
     private var waiting: [Job] = []
     private var nextID = 0
@@ -584,6 +621,8 @@ package final class Engine {
         var computed = 0
         /// After how many given tokens there is to be a checkpoint.
         var checkpoints: Set<Int> = []
+        /// What its answer must follow.
+        let grammar: GrammarMatcher?
         /// Its share of the rows of a step, while tokens are given.
         var rows = 0..<0
         /// The rows that its method waits for, and what is known of them.
@@ -592,18 +631,24 @@ package final class Engine {
         /// What it is likely to be asked for, and how well that was guessed so far.
         let prediction: Prediction?
         var record = GuessRecord()
+        /// What was read at each place, of what is judged.
+        var readings: [[Float]] = []
         /// The answer so far, and what is known of every token, for the cache.
         var answer: [Token] = []
         var marks: [PrefixCache.Mark]
         var summary = Output.Summary()
 
-        init(id: JobID, work: Work, adapters: AdapterSet, given: [Token], promptCount: Int, bytes: Int, priority: Int) {
+        init(
+            id: JobID, work: Work, adapters: AdapterSet, given: [Token], promptCount: Int, bytes: Int, priority: Int, grammar: GrammarMatcher?
+        ) {
             (self.id, self.work, self.adapters, self.given, self.promptCount) = (id, work, adapters, given, promptCount)
-            (self.bytes, self.priority) = (bytes, priority)
+            (self.bytes, self.priority, self.grammar) = (bytes, priority, grammar)
             marks = Array(repeating: PrefixCache.Mark(), count: given.count)
             prediction = if case .generate(let generation) = work { Prediction(tokens: generation.prediction) } else { nil }
         }
 
+        /// Why a result is unsound.
+        var broken: RequestFailure { grammar.flatMap { matcher in matcher.failure.map { RequestFailure($0, matcher.grammar) } } ?? .brokenModel }
         /// The most guesses of a step.
         var mostGuesses: Int { if case .generate(let generation) = work { generation.mostGuesses } else { 0 } }
     }
@@ -631,6 +676,7 @@ package final class Engine {
         let field: String
         var room: Int
         var branches = BranchCount()
+        var grammar: Grammar?
         switch work {
         case .generate(let generation):
             prompt = generation.prompt
@@ -640,12 +686,24 @@ package final class Engine {
             room = min(generation.maxTokens, context - prompt.count)
             try generation.method.check(model)
             branches = generation.method.branches(answer: max(0, room))
+            grammar = generation.grammar
         case .score(let given, let behind, _):
             (prompt, completion) = (given, behind)
             field = "completion"
             room = completion.count
             guard !completion.isEmpty else { throw RequestFailure.invalid("the completion has no tokens", field: "completion") }
             try check(completion, field: "completion")
+        case .judge(let given, let places, let reading):
+            prompt = given
+            field = "messages"
+            room = 0
+            guard let first = places.first, let last = places.last, first >= 0, last < given.count, places == Array(Set(places)).sorted()
+            else { throw RequestFailure.invalid("there is nothing to judge", field: "messages") }
+            switch reading {
+            case .head:
+                guard model.classifier != nil else { throw RequestFailure.modelError("the model has no classification head to judge with") }
+            case .tokens(let tokens): try check(tokens, field: "messages")
+            }
         }
         guard !prompt.isEmpty else { throw RequestFailure.invalid("the prompt has no tokens", field: "prompt") }
         try check(prompt, field: "prompt")
@@ -657,10 +715,11 @@ package final class Engine {
         guard bytes <= cache.pool.budget else {
             throw RequestFailure.cacheTooSmall(needed: bytes, budget: cache.pool.budget, field: field)
         }
+        let matcher = try grammar.map { try matchers.matcher($0, model) }
         nextID += 1
         let job = Job(
             id: nextID, work: work, adapters: work.adapters ?? model.defaultAdapters, given: prompt + completion, promptCount: prompt.count,
-            bytes: bytes, priority: priority)
+            bytes: bytes, priority: priority, grammar: matcher)
         waiting.insert(job, at: waiting.firstIndex { $0.priority < priority } ?? waiting.count)
         return nextID
     }
@@ -689,9 +748,10 @@ package final class Engine {
         return outputs
     }
 
-    /// Forgets every cached prefix, and what guesses were learned from; running requests keep theirs.
+    /// Forgets every cached prefix, and what was found out of grammars and for guesses; running requests keep theirs.
     package func clearCache() {
         cache.clear()
+        matchers = GrammarMatchers()
         speculation?.forget()
     }
 
@@ -724,7 +784,7 @@ package final class Engine {
         for job in jobs where !job.rows.isEmpty {
             let own = Array(results[job.rows])
             job.rows = 0..<0
-            if own.allSatisfy(\.isSound) { receive(job, own) } else { fail(job, .brokenModel) }
+            if own.allSatisfy(\.isSound) { receive(job, own) } else { fail(job, job.broken) }
         }
         var next = given.count
         for (chain, rows) in zip(chains, rows) {
@@ -750,7 +810,7 @@ package final class Engine {
             job.summary.steps += 1
             job.summary.evaluatedTokens += results.count
             (job.round, job.results) = ([], [])
-            if results.allSatisfy(\.isSound) { finish(job, method.receive(results)) } else { fail(job, .brokenModel) }
+            if results.allSatisfy(\.isSound) { finish(job, method.receive(results)) } else { fail(job, job.broken) }
         }
     }
 
@@ -852,6 +912,12 @@ package final class Engine {
         case .generate(let generation):
             p + 1 == job.given.count && generation.maxTokens > 0 ? generation.method.firstWant(rules(job, generation)) : .nothing
         case .score: p + 1 >= job.promptCount && p + 1 < job.given.count ? .token(job.given[p + 1]) : .nothing
+        case .judge(_, let places, let reading):
+            switch reading {
+            case _ where !places.contains(p): .nothing
+            case .head: .head
+            case .tokens(let tokens): .tokens(tokens)
+            }
         }
     }
 
@@ -864,7 +930,7 @@ package final class Engine {
     private func rules(_ job: Job, _ generation: Generation) -> Rules {
         Rules(
             tokenizer: model.tokenizer, ignoreEOS: generation.ignoreEOS, maxTokens: min(generation.maxTokens, context - job.promptCount),
-            hasRewards: model.rewardChannel != nil, start: job.promptCount, stop: generation.stop)
+            hasRewards: model.rewardChannel != nil, start: job.promptCount, stop: generation.stop, grammar: job.grammar)
     }
 
     /// Takes from the cache what it has of the given tokens: all but the last, whose logits are needed; or, to score, all that is scored already.
@@ -886,6 +952,8 @@ package final class Engine {
             // A token's log-probability comes from the row before it, so computing begins one row before the first token that lacks something.
             limit = max(known, job.promptCount) - 1
         }
+        // What was read is not in the cache.
+        if case .judge(_, let places, _) = job.work { limit = min(limit, places.first ?? 0) }
         let found = cache.match(job.given, limit: limit, job.adapters)
         (job.table, job.computed) = (found.table, found.count)
         job.summary.cachedTokens = min(found.count == limit ? known : found.count, job.promptCount)
@@ -898,8 +966,13 @@ package final class Engine {
     private func receive(_ job: Job, _ results: [RowResult]) {
         guard let table = job.table, let last = results.last else { return }
         for (p, result) in zip(job.computed..., results) {
+            if case .judge(_, let places, let reading) = job.work, places.contains(p) {
+                job.readings.append(reading == .head ? result.head : result.candidates.map(\.logit))
+            }
             if p >= job.promptCount { job.marks[p].reward = result.reward }
-            if p + 1 < job.given.count, let next = result.candidates.first { job.marks[p + 1].logprob = next.logprob }
+            if p + 1 < job.given.count, p + 1 >= job.promptCount, let next = result.candidates.first {
+                job.marks[p + 1].logprob = next.logprob
+            }
         }
         let computed = job.computed + results.count
         for end in job.computed + 1...computed where end == computed || job.checkpoints.contains(end) {
@@ -921,6 +994,7 @@ package final class Engine {
             finish(job, method.receive([]))
             advance(job)
         case .score: finish(job, [scored(job)])
+        case .judge: finish(job, [.judged(job.readings, job.summary)])
         }
     }
 
@@ -959,7 +1033,7 @@ package final class Engine {
                 job.summary.reward = summary.reward
                 output = .done(reason, job.summary)
                 retire(job)
-            case .scored, .failed: retire(job)
+            case .scored, .judged, .failed: retire(job)
             case .commit, .draft, .progress: break
             }
             outputs.append((job.id, output))
@@ -993,12 +1067,16 @@ package final class Engine {
 /// What is wanted of the distribution after a row.
 package enum Want {
     case nothing
-    /// The `count` most likely tokens; never one of `banned`.
-    case best(_ count: Int, banned: Set<Token>)
+    /// The `count` most likely tokens; never one of `banned`, nor one that a grammar does not allow.
+    case best(_ count: Int, banned: Set<Token>, allowed: AllowedTokens? = nil)
     /// One token's probability.
     case token(Token)
     /// Tokens drawn by chance.
     case drawn(Draws)
+    /// These tokens.
+    case tokens([Token])
+    /// The outputs of the classification head, in the place of the distribution.
+    case head
 }
 
 /// One token to compute: its place in a branch, and what is wanted of it.
@@ -1034,6 +1112,8 @@ package struct RowResult {
     /// The channel's output 0, and output 1 where it has one.
     var reward: Float?
     var prover: Float?
+    /// The classification head's outputs.
+    var head: [Float] = []
     /// False when the model is broken: some number on the way was not finite.
     var isSound = true
 }
@@ -1065,6 +1145,7 @@ struct RunState {
     let beside: FloatBuffer  // [m, hiddenSize + r]       [h_i ; r_i], which the channel's matrices read
     let channelOutput: FloatBuffer  // [m, widest]        what they give
     let headHidden: FloatBuffer  // [m, widest]           between the layers of a deep head
+    let judged: FloatBuffer  // [64, widest + outputs]    between the layers of a classification head, then what it gives
     let chosen: FloatBuffer  // [64, hiddenSize]          h_L of the rows whose logits are wanted
     let logits: FloatBuffer  // [64, vocabularySize]
 
@@ -1105,6 +1186,7 @@ struct RunState {
         beside = FloatBuffer(rows * (hiddenSize + channel))
         channelOutput = FloatBuffer(rows * max(channel, widest))
         headHidden = FloatBuffer(rows * widest)
+        judged = FloatBuffer(RunState.logitRows * (model.classifier.map { $0.hiddenSize + $0.outputs } ?? 0))
         chosen = FloatBuffer(RunState.logitRows * hiddenSize)
         logits = FloatBuffer(RunState.logitRows * model.shape.vocabularySize)
     }
@@ -1130,8 +1212,8 @@ package final class Transformer {
         threadPool = ThreadPool(threads: max(1, threads))
         cacheLayout = CacheLayout(model, cacheType)
         state = RunState(model)
-        (input.packs, state.experts.input.packs) = (packs, packs)
         adapters = RowAdapters(model.adapters)
+        (input.packs, state.experts.input.packs) = (packs, packs)
         frequencies = model.ropes.map { $0.frequencies(context: context ?? model.shape.context) }
     }
 
@@ -1218,6 +1300,7 @@ package final class Transformer {
         var results = (0..<n).map { RowResult(isSound: isFinite(normed + $0 * size, count: size)) }
         // Step 9: rewards, and what is wanted of the logits.
         rewardHead(rewarded, &results)
+        judge(rows, &results)
         readLogits(rows, &results)
         return results
     }
@@ -1407,9 +1490,31 @@ package final class Transformer {
         }
     }
 
+    /// What the classification head says of the rows that want it, a few at a time.
+    private func judge(_ rows: [Row], _ results: inout [RowResult]) {
+        guard let head = model.classifier else { return }
+        let wanting = rows.indices.filter { if case .head = rows[$0].want { true } else { false } }
+        let size = model.shape.hiddenSize
+        let (between, output) = (state.judged.base, state.judged.base + RunState.logitRows * head.hiddenSize)
+        for start in stride(from: 0, to: wanting.count, by: RunState.logitRows) {
+            let some = wanting[start..<min(start + RunState.logitRows, wanting.count)]
+            for (i, row) in some.enumerated() { (state.chosen.base + i * size).update(from: state.normed.base + row * size, count: size) }
+            head.run(state.chosen.base, rows: some.count, columns: size, between: between, into: output, input, threadPool)
+            for (i, row) in some.enumerated() {
+                results[row].head = Array(UnsafeBufferPointer(start: output + i * head.outputs, count: head.outputs))
+                if !results[row].head.allSatisfy(\.isFinite) { results[row].isSound = false }
+            }
+        }
+    }
+
     /// Logits of the rows that want something of them, a few at a time, and what is wanted read off.
     private func readLogits(_ rows: [Row], _ results: inout [RowResult]) {
-        let wanting = rows.indices.filter { if case .nothing = rows[$0].want { false } else { true } }
+        let wanting = rows.indices.filter {
+            switch rows[$0].want {
+            case .nothing, .head: false
+            default: true
+            }
+        }
         let (size, vocabulary) = (model.shape.hiddenSize, model.shape.vocabularySize)
         for start in stride(from: 0, to: wanting.count, by: RunState.logitRows) {
             let some = wanting[start..<min(start + RunState.logitRows, wanting.count)]

@@ -10,7 +10,7 @@ package struct JudgedAnswer {
     let rewards: [Float]
 }
 
-/// Gives answers scores, in the order in which they were asked for: ``JudgeProgram`` or ``ChannelJudge``.
+/// Gives answers scores, in the order in which they were asked for: ``JudgeProgram``, ``ModelJudge`` or ``ChannelJudge``.
 package protocol Judge: AnyObject {
     /// Asks for an answer's score.
     func ask(_ answer: JudgedAnswer)
@@ -36,7 +36,8 @@ package final class ChannelJudge: Judge {
     /// Throws ``RequestFailure`` when the model has no channel. It is read as it recommends, unless `reading` says otherwise.
     package init(_ model: Model, reading: RewardReading? = nil) throws {
         guard let channel = model.rewardChannel else {
-            throw RequestFailure.invalid("the model has no reward channel to judge by; give --judge CMD or --reward FILE", field: "judge")
+            throw RequestFailure.invalid(
+                "the model has no reward channel to judge by; give --judge CMD, --judge-model FILE or --reward FILE", field: "judge")
         }
         self.reading = reading ?? (channel.recommended.score == .mean ? .mean : .last)
     }

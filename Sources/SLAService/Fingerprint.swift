@@ -5,7 +5,7 @@ import SLAEngine
 /// `timing`, `stats` and what their time cut off.
 ///
 /// It depends on nothing else: not on threads, the processor, the cache's size, guesses, nor on where files lie or what they are called.
-/// **Whatever else comes to change results is added here**: a model's files by ``Model/inputs``, an option to `inputs`.
+/// **Whatever else comes to change results is added here**: what belongs to the model to ``Model/sources``, what is an option to ``inputs``.
 package struct Fingerprint: Sendable {
     /// Each input by its name, in a fixed order.
     package let inputs: [(name: String, value: JSONText)]
@@ -13,20 +13,28 @@ package struct Fingerprint: Sendable {
     /// - Parameters:
     ///   - isWhole: whether every byte of the model's files is read, instead of the headers and samples of every tensor.
     ///   - others: inputs that the engine knows nothing of.
-    package init(_ engine: Engine, isWhole: Bool = false, others: [(name: String, value: JSONText)] = []) {
-        func digest(_ input: ModelInput) -> String { (isWhole ? "whole " : "") + input.digest(isWhole: isWhole).digits }
-        let model = engine.model
+    package init(
+        _ engine: Engine, judge: ServiceJudge? = nil, isWhole: Bool = false, others: [(name: String, value: JSONText)] = []
+    ) {
         var inputs = [("results", JSONText(resultsVersion))]
-        inputs += model.inputs.map { ($0.name, JSONText(digest($0))) }
-        let adapters = model.adapters.map { adapter in
+        func digest(_ source: Provenance) -> String { (isWhole ? "whole " : "") + source.digest(isWhole: isWhole).digits }
+        func add(_ sources: [Provenance], _ prefix: String = "") {
+            inputs += sources.map { (prefix + $0.name, JSONText(digest($0))) }
+        }
+        add(engine.model.sources)
+        if let judge {
+            add(judge.engine.model.sources, "judge.")
+            inputs.append(("judge.context", JSONText(judge.engine.context)))
+        }
+        // Requests call them by their names, which may be longer than a field's.
+        let adapters = engine.model.adapters.map { adapter in
             JSONObject {
-                // Requests call it by its name.
                 $0.add("name", adapter.name)
                 $0.add("scale", adapter.scale)
-                $0.add("file", digest(adapter.input))
+                $0.add("file", digest(adapter.source))
             }
         }
-        if !adapters.isEmpty { inputs.append(("adapters", JSONText(adapters))) }
+        if !adapters.isEmpty { inputs.append(("lora", JSONText(adapters))) }
         inputs.append(("context", JSONText(engine.context)))
         inputs.append(("cache_type", JSONText(engine.cacheType.rawValue)))
         self.inputs = inputs + others

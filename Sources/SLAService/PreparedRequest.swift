@@ -7,6 +7,7 @@ enum PreparedRequest: Sendable {
     /// The generation but for its method, which the settings tell.
     case generate(Generation, DecoderSettings, deadline: Duration?, priority: Int)
     case score(prompt: [Token], completions: [[Token]], AdapterSet, priority: Int)
+    case judge([Work], priority: Int)
     /// An event's type, and the name and value of its only field.
     case answered(_ type: String, _ field: String, JSONText)
     case cancel(RequestID)
@@ -15,7 +16,7 @@ enum PreparedRequest: Sendable {
     /// - Parameter context: the longest sequence, in tokens.
     ///
     /// Complexity: linear in the request's text.
-    init(_ request: Request, for model: Model, context: Int) throws {
+    init(_ request: Request, for model: Model, judge: RewardModel?, context: Int) throws {
         let tokenizer = model.tokenizer
         switch request {
         case .generate(let request):
@@ -28,6 +29,7 @@ enum PreparedRequest: Sendable {
             generation.maxTokens = request.maxTokens
             generation.stop = request.stop
             generation.ignoreEOS = request.ignoreEOS
+            generation.grammar = try request.grammar?.grammar(tokenizer)
             generation.branches = request.include.contains("branches")
             generation.draft = request.include.contains("draft")
             generation.progress = request.include.contains("progress")
@@ -40,6 +42,9 @@ enum PreparedRequest: Sendable {
             self = .score(
                 prompt: try prompt.tokens(by: tokenizer),
                 completions: completions.map { $0.tokens(by: tokenizer, continues: true) }, try model.adapterSet(lora), priority: priority)
+        case .judge(let messages, let priority):
+            guard let judge else { throw RequestFailure.noJudge }
+            self = .judge(try judge.work(for: messages), priority: priority)
         case .tokenize(let text, let addSpecial):
             self = .answered("tokens", "tokens", JSONText(tokenizer.encode(text, addSpecial: addSpecial)))
         case .detokenize(let tokens):
@@ -63,11 +68,11 @@ struct PreparedLine: Sendable {
     /// Whether it is a JSON object at all: else it has no id, not even its number.
     var isReadable: Bool { if case .failure(let error) = request { error.code != .invalidJSON } else { true } }
 
-    init(_ line: [UInt8], for model: Model, context: Int) {
+    init(_ line: [UInt8], for model: Model, judge: RewardModel? = nil, context: Int) {
         let (id, request) = Request.parse(line)
         self.id = id
         self.request = request.flatMap { request in
-            Result { try PreparedRequest(request, for: model, context: context) }.mapError { RequestError($0) }
+            Result { try PreparedRequest(request, for: model, judge: judge, context: context) }.mapError { RequestError($0) }
         }
     }
 }

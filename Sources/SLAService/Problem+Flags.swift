@@ -7,6 +7,7 @@ extension Problem {
             switch remedy {
             case .largerCache: "raise --cache-mib"
             case .rewardChannel: "start with --reward FILE"
+            case .judge: "start with --judge-model FILE"
             case .adapter: "start with --lora FILE"
             case .modelBeside: "give a reward channel with --reward, or an adapter with --lora, beside --model"
             case .requantizing: "give --allow-requantize for that"

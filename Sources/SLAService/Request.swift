@@ -65,7 +65,7 @@ package struct RequestError: Error, Equatable, Sendable {
     package init(_ failure: RequestFailure) {
         let code: Code =
             switch failure {
-            case .invalid, .noRewardChannel, .noAdapter: .invalidRequest
+            case .invalid, .noRewardChannel, .noAdapter, .noJudge: .invalidRequest
             case .contextOverflow, .cacheTooSmall: .contextOverflow
             case .overloaded, .cacheFull: .overloaded
             case .modelError: .modelError
@@ -78,6 +78,7 @@ package struct RequestError: Error, Equatable, Sendable {
 enum Request: Sendable {
     case generate(GenerateRequest)
     case score(prompt: PromptContent, completions: [Text], lora: [AdapterChoice]?, priority: Int)
+    case judge([ChatMessage], priority: Int)
     case tokenize(text: String, addSpecial: Bool)
     case detokenize([Token])
     case cancel(RequestID)
@@ -96,6 +97,7 @@ enum Request: Sendable {
         var maxTokens: Int
         var stop: [String]
         var ignoreEOS: Bool
+        var grammar: AnswerGrammar?
         /// What the answer is likely to follow, and the most tokens of a step that may be guessed.
         var prediction: Text?
         var speculate: Int?
@@ -110,7 +112,7 @@ enum Request: Sendable {
     static func parse(_ line: [UInt8]) -> (id: RequestID?, request: Result<Request, RequestError>) {
         let error: RequestError
         do {
-            let parsed = try JSON.decode(ParsedLine.self, from: line)
+            let parsed = try JSON.decode(ParsedLine.self, from: line, userInfo: CodingUserInfoKey.line.map { [$0: line] } ?? [:])
             return (parsed.id, parsed.request)
         } catch JSON.Failure.notUTF8 {
             error = RequestError(.invalidJSON, "the line is not UTF-8")
@@ -134,7 +136,8 @@ private struct ParsedLine: Decodable {
     var request: Result<Request, RequestError>
 
     init(from decoder: any Decoder) throws {
-        let fields = FieldReader(container: try decoder.container(keyedBy: JSONName.self))
+        let line = CodingUserInfoKey.line.flatMap { decoder.userInfo[$0] as? [UInt8] } ?? []
+        let fields = FieldReader(container: try decoder.container(keyedBy: JSONName.self), line: line)
         do {
             id = try fields.id()
             request = .success(try fields.request())
@@ -144,9 +147,15 @@ private struct ParsedLine: Decodable {
     }
 }
 
+extension CodingUserInfoKey {
+    /// The line itself, for what has to be read in its order.
+    fileprivate static let line = CodingUserInfoKey(rawValue: "line")
+}
+
 /// The fields of a line, read as ``Fields`` and ``Setting`` describe them.
 private struct FieldReader {
     let container: KeyedDecodingContainer<JSONName>
+    let line: [UInt8]
 
     func id() throws -> RequestID? {
         let key = JSONName(Fields.id.name)
@@ -168,6 +177,7 @@ private struct FieldReader {
         return switch type {
         case .generate: .generate(try generate())
         case .score: try score()
+        case .judge: .judge(try messages(Fields.judged) ?? [], priority: try value(Fields.priority))
         case .tokenize: .tokenize(text: try value(Fields.text), addSpecial: try value(Fields.addSpecial))
         case .detokenize: .detokenize(try value(Fields.tokens))
         case .cancel: .cancel(try target())
@@ -197,9 +207,24 @@ private struct FieldReader {
         let include = try included()
         return Request.GenerateRequest(
             prompt: try place(), settings: settings, maxTokens: try value(Fields.maxTokens), stop: try strings(Fields.stop) ?? [],
-            ignoreEOS: try value(Fields.ignoreEOS), prediction: try optional(Fields.prediction), speculate: speculate, lora: try lora(),
+            ignoreEOS: try value(Fields.ignoreEOS), grammar: try grammar(), prediction: try optional(Fields.prediction), speculate: speculate,
+            lora: try lora(),
             deadline: deadline, include: include,
             priority: try value(Fields.priority))
+    }
+
+    /// What the answer must follow.
+    private func grammar() throws -> AnswerGrammar? {
+        let text = try optional(Fields.grammar)
+        let key = JSONName(Fields.jsonSchema.name)
+        guard container.contains(key), try !container.decodeNil(forKey: key) else { return text.map { .gbnf(Array($0.utf8)) } }
+        guard text == nil else { throw RequestError(.invalidRequest, "give either json_schema or grammar", field: Fields.grammar.name) }
+        // Whose fields keep their order, which is that of the answer's.
+        guard let schema = JSONTree(checked: line)[Fields.jsonSchema.name] else { throw wrong(Fields.jsonSchema) }
+        switch schema {
+        case .object, .bool: return .schema(schema)
+        default: throw wrong(Fields.jsonSchema)
+        }
     }
 
     /// A prompt with what stands around it, or messages.
@@ -276,14 +301,7 @@ private struct FieldReader {
 
     /// What an answer goes on from: a prompt or messages.
     private func prompt() throws -> PromptContent {
-        let messages: [ChatMessage]?
-        do {
-            messages = try container.decodeIfPresent([ChatMessage].self, forKey: JSONName(Fields.messages.name))
-        } catch let failure as RequestFailure {
-            throw RequestError(failure)
-        } catch {
-            throw wrong(Fields.messages)
-        }
+        let messages = try messages(Fields.messages)
         let text = try optional(Fields.prompt)
         switch (text, messages) {
         case (let text?, nil): return .text(text)
@@ -292,6 +310,19 @@ private struct FieldReader {
             throw invalid(Fields.prompt, "is missing; it is \(Fields.prompt.type.name), and messages may stand in its place")
         default: throw RequestError(.invalidRequest, "give either prompt or messages", field: Fields.messages.name)
         }
+    }
+
+    private func messages(_ field: Field<[ChatMessage]>) throws -> [ChatMessage]? {
+        let messages: [ChatMessage]?
+        do {
+            messages = try container.decodeIfPresent([ChatMessage].self, forKey: JSONName(field.name))
+        } catch let failure as RequestFailure {
+            throw RequestError(failure)
+        } catch {
+            throw wrong(field)
+        }
+        if messages == nil, case .refused = field.absence { throw invalid(field, "is missing; it is \(field.type.name)") }
+        return messages
     }
 
     private func included() throws -> [String] {

@@ -2,9 +2,18 @@ import Dispatch
 import SLABase
 import SLAEngine
 
+/// A reward model that answers `judge` requests, and the engine that computes it.
+package struct ServiceJudge {
+    let model: RewardModel
+    let engine: Engine
+
+    package init(_ model: RewardModel, _ engine: Engine) { (self.model, self.engine) = (model, engine) }
+}
+
 /// The process's conversation: lines in, requests to the engine, events out. `Protocol.md` describes every message.
 package final class Service {
     private let engine: Engine
+    private let judge: ServiceJudge?
     private let source: InputSource<LineFraming<PreparedLine>>
     private let sink: LineSink
     private let news: DispatchSemaphore
@@ -33,31 +42,38 @@ package final class Service {
         let number, place: Int
     }
 
-    /// A request on its way. A `score` has a job for each completion.
+    /// A request on its way. A `score` has a job for each completion, a `judge` one or more, of the judge's engine.
     private final class Live {
         let id: RequestID
         let line: Int
         /// Among the requests, as ``EventOrder`` counts them.
         let place: Int
         let jobs: [Engine.JobID]
+        let isJudged: Bool
         let received: ContinuousClock.Instant
         var text = ""
         var firstToken: ContinuousClock.Instant?
         var deadline: ContinuousClock.Instant?
         /// The results of a `score`, one for each completion.
         var results: [JSONText?]
+        /// Those of a `judge`.
+        var outputs: [[[Float]]?]
 
-        init(_ line: TakenLine, jobs: [Engine.JobID], received: ContinuousClock.Instant) {
+        init(_ line: TakenLine, jobs: [Engine.JobID], isJudged: Bool = false, received: ContinuousClock.Instant) {
             id = line.id
             self.line = line.number
             place = line.place
             self.jobs = jobs
+            self.isJudged = isJudged
             self.received = received
+            outputs = Array(repeating: nil, count: isJudged ? jobs.count : 0)
             results = Array(repeating: nil, count: jobs.count)
         }
     }
 
     private var live: [Engine.JobID: Live] = [:]
+    /// Of the judge's engine.
+    private var judged: [Engine.JobID: Live] = [:]
     private var liveByID: [RequestID: Live] = [:]
     /// Those of several jobs.
     private var scores: [RequestID: Live] = [:]
@@ -78,6 +94,7 @@ package final class Service {
     private var lastStats: (at: ContinuousClock.Instant, generated: Int)
 
     /// - Parameters:
+    ///   - judge: what answers `judge` requests.
     ///   - input, output: the descriptors that lines are read from and events written to.
     ///   - withTiming: whether `done` events tell what depends on circumstances.
     ///   - maximumQueued: requests that may wait; one that would make it more is refused as `overloaded`. Without it no more lines are taken while
@@ -88,11 +105,13 @@ package final class Service {
     ///   - answers: what an earlier run has answered, which is not asked again; events then go there.
     ///   - log: what people are told with.
     package init(
-        _ engine: Engine, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true, maximumQueued: Int? = nil,
-        isOrdered: Bool = false, recorder: Recorder? = nil, fingerprint: Fingerprint? = nil, answers: AnswerFile? = nil,
+        _ engine: Engine, judge: ServiceJudge? = nil, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true,
+        maximumQueued: Int? = nil, isOrdered: Bool = false, recorder: Recorder? = nil, fingerprint: Fingerprint? = nil,
+        answers: AnswerFile? = nil,
         log: @escaping (LogLevel, String) -> Void = { _, _ in }
     ) {
         self.engine = engine
+        self.judge = judge
         self.log = log
         self.maximumQueued = maximumQueued
         self.recorder = recorder
@@ -108,9 +127,9 @@ package final class Service {
         let news = DispatchSemaphore(value: 0)
         self.news = news
         sink = LineSink(descriptor: answers?.descriptor ?? output, news: news)
-        let (model, context) = (engine.model, engine.context)
+        let (model, reward, context) = (engine.model, judge?.model, engine.context)
         source = InputSource(
-            descriptor: input, news: news, framing: LineFraming { PreparedLine($0, for: model, context: context) })
+            descriptor: input, news: news, framing: LineFraming { PreparedLine($0, for: model, judge: reward, context: context) })
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
@@ -156,19 +175,20 @@ package final class Service {
                 return sink.failure
             }
             cancelOverdue()
-            if engine.isIdle, source.isExhausted || shutdown != nil {
+            if isIdle, source.isExhausted || shutdown != nil {
                 if let shutdown, !shutdown.isSaid { say(event("shutdown", shutdown.line.id), of: shutdown.line.place, isLast: true) }
                 isComplete = true
                 break
             }
-            if !isCongested, !engine.isIdle {
-                for (job, output) in engine.step() { tell(job, output) }
+            if !isCongested {
+                if !engine.isIdle { for (job, output) in engine.step() { tell(job, output) } }
+                if let judge, !judge.engine.isIdle { for (job, output) in judge.engine.step() { tell(job, output, isJudged: true) } }
             }
             flush()
             if clock.now - lastTrim > Service.trimInterval { trimMemory() }
             if isCongested {
                 _ = news.wait(timeout: .now() + .milliseconds(20))
-            } else if engine.isIdle, source.count == 0, !engine.packNext(), news.wait(timeout: .now() + .seconds(10)) == .timedOut {
+            } else if isIdle, source.count == 0, !engine.packNext(), news.wait(timeout: .now() + .seconds(10)) == .timedOut {
                 trimMemory()
                 news.wait()
             }
@@ -179,6 +199,8 @@ package final class Service {
         cancelAll()
         return sink.failure == EPIPE && !isUnsaid ? nil : sink.failure
     }
+
+    private var isIdle: Bool { engine.isIdle && judge?.engine.isIdle ?? true }
 
     private static let trimInterval = Duration.seconds(10)
     private var lastTrim: ContinuousClock.Instant
@@ -218,7 +240,8 @@ package final class Service {
     /// writing go on between.
     private func handlePending() {
         for _ in 0..<source.count {
-            let mayWait = maximumQueued != nil || engine.waitingJobs < waitingLimit
+            let waiting = engine.waitingJobs + (judge?.engine.waitingJobs ?? 0)
+            let mayWait = maximumQueued != nil || waiting < waitingLimit
             let hasRoom = sink.waitingBytes + output.utf8.count + order.bytes <= LineSink.fullness
             guard shutdown == nil, mayWait, hasRoom, let item = source.next() else { return }
             switch item {
@@ -281,16 +304,22 @@ package final class Service {
         case .score(let prompt, let completions, let adapters, let priority):
             let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0, adapters: adapters) }, priority)
             add(Live(line, jobs: jobs, received: arrived))
+        case .judge(let work, let priority):
+            let jobs = try submit(toJudge: work, priority)
+            let request = Live(line, jobs: jobs, isJudged: true, received: arrived)
+            liveByID[id] = request
+            for job in jobs { judged[job] = request }
         case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) }, of: line.place, isLast: true)
         case .cancel(let target):
-            guard let jobs = liveByID[target]?.jobs else {
+            guard let running = liveByID[target] else {
                 throw RequestError(.unknownID, "no running request has this id; it may be done already", field: "target")
             }
-            for job in jobs { cancel(job, .cancelled) }
+            for job in running.jobs { cancel(job, .cancelled, isJudged: running.isJudged) }
             say(event("cancelled", id) { $0.add("target", target) }, of: line.place, isLast: true)
         case .stats: say(stats(id), of: line.place, isLast: true)
         case .clearCache:
             engine.clearCache()
+            judge?.engine.clearCache()
             say(event("cleared", id), of: line.place, isLast: true)
         case .shutdown: shutDown(line, isSaid: false)
         }
@@ -321,6 +350,25 @@ package final class Service {
             """)
     }
 
+    /// The same of the judge's engine.
+    private func submit(toJudge parts: [Work], _ priority: Int) throws -> [Engine.JobID] {
+        guard let judge else { throw RequestFailure.noJudge }
+        var jobs: [Engine.JobID] = []
+        func giveUp() {
+            for job in jobs { judge.engine.cancel(job) }
+            _ = judge.engine.takeOutputs()
+        }
+        do {
+            for part in parts { jobs.append(try judge.engine.submit(part, priority: priority)) }
+        } catch {
+            giveUp()
+            throw error
+        }
+        guard let maximumQueued, judge.engine.queuedJobs.count > maximumQueued else { return jobs }
+        giveUp()
+        throw RequestError(.overloaded, "the judge has as many requests as may wait; send this one again after the next judge")
+    }
+
     /// The requests, and one more with those jobs, of which nothing can begin yet. Complexity: linear in what runs, and in what waits when
     /// there are requests of several jobs.
     private func waitingRequests(beside jobs: [Engine.JobID] = []) -> Int {
@@ -344,18 +392,23 @@ package final class Service {
     private func remove(_ request: Live) {
         liveByID[request.id] = nil
         scores[request.id] = nil
-        for job in request.jobs where live.removeValue(forKey: job) != nil { engine.cancel(job) }
+        if request.isJudged {
+            for job in request.jobs where judged.removeValue(forKey: job) != nil { judge?.engine.cancel(job) }
+        } else {
+            for job in request.jobs where live.removeValue(forKey: job) != nil { engine.cancel(job) }
+        }
     }
 
     // MARK: - Ends
 
-    private func cancel(_ job: Engine.JobID, _ reason: FinishReason) {
-        guard engine.cancel(job, reason: reason) else { return }
-        for (job, output) in engine.takeOutputs() { tell(job, output) }
+    private func cancel(_ job: Engine.JobID, _ reason: FinishReason, isJudged: Bool = false) {
+        guard let engine = isJudged ? judge?.engine : engine, engine.cancel(job, reason: reason) else { return }
+        for (job, output) in engine.takeOutputs() { tell(job, output, isJudged: isJudged) }
     }
 
     private func cancelAll() {
         for job in live.keys.sorted() { cancel(job, .cancelled) }
+        for job in judged.keys.sorted() { cancel(job, .cancelled, isJudged: true) }
     }
 
     private func cancelOverdue() {
@@ -387,6 +440,15 @@ package final class Service {
                     $0.add("chat", model.tokenizer.noChat == nil)
                 })
             $0.add("decoder", model.defaultDecoder)
+            if let judge {
+                $0.add(
+                    "judge",
+                    JSONObject {
+                        $0.add("name", judge.model.model.name)
+                        $0.add("arch", judge.model.model.architecture)
+                        $0.add("steps", judge.model.kind != .outcome)
+                    })
+            }
             if !model.adapters.isEmpty {
                 $0.add(
                     "lora",
@@ -411,8 +473,8 @@ package final class Service {
     }
 
     /// Turns what the engine says of a job into its request's events.
-    private func tell(_ job: Engine.JobID, _ output: Output) {
-        guard let request = live[job] else { return }
+    private func tell(_ job: Engine.JobID, _ output: Output, isJudged: Bool = false) {
+        guard let request = isJudged ? judged[job] : live[job] else { return }
         switch output {
         case .progress(let computed, let count):
             say(
@@ -450,7 +512,7 @@ package final class Service {
                 }, of: request.place)
         case .draft(let text): say(event("draft", request.id) { $0.add("text", text) }, of: request.place)
         case .done(let reason, let summary):
-            live[job] = nil
+            if isJudged { judged[job] = nil } else { live[job] = nil }
             remove(request)
             log(.debug, "line \(request.line): \(reason.rawValue) after \(summary.completionTokens) tokens")
             promptTokens += summary.promptTokens
@@ -472,8 +534,25 @@ package final class Service {
             guard request.results.allSatisfy({ $0 != nil }) else { return }
             remove(request)
             say(event("score", request.id) { $0.add("completions", request.results) }, of: request.place, isLast: true)
+        case .judged(let outputs, _):
+            guard let judge, let place = request.jobs.firstIndex(of: job) else { return }
+            judged[job] = nil
+            request.outputs[place] = outputs
+            guard request.outputs.allSatisfy({ $0 != nil }) else { return }
+            remove(request)
+            let judgement = judge.model.judgement(request.outputs.compactMap(\.self).flatMap(\.self))
+            guard judgement.score.isFinite else {
+                return refuse(
+                    request.id, request.line, request.place,
+                    RequestError(.modelError, "the judge computed a number that is not finite; its file may be damaged"))
+            }
+            say(
+                event("judge", request.id) {
+                    $0.add("score", judgement.score)
+                    $0.add("steps", judge.model.kind == .outcome ? nil : judgement.steps)
+                }, of: request.place, isLast: true)
         case .failed(let failure):
-            live[job] = nil
+            if isJudged { judged[job] = nil } else { live[job] = nil }
             remove(request)
             refuse(request.id, request.line, request.place, RequestError(failure))
         }
@@ -497,8 +576,8 @@ package final class Service {
     private func stats(_ id: RequestID) -> JSONObject {
         let (pages, bytes) = (engine.cachePages, engine.cacheBytes)
         return event("stats", id) {
-            $0.add("active", engine.activeJobs)
-            $0.add("waiting", engine.waitingJobs)
+            $0.add("active", engine.activeJobs + (judge?.engine.activeJobs ?? 0))
+            $0.add("waiting", engine.waitingJobs + (judge?.engine.waitingJobs ?? 0))
             $0.add("requests", requests)
             $0.add("errors", errors)
             $0.add("generated_tokens", generated)

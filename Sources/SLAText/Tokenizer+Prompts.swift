@@ -47,13 +47,29 @@ extension Tokenizer {
         return Array(tokens[...end])
     }
 
-    private func rendered(_ messages: [ChatMessage], addGenerationPrompt: Bool = true) throws -> TracedText {
+    /// A whole conversation, with nothing behind its last turn, as a model reads it that is to judge it.
+    package func conversation(_ messages: [ChatMessage]) throws -> [Token] { encode(try rendered(messages, addGenerationPrompt: false)) }
+
+    /// A conversation whose last turn consists of steps, each with a control token behind it.
+    package func conversation(_ messages: [ChatMessage], answer steps: [String], tag: Token) throws -> [Token] {
+        var content = TracedText("")
+        for step in steps {
+            content += TracedText(step, isFromOutside: true)
+            content += TracedText(name(of: tag))
+        }
+        return encode(try rendered(messages, addGenerationPrompt: false, lastContent: content))
+    }
+
+    /// - Parameter lastContent: in the place of the last message's.
+    private func rendered(
+        _ messages: [ChatMessage], addGenerationPrompt: Bool = true, lastContent: TracedText? = nil
+    ) throws -> TracedText {
         func invalid(_ message: String) -> RequestFailure { .invalid(message, field: "messages") }
         guard !messages.isEmpty else { throw invalid("messages must hold at least one message") }
         guard case .success(let template)? = chatTemplate else { throw invalid("\(noChat ?? ""); give a prompt instead") }
         do {
             return try template.render(
-                messages, bos: bos.map(name), eos: eos.map(name), addGenerationPrompt: addGenerationPrompt)
+                messages, bos: bos.map(name), eos: eos.map(name), addGenerationPrompt: addGenerationPrompt, lastContent: lastContent)
         } catch let error as ChatTemplateError {
             throw invalid(
                 error.isRefusal

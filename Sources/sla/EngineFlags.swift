@@ -53,13 +53,14 @@ let cacheTypeFlag = Flag(
 func cacheType(_ arguments: Arguments) -> CacheType { arguments.string(cacheTypeFlag.name).flatMap { CacheType(rawValue: $0) } ?? .f16 }
 
 let loraFlag = Flag(
-    "--lora", "FILE[:SCALE]", "an adapter (LoRA) of the model, at that scale (default: 1)", file: .readScaled, repeats: true)
+    "--lora", "PATH[:SCALE]", "an adapter (LoRA) of the model, a GGUF file or a PEFT directory, at that scale (default: 1)",
+    file: .readScaled, repeats: true)
 
 /// The adapters that the flags name.
-func adapters(_ arguments: Arguments) throws -> [Adapter.Source] {
-    try arguments.strings(loraFlag.name).map { text in
+func adapters(_ arguments: Arguments) -> [AdapterPath] {
+    arguments.strings(loraFlag.name).map { text in
         let (path, scale) = scaledPath(text)
-        return Adapter.Source(name: stem(path), file: try GGUF(MappedBytes(path: path)), scale: scale)
+        return AdapterPath(path, scale: scale)
     }
 }
 
@@ -71,11 +72,8 @@ func scaledPath(_ text: String) -> (path: String, scale: Float) {
     return (String(text[..<colon]), scale)
 }
 
-/// A file's name without its folder and its ending.
-private func stem(_ path: String) -> String {
-    let name = path.split(separator: "/").last.map(String.init) ?? path
-    guard let dot = name.lastIndex(of: "."), dot > name.startIndex else { return name }
-    return String(name[..<dot])
+func threads(_ arguments: Arguments) throws -> Int {
+    try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
 }
 
 /// The engine that the flags ask for.
@@ -87,7 +85,7 @@ func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine 
 func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () throws -> Engine {
     let reward = arguments.string("--reward")
     let cacheType = cacheType(arguments)
-    let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
+    let threads = try threads(arguments)
     let context = try arguments.integer("--context", in: 1...1 << 30)
     let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
     let (path, draftPath) = (arguments.string("--model"), arguments.string("--draft"))
@@ -97,10 +95,8 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
     if type != nil, path == nil { throw UsageError("--quantize goes with --model") }
     if !speculates, draftPath != nil { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
     return {
-        let adapters = try adapters(arguments)
-        let model =
-            try path.map { try Model(at: $0, as: type, threads: threads, reward: reward, adapters: adapters) }
-            ?? Model.builtIn(reward: reward, adapters: adapters)
+        let file = try path.map { try GGUF(modelAt: $0, as: type, threads: threads) } ?? Model.builtInFile()
+        let model = try Model(file, reward: reward, adapters: adapters(arguments))
         let draft = try draftPath.map { try DraftModel(Model(at: $0), for: model, threads: threads) }
         return Engine(
             model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,

@@ -43,7 +43,8 @@ enum Eval {
         for path in outputs { try checkWritable(path) }
         if let pairs = arguments.string("--pairs") {
             let others = [
-                "--prompts", "--decoder", "--judge", "--judge-timeout", "--reading", "--out", "--latency-chart", "--full", "--limit",
+                "--prompts", "--decoder", "--judge", "--judge-timeout", "--judge-model", "--reading", "--out", "--latency-chart", "--full",
+                "--limit",
                 "--max-tokens", "--stop",
             ]
             if let other = others.first(where: { arguments.has($0) }) {

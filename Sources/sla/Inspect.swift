@@ -25,8 +25,14 @@ enum Inspect {
         }
         let context = try arguments.integer("--context", in: 1...1 << 30)
         let type = cacheType(arguments)
-        let file = try GGUF(modelAt: path)
         let base = try arguments.string("--model").map { try GGUF(modelAt: $0) }
+        let file: GGUF
+        if PEFTDirectory.isOne(path) {
+            guard let base else { throw UsageError("an adapter's directory is read for a model: name it with --model") }
+            file = try PEFTDirectory(path).adapter(for: base)
+        } else {
+            file = try GGUF(modelAt: path)
+        }
         guard base == nil || Adapter.isAdapter(file) else { throw UsageError("--model goes with an adapter or a reward channel") }
         try say(verdict(file, context: context, type, base) + "\n\n")
         for (key, value) in file.metadata { try say("\(key) = \(describe(value))\n") }
@@ -90,6 +96,13 @@ enum Inspect {
                 "rewards",
                 model.rewardChannel.map { "a channel of \($0.size) values, \($0.outputs) outputs" }
                     ?? "no channel in the file; --reward gives one"
+            ),
+            (
+                "judges",
+                model.classifier.map {
+                    "yes, \($0.outputs) outputs\($0.labels.isEmpty ? "" : ": \($0.labels.joined(separator: ", "))"); give it with --judge-model"
+                }
+                    ?? "no: it has no classification head"
             ),
             (
                 "memory",

@@ -15,9 +15,10 @@ func promptFlags(_ first: [Flag], _ second: [Flag], longest: String = "", _ thir
     return [Flag("--prompts", "FILE", prompts, file: .read)] + first + [
         Flag("--judge", "CMD", "a program that scores answers, see above (default: the reward channel)"),
         Flag("--judge-timeout", "S", "seconds without a word after which it counts as hung (default: 600)"),
+    ] + judgeModelFlags + [
         Flag(
             "--reading", "WAY", "without --judge: the mean or the last of an answer's rewards (default: what the channel recommends)",
-            choices: RewardReading.allCases.map(\.rawValue)),
+            choices: RewardReading.allCases.map(\.rawValue))
     ] + second + [
         Flag("--limit", "N", "take the first N prompts only"),
         Flag("--max-tokens", "N", "longest answer\(longest) (default: 256)"), stopFlag,
@@ -38,7 +39,9 @@ func linesFlag(_ help: String) -> Flag { Flag("--out", "FILE", help, file: .writ
 
 let judgeHelp = """
     The judge is run once, by sh -c. It reads lines {"prompt": …, "completion": …, "meta": …} and answers each, in order, with a line
-    {"score": 0.5}: a higher number for a better answer. At the end its input is closed. Without one the model's own channel judges.
+    {"score": 0.5}: a higher number for a better answer. At the end its input is closed. With --judge-model a reward
+    model judges, which has a head (cls.output) of one output behind the conversation, or of two behind each step, as Qwen2.5-Math-PRM
+    has; it reads prompt and answer by its own chat template. Without a judge the model's own channel judges.
     """
 
 let decoderHelp = """
@@ -52,6 +55,13 @@ let exitHelp = """
 
 /// - Parameter pass: takes what a judge says on standard error.
 func makeJudge(_ arguments: Arguments, _ model: Model, _ pass: @escaping ([UInt8]) -> Void) throws -> any Judge {
+    if let make = try judgeModelMaker(arguments) {
+        if let other = ["--judge", "--judge-timeout", "--reading"].first(where: { arguments.has($0) }) {
+            throw UsageError("--judge-model judges; leave it out, or \(other)")
+        }
+        let (judge, engine) = try make()
+        return ModelJudge(judge, engine, policy: model.tokenizer)
+    }
     if let command = arguments.string("--judge") {
         guard !arguments.has("--reading") else { throw UsageError("--reading is how the channel judges; leave it out, or --judge") }
         let timeout = try arguments.integer("--judge-timeout", in: 1...1 << 30) ?? 600

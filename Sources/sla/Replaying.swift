@@ -4,7 +4,7 @@ import SLAService
 
 enum Replaying {
     static let flags =
-        engineFlags + [
+        engineFlags + judgeModelFlags + [
             Flag("--pauses", nil, "send requests no sooner than they came when they were recorded"),
             Flag("--update", nil, "write what the engine says now into the file; times only with --pauses"),
             Flag("--help", nil, "this text"),
@@ -27,10 +27,11 @@ enum Replaying {
         let sessions = try Replaying.sessions(path)
         let (isUpdating, pauses) = (arguments.has("--update"), arguments.has("--pauses"))
         if isUpdating { try checkWritable(path) }
+        let makeJudge = try serviceJudgeMaker(arguments)
         var text = ""
         for (i, session) in sessions.enumerated() {
             let recorder = isUpdating ? Recorder(withTiming: pauses) : nil
-            let difference = try Replay(session, engine: makeEngine(arguments)).run(pauses: pauses, recorder: recorder)
+            let difference = try Replay(session, engine: makeEngine(arguments), judge: makeJudge?()).run(pauses: pauses, recorder: recorder)
             if let difference, !isUpdating {
                 try say("session \(i + 1) of \(sessions.count), \(difference)\n")
                 return 1

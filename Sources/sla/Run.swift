@@ -2,6 +2,7 @@ import Dispatch
 import SLABase
 import SLABench
 import SLAEngine
+import SLAGrammar
 import SLAService
 import SLAText
 
@@ -30,6 +31,8 @@ enum Run {
                 "write no text but, at the end, one line of JSON: the `done` event of Protocol.md, with text, finish_reason, usage and timing"
             ),
             Flag("--quiet", nil, "say nothing on standard error but what is wrong"),
+            Flag("--json-schema", "FILE", "the answer is JSON that this schema accepts; {} accepts any", file: .read),
+            Flag("--grammar", "FILE", "the answer follows this grammar, in llama.cpp's notation GBNF", file: .read),
             Flag(
                 "--colour", "WHEN",
                 "always, never or auto: colour tokens by reward, red to green, and show drafts on a terminal (default: auto, which heeds "
@@ -72,7 +75,9 @@ enum Run {
         let manner = try Manner(arguments)
         let engine = try makeEngine()
         let loaded = ", loaded in \(tenths((clock.now - started) / .milliseconds(1))) ms"
-        let prompting = Prompting(engine: engine, method: try method(arguments, engine.model), manner: manner)
+        let prompting = Prompting(
+            engine: engine, method: try method(arguments, engine.model), grammar: try grammar(arguments, engine.model.tokenizer),
+            manner: manner)
 
         guard arguments.operands.isEmpty, isatty(0) == 1 else {
             let operand = arguments.operands.first ?? "-"
@@ -144,6 +149,7 @@ enum Run {
     private struct Prompting {
         let engine: Engine
         let method: Generation.Method
+        let grammar: Grammar?
         let manner: Manner
 
         /// Writes the answer to `text`, and its speed with `note` behind; gives the exit code.
@@ -155,6 +161,7 @@ enum Run {
             generation.maxTokens = manner.maxTokens ?? generation.maxTokens
             generation.prompt = try manner.prompt(text, engine, maxTokens: generation.maxTokens)
             generation.method = method
+            generation.grammar = grammar
             generation.stop = manner.stop
             generation.draft = isTerminal && manner.isColoured && !manner.isJSON
             let job = try engine.submit(.generate(generation))
@@ -219,7 +226,7 @@ enum Run {
                     case .failed(let failure):
                         try say(shown + screen.clear())
                         throw failure
-                    case .commit, .scored, .progress: break
+                    case .commit, .scored, .judged, .progress: break
                     }
                 }
                 if !shown.isEmpty { try say(shown) }
@@ -233,6 +240,21 @@ enum Run {
             let share = 1 / (1 + exp(-Double(reward)))
             let level = min(5, max(0, Int(share * 6)))
             return "\u{1b}[38;5;\(16 + 36 * (5 - level) + 6 * level)m"
+        }
+    }
+
+    /// What the answer must follow.
+    private static func grammar(_ arguments: Arguments, _ tokenizer: Tokenizer) throws -> Grammar? {
+        let (schema, grammar) = (arguments.string("--json-schema"), arguments.string("--grammar"))
+        guard let path = schema ?? grammar else { return nil }
+        guard schema == nil || grammar == nil else { throw UsageError("give either --json-schema or --grammar") }
+        let text = Array(try MappedBytes(path: path).buffer)
+        do {
+            guard schema != nil else { return try AnswerGrammar.gbnf(text).grammar(tokenizer) }
+            guard let tree = try? JSONTree(text) else { throw UsageError("\(path) is not JSON") }
+            return try AnswerGrammar.schema(tree).grammar(tokenizer)
+        } catch let failure as RequestFailure {
+            throw UsageError("\(path): \(failure.problem.wordsWithFlags)")
         }
     }
 

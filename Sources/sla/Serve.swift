@@ -5,7 +5,7 @@ import SLAService
 
 enum Serve {
     static let flags =
-        engineFlags + [
+        engineFlags + judgeModelFlags + [
             Flag(
                 "--no-timing", nil,
                 "leave `timing` out of `done` events, and watch no clock when guessing, so that two runs can be compared byte by byte"),
@@ -63,16 +63,18 @@ enum Serve {
         let isOrdered = arguments.has("--ordered")
         let answers = try arguments.string("--resume").map { try AnswerFile(path: $0) }
         let recorder = try arguments.string("--record").map { try Recorder(path: $0, withTiming: withTiming) }
+        let judgeMaker = try serviceJudgeMaker(arguments)
         let engine = try makeEngine(arguments, maximumJobs: arguments.integer("--max-active", in: 1...4096) ?? 64)
-        let fingerprint = Fingerprint(engine, isWhole: arguments.string("--fingerprint") == "whole")
+        let judge = try judgeMaker?()
+        let fingerprint = Fingerprint(engine, judge: judge, isWhole: arguments.string("--fingerprint") == "whole")
         let log: (Service.LogLevel, String) -> Void = { if $0 <= level { complain($1) } }
         if let answers {
             try answers.begin(as: fingerprint, isOrdered: isOrdered)
             log(.info, answers.summary)
         }
         let service = Service(
-            engine, withTiming: withTiming, maximumQueued: try arguments.integer("--max-queued", in: 0...1 << 30), isOrdered: isOrdered,
-            recorder: recorder, fingerprint: fingerprint, answers: answers, log: log)
+            engine, judge: judge, withTiming: withTiming, maximumQueued: try arguments.integer("--max-queued", in: 0...1 << 30),
+            isOrdered: isOrdered, recorder: recorder, fingerprint: fingerprint, answers: answers, log: log)
         onSignals(service.interrupter)
         if let failure = service.run() {
             complain("cannot write events: \(String(cString: strerror(failure)))")
@@ -103,4 +105,14 @@ func forbidCoreFiles() {
     #else
         setrlimit(RLIMIT_CORE, &none)
     #endif
+}
+
+/// The judge of a service, if the flags ask for one; made when it is called.
+func serviceJudgeMaker(_ arguments: Arguments) throws -> (() throws -> ServiceJudge)? {
+    try judgeModelMaker(arguments).map { make in
+        {
+            let (model, engine) = try make()
+            return ServiceJudge(model, engine)
+        }
+    }
 }

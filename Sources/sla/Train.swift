@@ -71,11 +71,9 @@ enum Train {
         let checkpoint = out + checkpointSuffix
         try checkWritable(out)
 
-        let adapters = try adapters(arguments)
-        let model =
-            try arguments.string("--model").map {
-                try Model(at: $0, as: fileType(arguments, "--quantize"), threads: threads, adapters: adapters)
-            } ?? Model.builtIn(adapters: adapters)
+        let stored = try fileType(arguments, "--quantize")
+        let file = try arguments.string("--model").map { try GGUF(modelAt: $0, as: stored, threads: threads) } ?? Model.builtInFile()
+        let model = try Model(file, reward: nil, adapters: adapters(arguments))
         let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"))
         let trainer = try ChannelTrainer(model, set, options, threads: threads, cacheBytes: cache << 20)
         complain(

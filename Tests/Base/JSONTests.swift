@@ -46,3 +46,33 @@ import Testing
         #expect(JSONTests.failure([0x22, 0xff, 0x22]) == .notUTF8)
     }
 }
+
+@Suite struct JSONDocumentTests {
+    @Test func readsWhatPythonReads() throws {
+        let cases: [[String]] = try Fixtures.json("json.json")
+        for item in cases {
+            let digits = Array(item[0].utf8)
+            let bytes = stride(from: 0, to: digits.count, by: 2).compactMap {
+                UInt8(String(decoding: digits[$0..<$0 + 2], as: UTF8.self), radix: 16)
+            }
+            let document = try? JSONDocument(bytes, named: "it")
+            #expect((document != nil) == (item[1] != "invalid"), "\(String(decoding: bytes, as: UTF8.self))")
+            guard let document, item[1] == "valid" else { continue }
+            // What is written again is the same.
+            let again = try JSONDocument(Array(document.root.source.utf8), named: "again")
+            #expect(again.root.source == document.root.source)
+        }
+    }
+
+    @Test func givesFieldsByTheirBytesAndRefusesThoseThatAreTwice() throws {
+        let text = #"{"é":1,"e\u0301":2,"list":[true,null,"a\n\ud83e\udd99"],"x":1,"x":2,"n":null,"big":1e2,"f":0.5}"#
+        let root = try JSONDocument(Array(text.utf8), named: "file").root
+        #expect(try root.integer("\u{e9}") == 1 && root.integer("e\u{301}") == 2 && root.integer("big") == 100)
+        #expect(try root.list("list").map(\.asString) == [nil, nil, "a\n🦙"] && root.list("list")[0].asFlag == true)
+        #expect(try root.partIfPresent("n") == nil && root.numberIfPresent("f") == 0.5)
+        for (name, expected) in [("x", "twice"), ("none", "no none"), ("f", ".f")] {
+            let error = #expect(throws: ModelError.self) { try root.integer(name) }
+            #expect(error?.description.contains(expected) == true && error?.description.hasPrefix("file") == true)
+        }
+    }
+}

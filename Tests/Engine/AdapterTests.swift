@@ -148,6 +148,7 @@ import Testing
                 generation.adapters = adapters
                 return .generate(generation)
             case .score(let prompt, let completion, _): return .score(prompt: prompt, completion: completion, adapters: adapters)
+            case .judge: return work
             }
         }
     }
@@ -275,10 +276,28 @@ import Testing
             ("it has no tensors", { $0.tensors = [] }),
             ("the tensor \(b) is there without \(a)", { $0[tensor: a] = nil }),
             ("the tensor \(a) is there without \(b)", { $0[tensor: b] = nil }),
-            ("neither a .lora_a nor a .lora_b", { $0.tensors.append(.init("blk.0.attn_norm.weight", [32], [Float](repeating: 1, count: 32))) }),
-            ("the model has no tensor of that name", { $0[tensor: a]?.name = "blk.9.attn_q.weight.lora_a"; $0[tensor: b]?.name = "blk.9.attn_q.weight.lora_b" }),
-            ("that is no matrix of a product", { $0[tensor: a]?.name = "blk.0.attn_norm.weight.lora_a"; $0[tensor: b]?.name = "blk.0.attn_norm.weight.lora_b" }),
-            ("it adapts the embeddings", { $0[tensor: a]?.name = "token_embd.weight.lora_a"; $0[tensor: b]?.name = "token_embd.weight.lora_b" }),
+            (
+                "neither a .lora_a nor a .lora_b",
+                { $0.tensors.append(.init("blk.0.attn_norm.weight", [32], [Float](repeating: 1, count: 32))) }
+            ),
+            (
+                "the model has no tensor of that name",
+                {
+                    $0[tensor: a]?.name = "blk.9.attn_q.weight.lora_a"; $0[tensor: b]?.name = "blk.9.attn_q.weight.lora_b"
+                }
+            ),
+            (
+                "that is no matrix of a product",
+                {
+                    $0[tensor: a]?.name = "blk.0.attn_norm.weight.lora_a"; $0[tensor: b]?.name = "blk.0.attn_norm.weight.lora_b"
+                }
+            ),
+            (
+                "it adapts the embeddings",
+                {
+                    $0[tensor: a]?.name = "token_embd.weight.lora_a"; $0[tensor: b]?.name = "token_embd.weight.lora_b"
+                }
+            ),
             ("do not fit the model's [32, 32]", { $0[tensor: a] = .init(a, [16, 1], [Float](repeating: 0, count: 16)) }),
             ("do not fit the model's [32, 32]", { $0[tensor: b] = .init(b, [1, 48], [Float](repeating: 0, count: 48)) }),
             (

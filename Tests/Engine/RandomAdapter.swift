@@ -58,15 +58,9 @@ struct RandomAdapter {
 
     /// The model's file with the adapter in its weights, in F32.
     func merged(into base: GGUF, scale: Float = 1) throws -> GGUF {
-        var file = GGUFWriter()
-        file.metadata = try base.metadata.map { ($0.key, try RandomAdapter.value($0.key, $0.value, base)) }
-        for tensor in base.tensors {
-            let pair = pairs.first { $0.name == tensor.name }
-            let bytes = Array(base.bytes.buffer[tensor.bytes])
-            guard let pair else {
-                file.tensors.append(.init(tensor.name, tensor.shape, tensor.type, bytes))
-                continue
-            }
+        var file = try RandomAdapter.copy(base)
+        for (i, tensor) in base.tensors.enumerated() {
+            guard let pair = pairs.first(where: { $0.name == tensor.name }) else { continue }
             let matrix = try Matrix(tensor, of: base)
             var values = [Float](repeating: 0, count: tensor.count)
             values.withUnsafeMutableBufferPointer { buffer in
@@ -81,9 +75,17 @@ struct RandomAdapter {
                     values[row * pair.columns + c] += Float(sum * Double(scale * alpha) / Double(pair.rank))
                 }
             }
-            file.tensors.append(.init(tensor.name, tensor.shape, values))
+            file.tensors[i] = .init(tensor.name, tensor.shape, values)
         }
         return try file.file()
+    }
+
+    /// A file to be changed.
+    static func copy(_ base: GGUF) throws -> GGUFWriter {
+        var file = GGUFWriter()
+        file.metadata = try base.metadata.map { ($0.key, try value($0.key, $0.value, base)) }
+        file.tensors = base.tensors.map { .init($0.name, $0.shape, $0.type, Array(base.bytes.buffer[$0.bytes])) }
+        return file
     }
 
     private static func value(_ key: String, _ value: GGUF.Value, _ file: GGUF) throws -> GGUFWriter.Value {

@@ -5,6 +5,7 @@ import Foundation
 @testable import SLABase
 @testable import SLAEngine
 @testable import SLAEvaluation
+@testable import SLAGrammar
 @testable import SLAService
 @testable import SLATemplate
 @testable import SLAText
@@ -12,7 +13,7 @@ import Foundation
 
 /// What bytes from outside are given to. None may crash, hang or take much memory, whatever they are; a typed error is an answer.
 private enum Target: String, CaseIterable {
-    case requests, models, channels, records, templates, json
+    case requests, models, channels, records, templates, json, grammars, tokenizers
 
     private static let builtIn = Result { try Model.builtIn() }
 
@@ -44,11 +45,29 @@ private enum Target: String, CaseIterable {
             let turns = parts.count == 1 ? ["Hello"] : Array(parts[1...])
             let messages = turns.enumerated().map { ChatMessage(role: roles[($0 + (turns.count == 1 ? 1 : 0)) % 3], content: $1) }
             _ = try template.render(messages, bos: "<s>", eos: "</s>").utf8
+        case .grammars:
+            // A grammar or a schema, and behind its first NUL what is to follow it.
+            let parts = bytes.split(separator: 0, maxSplits: 1, omittingEmptySubsequences: false)
+            let rules = try (try? JSONTree(parts[0])).map { try JSONSchema.rules($0) } ?? GBNF.rules(parts[0], tokenCount: 548)
+            let tokenizer = try Target.builtIn.get().tokenizer
+            let trie = TokenTrie(count: tokenizer.count) { tokenizer.bytes(of: $0) }
+            let matcher = try GrammarMatcher(Grammar(rules), trie, ends: tokenizer.endOfGeneration)
+            var state = matcher.start
+            for byte in (parts.count > 1 ? parts[1] : []).prefix(64) where !matcher.isDead(state) {
+                _ = (matcher.mask(state), matcher.forced(state, most: 16))
+                state = matcher.next(state, Token(byte), [byte])
+            }
         case .json:
             let model = try Target.builtIn.get()
             _ = try? TrainingSet(MappedBytes(bytes), name: "fuzz", model)
             _ = try? PromptSet(bytes, name: "fuzz", model)
             _ = try? DecoderChoice(String(decoding: bytes, as: UTF8.self), for: model)
+        case .tokenizers:
+            var writer = GGUFWriter()
+            for (key, value) in try TokenizerFile(bytes).metadata() { writer[key] = value }
+            let tokenizer = try Tokenizer(writer.file())
+            let text = "a LEFT b  <s> Word 12345 \n\n é\u{301} grün 😀 " + String(repeating: "a1 ", count: 300)
+            _ = tokenizer.decode(tokenizer.encode(text, addSpecial: true))
         }
     }
 

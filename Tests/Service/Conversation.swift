@@ -7,14 +7,14 @@ import Foundation
 enum Conversation {
     /// The event lines that `input` leads to, the `ready` event first.
     static func events(
-        _ input: some Swift.Sequence<UInt8>, engine: Engine, withTiming: Bool = false, maximumQueued: Int? = nil, recorder: Recorder? = nil,
-        isOrdered: Bool = false, answers: AnswerFile? = nil
+        _ input: some Swift.Sequence<UInt8>, engine: Engine, judge: ServiceJudge? = nil, withTiming: Bool = false, maximumQueued: Int? = nil,
+        recorder: Recorder? = nil, isOrdered: Bool = false, answers: AnswerFile? = nil
     ) -> (lines: [String], failure: Int32?) {
         let requests = Pipe()
         let events = Pipe()
         let bytes = Data(input)
         let service = Service(
-            engine, input: requests.fileHandleForReading.fileDescriptor, output: events.fileHandleForWriting.fileDescriptor,
+            engine, judge: judge, input: requests.fileHandleForReading.fileDescriptor, output: events.fileHandleForWriting.fileDescriptor,
             withTiming: withTiming, maximumQueued: maximumQueued, isOrdered: isOrdered, recorder: recorder, answers: answers)
         let writer = DispatchQueue(label: "writer")
         writer.async {

@@ -6,8 +6,8 @@ import Testing
 @testable import SLAService
 @testable import SLAText
 
-/// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request`, and with the adapters that
-/// follow that; in the requests' order where it is `--ordered`. With SLA_UPDATE=1 in the environment the document is rewritten instead.
+/// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request` and with the adapters and the
+/// judge that follow that; or with `--ordered`, which may stand there too. With SLA_UPDATE=1 in the environment the document is rewritten instead.
 @Suite(.serialized) struct ProtocolTests {
     static let document = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
@@ -31,14 +31,18 @@ import Testing
             }
             let fixture = lines[i].dropFirst("```jsonl request ".count)
             let isOrdered = fixture == "--ordered"
-            let model =
-                fixture.isEmpty || isOrdered ? builtIn : try ProtocolTests.model(fixture.split(separator: " ").map(String.init))
+            let words = isOrdered ? [] : fixture.split(separator: " ").map(String.init)
+            let model = words.isEmpty ? builtIn : try ProtocolTests.model(words)
+            let judge = try words.first { $0.hasPrefix("judges/") }.map { path in
+                let judge = try RewardModel(Fixtures.model(path))
+                return ServiceJudge(judge, Engine(judge.model))
+            }
             let request = block()
             let title = lines[..<i].last { $0.hasPrefix("## ") } ?? ""
             let input = lines[request].map { $0 + "\n" }.joined()
             i = try #require(lines[i...].firstIndex(of: "```jsonl events"))
             let events = block()
-            var said = Conversation.events(input.utf8, engine: Engine(model), isOrdered: isOrdered).lines
+            var said = Conversation.events(input.utf8, engine: Engine(model), judge: judge, isOrdered: isOrdered).lines
             #expect(said.first?.hasPrefix(#"{"type":"ready","#) == true)
             if title != "## ready" { said.removeFirst() }
             if isUpdating {
@@ -55,9 +59,19 @@ import Testing
         #expect(examples > 10)
         let all: Set = [
             "ready", "token", "commit", "draft", "progress", "done", "score", "tokens", "text", "cancelled", "stats", "cleared", "shutdown",
-            "error",
+            "error", "judge",
         ]
         #expect(types == all, "every event has an example")
+    }
+
+    /// A fixture, and its adapters behind it.
+    private static func model(_ words: [String]) throws -> Model {
+        try Model(
+            Fixtures.file(words[0]),
+            adapters: words.filter { $0.hasPrefix("lora/") }.map { path in
+                let name = path.split(separator: "/").last.map { String($0.prefix { $0 != "." }) } ?? path
+                return Adapter.Source(name: name, file: try Fixtures.file(path))
+            })
     }
 
     @Test func theRunThatIsGoneOnWithIsWhatTheDocumentShows() throws {
@@ -83,16 +97,6 @@ import Testing
             try lines.joined(separator: "\n").write(to: ProtocolTests.document, atomically: true, encoding: .utf8)
         }
         #expect(try Array(lines[block("after")]) == whole)
-    }
-
-    /// A fixture, and its adapters behind it.
-    private static func model(_ words: [String]) throws -> Model {
-        try Model(
-            Fixtures.file(words[0]),
-            adapters: words.dropFirst().map { path in
-                let name = path.split(separator: "/").last.map { String($0.prefix { $0 != "." }) } ?? path
-                return Adapter.Source(name: name, file: try Fixtures.file(path))
-            })
     }
 
     // MARK: - Tables
@@ -132,6 +136,7 @@ import Testing
         case .tokens: "array of token ids"
         case .messages: "array of objects"
         case .objects(let most): "array of up to \(most) objects"
+        case .schema: "object or boolean"
         case .id(let longest): "string of up to \(longest) bytes, or integer"
         }
     }
@@ -170,6 +175,7 @@ import Testing
             case let field as Field<[ChatMessage]>: absence(field)
             case let field as Field<[FilePiece]>: absence(field)
             case let field as Field<[AdapterChoice]>: absence(field)
+            case let field as Field<JSONValue>: absence(field)
             default: "unknown"
             }
         }

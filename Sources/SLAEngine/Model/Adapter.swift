@@ -12,7 +12,7 @@ package struct Adapter: Sendable {
     package let ranks: ClosedRange<Int>
     package let tensors: Int
     /// Its file.
-    package let input: ModelInput
+    package let source: Provenance
     /// By the matrix.
     let deltas: [ObjectIdentifier: LowRank]
 
@@ -78,7 +78,7 @@ package struct Adapter: Sendable {
         }
         guard let least = ranks.min(), let most = ranks.max() else { throw ModelError("it has no tensors") }
         (name, scale, self.deltas, self.ranks, tensors) = (source.name, source.scale, deltas, least...most, ranks.count)
-        input = ModelInput("adapter", file)
+        self.source = Provenance("lora", file)
     }
 
     /// Of B, `[rows of the tensor, rank]`, the rows that belong to each part of a matrix, as columns.

@@ -1,5 +1,6 @@
 internal import CBuiltin
 import SLABase
+import SLAGrammar
 import SLAText
 
 /// A policy ready to run: its shape, its weights, its tokenizer, and its reward channel if it has one.
@@ -15,10 +16,12 @@ package final class Model: Sendable {
     package let shape: Shape
     package let tokenizer: Tokenizer
     package let rewardChannel: RewardChannel?
-    /// The files that its results come from, but for the adapters'.
-    package let inputs: [ModelInput]
+    /// What it judges with, if it is a reward model of others.
+    package let classifier: Classifier?
     /// In the order in which they were given.
     package let adapters: [Adapter]
+    /// All that its results come from.
+    package let sources: [Provenance]
 
     let embedding: Matrix
     /// What embeddings are multiplied with.
@@ -60,11 +63,15 @@ package final class Model: Sendable {
     }
 
     /// The small Countdown model that is inside the binary.
-    package static func builtIn(reward: String? = nil, adapters: [Adapter.Source] = []) throws -> Model {
+    package static func builtIn(reward: String? = nil) throws -> Model {
+        try Model(builtInFile(), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
+    }
+
+    /// Its file.
+    package static func builtInFile() throws -> GGUF {
         var count = 0
         let bytes = UnsafeRawBufferPointer(start: builtin_model(&count), count: count)
-        return try Model(
-            GGUF(MappedBytes(permanent: bytes)), reward: reward.map { try GGUF(MappedBytes(path: $0)) }, adapters: adapters)
+        return try GGUF(MappedBytes(permanent: bytes))
     }
 
     /// The model in `file`; throws ``ModelError`` when it is not one that can be run, or when the channel or an adapter does not fit it.
@@ -120,11 +127,13 @@ package final class Model: Sendable {
             layers: reader.layers, hiddenSize: reader.hiddenSize, vocabularySize: embedding.rows, context: context,
             normEpsilon: reader.epsilon)
         self.shape = shape
+        classifier = try Classifier(tensors, architecture: architecture, hiddenSize: reader.hiddenSize)
         try tensors.checkAllUsed(by: architecture) { reader.isForeign($0) }
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
         rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture) }
-        inputs = [ModelInput("model", file)] + (reward.map { [ModelInput("reward", $0)] } ?? [])
+        sources =
+            [Provenance("model", file)] + (reward.map { [Provenance("reward", $0)] } ?? [])
 
         var matrices: [String: [PackedMatrix]] = ["output.weight": [output]]
         for matrix in layers.flatMap(\.matrices) { matrices[matrix.sources[0].tensor, default: []].append(matrix) }
@@ -136,11 +145,23 @@ package final class Model: Sendable {
         quantization = bytes.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.name ?? "none"
     }
 
+    private let trie = Locked<TokenTrie?>(nil)
+
+    /// The bytes of all tokens as a tree; it is made when a grammar first asks for it.
+    var tokenTrie: TokenTrie {
+        trie.withLock { trie in
+            let made = trie ?? TokenTrie(count: tokenizer.count) { tokenizer.bytes(of: $0) }
+            trie = made
+            return made
+        }
+    }
+
     /// The matrices of the layers.
     package var layerMatrices: [PackedMatrix] { layers.flatMap(\.matrices) }
 
     /// Every matrix that is multiplied with.
     package var matrices: [PackedMatrix] {
-        layerMatrices + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + [output]
+        // Who judges does not go on with what it reads.
+        layerMatrices + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + (classifier?.matrices ?? [output])
     }
 }
