@@ -62,7 +62,8 @@ packages=("$name.tar.gz")
 if command -v dpkg-shlibdeps >/dev/null; then
     # dpkg-shlibdeps asks for a source package's control file, and tells which versions of the C and C++ libraries hold all symbols.
     mkdir -p "$out/tree/DEBIAN" "$out/deb/debian" && printf 'Source: sla\n\nPackage: sla\nArchitecture: amd64\n' >"$out/deb/debian/control"
-    depends=$(cd "$out/deb" && dpkg-shlibdeps -O "$tree"/lib/sla/* 2>/dev/null | sed -n 's/^shlibs:Depends=//p')
+    depends=$(cd "$out/deb" && dpkg-shlibdeps -O "$tree"/lib/sla/* 2>/dev/null | sed -n 's/^shlibs:Depends=//p' || true)
+    [ -n "$depends" ] || { echo "build.sh: dpkg-shlibdeps does not tell what the programs need" >&2; exit 1; }
     cat >"$out/tree/DEBIAN/control" <<END
 Package: sla
 Version: $version

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 // What -march=cascadelake and -march=haswell use, the kernel's consent to the registers included; x86-64-v2 is left to the program.
@@ -25,12 +26,11 @@ static int has(const char *build) {
 
 int main(int count, char **words) {
     char folder[PATH_MAX], path[PATH_MAX + 32];
-    ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
-    if (length < 0) {
+    // What was started, behind all links; this needs no /proc.
+    if (!realpath((const char *)getauxval(AT_EXECFN), folder)) {
         perror("sla: cannot tell where it is installed");
         return 1;
     }
-    folder[length] = 0;
     // Up from bin/sla.
     for (int i = 0; i < 2; i++) {
         char *slash = strrchr(folder, '/');

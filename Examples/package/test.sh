@@ -2,7 +2,8 @@
 # Tries what build.sh made.
 #   Examples/package/test.sh launcher          the launcher's choice only, with programs that say who they are; it needs nothing that was built
 #   Examples/package/test.sh [FOLDER]          the packages in FOLDER, .build/package unless it is given
-# Where there is qemu-x86_64, on processors without AVX2 too. As root and where there is debootstrap: in a Debian without Swift.
+# Where there is qemu-x86_64, on processors without AVX2 too. As root, with SLA_DEBIAN=FOLDER, in a Debian without Swift that is there, or that
+# debootstrap puts there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -81,22 +82,28 @@ if command -v qemu-x86_64 >/dev/null; then
 fi
 
 deb=$(cd "$out" && ls sla_*_amd64.deb 2>/dev/null || true)
-if [ "$(id -u)" = 0 ] && [ -n "$deb" ] && [ -n "${SLA_DEBOOTSTRAP:-}" ] && command -v debootstrap >/dev/null; then
-    step "$deb and $archive in a Debian ${SLA_DEBOOTSTRAP} without Swift"
-    debootstrap --variant=minbase "$SLA_DEBOOTSTRAP" "$work/debian" >"$work/debootstrap.log" 2>&1 || { tail -n 5 "$work/debootstrap.log" >&2; exit 1; }
-    cp "$out/$deb" "$out/$archive" "$work/debian/tmp"
-    chroot "$work/debian" sh -euc "
+if [ "$(id -u)" = 0 ] && [ -n "$deb" ] && [ -n "${SLA_DEBIAN:-}" ] && command -v debootstrap >/dev/null; then
+    if [ ! -e "$SLA_DEBIAN/etc/debian_version" ]; then
+        step "a Debian in $SLA_DEBIAN"
+        debootstrap --variant=minbase bookworm "$SLA_DEBIAN" >"$work/debootstrap.log" 2>&1 || { tail -n 5 "$work/debootstrap.log" >&2; exit 1; }
+    fi
+    step "$deb and $archive in a Debian $(cat "$SLA_DEBIAN/etc/debian_version") without Swift"
+    cp "$out/$deb" "$out/$archive" "$SLA_DEBIAN/tmp"
+    # A mount namespace of its own, so that /proc is gone again however this ends.
+    unshare -m chroot "$SLA_DEBIAN" sh -euc "
         mount -t proc none /proc
-        trap 'umount /proc' EXIT
-        ! command -v swift
+        if command -v swift; then exit 1; fi
         dpkg -i /tmp/$deb
         test \"\$(sla run --quiet '3 5 7 2>24')\" = '$answer'
         sla --version
         dpkg -r sla
-        ! command -v sla
-        tar -C /usr/local --strip-components=1 -xzf /tmp/$archive
-        test \"\$(sla run --quiet '3 5 7 2>24')\" = '$answer'"
+        test ! -e /usr/bin/sla
+        mkdir /opt/sla && tar -C /opt/sla --strip-components=1 -xzf /tmp/$archive
+        hash -r
+        PATH=/opt/sla/bin:\$PATH
+        test \"\$(sla run --quiet '3 5 7 2>24')\" = '$answer'
+        rm -r /opt/sla"
 else
-    echo "no Debian without Swift: SLA_DEBOOTSTRAP=bookworm, root, debootstrap and a .deb make one"
+    echo "not tried in a Debian without Swift: SLA_DEBIAN=FOLDER, root, debootstrap and a .deb do that"
 fi
 echo "the packages are good"

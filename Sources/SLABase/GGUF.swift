@@ -140,8 +140,8 @@ package final class GGUF: Sendable {
                 throw ModelError("the file is cut short: tensor \(header.name) ends behind its \(bytes.buffer.count) bytes")
             }
             let start = dataStart + Int(header.offset)
-            tensors.append(
-                Tensor(name: header.name, type: header.type, shape: header.shape, bytes: start..<start + header.byteCount, owner: bytes))
+            let place = start..<start + header.byteCount
+            tensors.append(Tensor(name: header.name, type: header.type, shape: header.shape, bytes: place, owner: bytes))
         }
         var end = 0
         for tensor in tensors.sorted(by: { $0.bytes.lowerBound < $1.bytes.lowerBound }) {

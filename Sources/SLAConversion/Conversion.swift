@@ -49,26 +49,29 @@ package struct Conversion {
         }
         tensors += parts.channel.tensors.map { ($0, $0.type) }
 
-        file = try GGUFWriter(metadata: metadata + parts.channel.metadata, tensors: tensors, alignment: facts.alignment)
+        file = GGUFWriter(metadata: metadata + parts.channel.metadata, tensors: tensors, alignment: facts.alignment)
+        let alignment = file.alignment
         var (sizes, end) = ([Int](), 0)
         for (source, type) in tensors {
+            var count = 1
+            for extent in source.shape {
+                let (product, overflow) = count.multipliedReportingOverflow(by: extent)
+                count = overflow || product > Conversion.mostBytes ? Conversion.mostBytes : product
+            }
             // Rows divide into blocks: of what is stored by the reader's word, of what is chosen by the mixture's.
-            let (values, isTooLarge) = source.shape.reduce((1, false)) { count, extent in
-                let (product, overflow) = count.0.multipliedReportingOverflow(by: extent)
-                return (product, count.1 || overflow || product > 1 << 56)
-            }
-            let (sum, overflow) = end.addingReportingOverflow(values / type.block.values * type.block.bytes + facts.alignment)
-            guard !isTooLarge, !overflow, sum < 1 << 62 else {
-                throw ModelError("tensor \(source.name) makes the file larger than files can be")
-            }
-            sizes.append(values / type.block.values * type.block.bytes)
-            end = sum / facts.alignment * facts.alignment
+            sizes.append(count / type.block.values * type.block.bytes)
+            end += (sizes[sizes.count - 1] + alignment - 1) / alignment * alignment
+            guard end < Conversion.mostBytes else { throw ModelError("with tensor \(source.name) the file is larger than files can be") }
         }
         self.tensors = tensors
         self.sizes = sizes
-        endPadding = padsEnd ? Conversion.padding(sizes.last ?? 0, facts.alignment) : 0
-        byteCount = file.header(sizes: sizes).count + end - Conversion.padding(sizes.last ?? 0, facts.alignment) + endPadding
+        let padding = Conversion.padding(sizes.last ?? 0, alignment)
+        endPadding = padsEnd ? padding : 0
+        byteCount = file.header(sizes: sizes).count + end - padding + endPadding
     }
+
+    /// More than any file has, and little enough that sizes can be added.
+    private static let mostBytes = 1 << 56
 
     /// Zeros behind so many bytes.
     private static func padding(_ size: Int, _ alignment: Int) -> Int { (alignment - size % alignment) % alignment }
@@ -233,7 +236,7 @@ extension GGUFWriter {
     /// A file whose tensors' data is written by somebody else.
     fileprivate init(
         metadata: [(key: String, value: Value)], tensors: [(source: SourceTensor, type: TensorType)], alignment: Int
-    ) throws {
+    ) {
         self.init()
         self.metadata = metadata
         self.alignment = alignment

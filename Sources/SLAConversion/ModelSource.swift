@@ -40,6 +40,8 @@ package struct SourceTensor: Sendable {
     struct Part: Sendable {
         var view: TensorView
         var change = Change.none
+        /// Of blocks of codes.
+        var scales: TensorView?
     }
 
     /// What becomes of a value.
@@ -93,7 +95,7 @@ package struct SourceTensor: Sendable {
 
     /// The tensor where it is stored, if all its bytes are there as they are wanted.
     func stored(as type: TensorType) -> GGUF.Tensor? {
-        guard self.type == type, parts.count == 1, parts[0].change == .none, parts[0].view.element.type == type,
+        guard self.type == type, parts.count == 1, parts[0].change == .none, parts[0].view.element == TensorView.Element(type),
             let bytes = parts[0].view.contiguousBytes
         else { return nil }
         return GGUF.Tensor(name: name, type: type, shape: shape, bytes: bytes, owner: parts[0].view.owner)
@@ -111,7 +113,13 @@ package struct SourceTensor: Sendable {
             let end = first + part.view.elements
             if wanted.lowerBound < end {
                 let count = min(end, wanted.upperBound) - wanted.lowerBound
-                if let target = place { part.view.read(wanted.lowerBound - first, count: count, as: type, part.change, into: target) }
+                if let target = place {
+                    if let scales = part.scales {
+                        part.view.readMicroscaled(wanted.lowerBound - first, count: count, scales: scales, into: target)
+                    } else {
+                        part.view.read(wanted.lowerBound - first, count: count, as: type, part.change, into: target)
+                    }
+                }
                 place = place.map { $0 + count * type.block.bytes }
                 wanted = wanted.lowerBound + count..<wanted.upperBound
             }

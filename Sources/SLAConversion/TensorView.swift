@@ -19,11 +19,60 @@ struct TensorView: Sendable {
     private var strides: [Int]
     private var start = 0
 
-    /// What is stored side by side.
+    /// What is stored side by side: a value, or a block of them.
     struct Element: Sendable, Equatable {
-        /// Whole blocks are one element each.
+        /// What it is to be in a GGUF file.
         let type: TensorType
-        var bytes: Int { type.block.bytes }
+        /// Bytes of one.
+        let bytes: Int
+
+        init(_ type: TensorType, bytes: Int? = nil) { (self.type, self.bytes) = (type, bytes ?? type.block.bytes) }
+
+        /// Eight bits that stand for a number in BF16, times their block's scale.
+        static let f8 = Element(.bf16, bytes: 1)
+        /// Sixteen bytes of codes, two in a byte, whose block's scale lies elsewhere.
+        static let codes = Element(.mxfp4, bytes: 16)
+        /// A block's scale, a power of two.
+        static let power = Element(.i8)
+    }
+
+    /// Scales of 8-bit numbers, one for a block of rows and columns each.
+    final class Scales: Sendable {
+        let scales: TensorView
+        /// Columns of what is scaled.
+        let columns: Int
+        let blockRows, blockColumns: Int
+
+        init(_ scales: TensorView, columns: Int, blockRows: Int, blockColumns: Int) {
+            (self.scales, self.columns, self.blockRows, self.blockColumns) = (scales, columns, blockRows, blockColumns)
+        }
+    }
+
+    private var scales: Scales?
+
+    /// 8-bit numbers with their scales; throws ``ModelError`` when these do not fit.
+    init(_ tensor: SafeTensors.Tensor, scales: SafeTensors.Tensor, block: (rows: Int, columns: Int)) throws {
+        guard tensor.type == .f8E4M3, tensor.shape.count == 2, block.rows > 0, block.columns > 0 else {
+            throw ModelError("tensor \(tensor.name) has scales, but is no matrix of F8_E4M3")
+        }
+        let shape = [(tensor.shape[0] - 1) / block.rows + 1, (tensor.shape[1] - 1) / block.columns + 1]
+        let view = try TensorView(scales)
+        guard view.shape == shape || view.count == 1 && shape == [1, 1] else {
+            throw ModelError("tensor \(scales.name) has the shape \(scales.shape), but one of \(shape) is needed")
+        }
+        (owner, element, storedBytes, self.shape) = (tensor.owner, .f8, tensor.bytes, tensor.shape)
+        strides = TensorView.strides(of: tensor.shape)
+        self.scales = Scales(view, columns: tensor.shape[1], blockRows: block.rows, blockColumns: block.columns)
+    }
+
+    /// Codes of four bits (`[…, columns / 32, 16]`), or the scales of their blocks (`[…, columns / 32]`).
+    init(microscaled tensor: SafeTensors.Tensor, areCodes: Bool) throws {
+        guard tensor.type == .u8, !areCodes || tensor.shape.count > 1 && tensor.shape.last == 16 else {
+            throw ModelError("tensor \(tensor.name) holds no \(areCodes ? "codes of blocks of 32" : "scales of blocks")")
+        }
+        let shape = areCodes ? Array(tensor.shape.dropLast()) : tensor.shape
+        (owner, element, storedBytes, self.shape) = (tensor.owner, areCodes ? .codes : .power, tensor.bytes, shape)
+        strides = TensorView.strides(of: shape)
     }
 
     /// Throws ``ModelError`` when the values are not of a type that models are made of.
@@ -32,20 +81,20 @@ struct TensorView: Sendable {
         guard let type = types[tensor.type] else {
             throw ModelError("tensor \(tensor.name) has the dtype \(tensor.type.rawValue), which is not supported; F32, F16 and BF16 are")
         }
-        (owner, element, storedBytes, shape) = (tensor.owner, Element(type: type), tensor.bytes, tensor.shape)
+        (owner, element, storedBytes, shape) = (tensor.owner, Element(type), tensor.bytes, tensor.shape)
         strides = TensorView.strides(of: tensor.shape)
     }
 
     /// All of `bytes`, which have as many values as the shape.
     init(_ bytes: MappedBytes, _ type: TensorType, shape: [Int]) {
         precondition(bytes.count == shape.reduce(type.block.bytes, *))
-        (owner, element, storedBytes, self.shape) = (bytes, Element(type: type), 0..<bytes.count, shape)
+        (owner, element, storedBytes, self.shape) = (bytes, Element(type), 0..<bytes.count, shape)
         strides = TensorView.strides(of: shape)
     }
 
     /// All blocks of a tensor, one behind another.
     init(blocksOf tensor: GGUF.Tensor) {
-        (owner, element, storedBytes) = (tensor.owner, Element(type: tensor.type), tensor.bytes)
+        (owner, element, storedBytes) = (tensor.owner, Element(tensor.type), tensor.bytes)
         (shape, strides) = ([tensor.count / tensor.type.block.values], [1])
     }
 
@@ -155,17 +204,50 @@ struct TensorView: Sendable {
                 rest /= extents[axis]
             }
             let many = min(left, run - place % run)
-            copy(base + offset * element.bytes, many, step, as: type, change, to: target)
-            (place, left, target) = (place + many, left - many, target + many * type.block.bytes)
+            copy(base + offset * element.bytes, many, step, at: offset, as: type, change, to: target)
+            (place, left, target) = (place + many, left - many, target + many * (element == .codes ? element.bytes : type.block.bytes))
+        }
+    }
+
+    /// The value of an 8-bit number that is the so-manieth of its tensor.
+    private func scaled(_ bits: UInt8, at index: Int) -> Float {
+        guard let scales else { return bits.e4m3 }
+        let place =
+            index / scales.columns / scales.blockRows * (scales.scales.shape.last ?? 1) + index % scales.columns / scales.blockColumns
+        var scale = Float.zero
+        withUnsafeMutableBytes(of: &scale) { room in
+            if let base = room.baseAddress { scales.scales.read(place, count: 1, as: .f32, .none, into: base) }
+        }
+        return bits.e4m3 * scale
+    }
+
+    /// Writes `count` blocks of 32 codes from the `first` on, each behind its scale, as GGUF has them: a byte has the codes of two values that
+    /// are 16 apart, not of neighbours.
+    func readMicroscaled(_ first: Int, count: Int, scales: TensorView, into output: UnsafeMutableRawPointer) {
+        withUnsafeTemporaryAllocation(byteCount: 16 * count + count, alignment: 16) { room in
+            guard let codes = room.baseAddress else { return }
+            let powers = codes + 16 * count
+            read(first, count: count, as: .mxfp4, .none, into: codes)
+            scales.read(first, count: count, as: .i8, .none, into: powers)
+            for i in 0..<count {
+                let (source, target) = (codes + 16 * i, output + 17 * i)
+                target.storeBytes(of: powers.load(fromByteOffset: i, as: UInt8.self), as: UInt8.self)
+                for j in 0..<16 {
+                    let shift = 4 * UInt8(j % 2)
+                    let low = source.load(fromByteOffset: j / 2, as: UInt8.self) >> shift & 15
+                    let high = source.load(fromByteOffset: 8 + j / 2, as: UInt8.self) >> shift & 15
+                    target.storeBytes(of: low | high << 4, toByteOffset: 1 + j, as: UInt8.self)
+                }
+            }
         }
     }
 
     /// Elements with `step` from one to the next.
     private func copy(
-        _ source: UnsafeRawPointer, _ count: Int, _ step: Int, as type: TensorType, _ change: SourceTensor.Change,
+        _ source: UnsafeRawPointer, _ count: Int, _ step: Int, at offset: Int, as type: TensorType, _ change: SourceTensor.Change,
         to target: UnsafeMutableRawPointer
     ) {
-        if element.type == type, change == .none {
+        if element != .f8, element.type == type, change == .none {
             switch (step, element.bytes) {
             case (1, _): target.copyMemory(from: source, byteCount: count * element.bytes)
             case (_, 2):
@@ -183,10 +265,12 @@ struct TensorView: Sendable {
         for i in 0..<count {
             let place = source + i * step * element.bytes
             let stored: Float =
-                switch element.type {
-                case .f16: simd_f16(place)
-                case .bf16: Float(bitPattern: UInt32(place.loadUnaligned(as: UInt16.self)) << 16)
-                default: place.loadUnaligned(as: Float.self)
+                if element == .f8 { scaled(place.load(as: UInt8.self), at: offset + i * step) } else {
+                    switch element.type {
+                    case .f16: simd_f16(place)
+                    case .bf16: Float(bitPattern: UInt32(place.loadUnaligned(as: UInt16.self)) << 16)
+                    default: place.loadUnaligned(as: Float.self)
+                    }
                 }
             let value = change.apply(stored)
             switch type {
@@ -195,6 +279,16 @@ struct TensorView: Sendable {
             default: target.storeBytes(of: value, toByteOffset: 4 * i, as: Float.self)
             }
         }
+    }
+}
+
+extension UInt8 {
+    /// The number of four bits of exponent and three of mantissa that these bits are (OCP's E4M3: no infinity, one NaN).
+    var e4m3: Float {
+        let (exponent, mantissa) = (Int(self >> 3 & 15), Float(self & 7))
+        if self & 0x7f == 0x7f { return .nan }
+        let size = exponent == 0 ? mantissa * 0x1p-9 : Float(sign: .plus, exponent: exponent - 7, significand: 1 + mantissa / 8)
+        return self >> 7 == 0 ? size : -size
     }
 }
 

@@ -56,7 +56,8 @@ package final class JudgeProgram: Judge {
 
     /// Throws ``DataError`` when the judge fails.
     package func scores(wait: Int32) throws -> [Double] {
-        passComplaints()
+        // What it said before a score is there once the score is.
+        defer { passComplaints() }
         if isComplete, unsent.isEmpty { process.closeInput() }
         guard !waiting.isEmpty else { return [] }
         var watched = [pollfd(fd: process.output, events: Int16(POLLIN), revents: 0)]

@@ -5,7 +5,7 @@ import SLAEngine
 /// `timing`, `stats` and what their time cut off.
 ///
 /// It depends on nothing else: not on threads, the processor, the cache's size, guesses, nor on where files lie or what they are called.
-/// **Whatever else comes to change results is added here**: what belongs to the model to ``Model/sources``, what is an option to ``inputs``.
+/// **Whatever else comes to change results is added here**: a model's files by ``Model/inputs``, an option to `inputs`.
 package struct Fingerprint: Sendable {
     /// Each input by its name, in a fixed order.
     package let inputs: [(name: String, value: JSONText)]
@@ -16,25 +16,26 @@ package struct Fingerprint: Sendable {
     package init(
         _ engine: Engine, judge: ServiceJudge? = nil, isWhole: Bool = false, others: [(name: String, value: JSONText)] = []
     ) {
+        func digest(_ input: ModelInput) -> String { (isWhole ? "whole " : "") + input.digest(isWhole: isWhole).digits }
+        let model = engine.model
         var inputs = [("results", JSONText(resultsVersion))]
-        func digest(_ source: Provenance) -> String { (isWhole ? "whole " : "") + source.digest(isWhole: isWhole).digits }
-        func add(_ sources: [Provenance], _ prefix: String = "") {
-            inputs += sources.map { (prefix + $0.name, JSONText(digest($0))) }
-        }
-        add(engine.model.sources)
-        if let judge {
-            add(judge.engine.model.sources, "judge.")
-            inputs.append(("judge.context", JSONText(judge.engine.context)))
-        }
-        // Requests call them by their names, which may be longer than a field's.
-        let adapters = engine.model.adapters.map { adapter in
+        inputs += model.inputs.map { ($0.name, JSONText(digest($0))) }
+        let adapters = model.adapters.map { adapter in
             JSONObject {
+                // Requests call it by its name.
                 $0.add("name", adapter.name)
                 $0.add("scale", adapter.scale)
-                $0.add("file", digest(adapter.source))
+                $0.add("file", digest(adapter.input))
             }
         }
-        if !adapters.isEmpty { inputs.append(("lora", JSONText(adapters))) }
+        if !adapters.isEmpty { inputs.append(("adapters", JSONText(adapters))) }
+        if let judge {
+            inputs += judge.engine.model.inputs.map { ("judge_\($0.name)", JSONText(digest($0))) }
+            inputs.append(("judge_context", JSONText(judge.engine.context)))
+            inputs.append(("judge_reading", JSONText(judge.model.readsPlus ? "plus" : "head")))
+            inputs.append(("judge_step", JSONText(judge.model.separator)))
+            inputs.append(("judge_fold", JSONText(judge.model.fold.rawValue)))
+        }
         inputs.append(("context", JSONText(engine.context)))
         inputs.append(("cache_type", JSONText(engine.cacheType.rawValue)))
         self.inputs = inputs + others

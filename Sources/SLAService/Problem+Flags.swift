@@ -10,7 +10,7 @@ extension Problem {
             case .judge: "start with --judge-model FILE"
             case .adapter: "start with --lora FILE"
             case .modelBeside: "give a reward channel with --reward, or an adapter with --lora, beside --model"
-            case .requantizing: "give --allow-requantize for that"
+            case .requantizing: "sla convert --allow-requantize does that all the same"
             }
         }
     }

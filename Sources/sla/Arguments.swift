@@ -136,5 +136,5 @@ var executable: String {
         let count = readlink("/proc/self/exe", &buffer, buffer.count)
         if count > 0 { return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self) }
     #endif
-    return CommandLine.arguments[0]
+    return CommandLine.arguments.first ?? "sla"
 }

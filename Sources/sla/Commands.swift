@@ -19,7 +19,7 @@ struct Command {
 }
 
 let commands = [
-    Command("serve", "answer JSON Lines requests from standard input (the default)", Serve.help, Serve.run),
+    Command("serve", "answer JSON Lines on standard input (the default)", Serve.help, Serve.run),
     Command("lsp", "suggest text in editors, as a language server", LanguageServerCommand.help, LanguageServerCommand.run),
     Command("run [PROMPT]", "answer a prompt, or one after another, for people", Run.help, Run.run),
     Command("inspect FILE", "tell what a GGUF file holds", Inspect.help, Inspect.run),

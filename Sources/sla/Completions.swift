@@ -116,7 +116,7 @@ enum Completions {
 
             """
         for command in commands {
-            let specs = command.help.flags.map(spec) + (takesFiles(command) ? ["'*:file:_files'"] : ["'*:operand: '"])
+            let specs = command.help.flags.map(spec) + (takesFiles(command) ? ["'*:file:_files'"] : [])
             script += "        \(command.name))\n            _arguments -S \\\n"
             script += specs.map { "                \($0)" }.joined(separator: " \\\n") + " ;;\n"
         }

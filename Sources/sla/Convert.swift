@@ -31,7 +31,8 @@ enum Convert {
           sla convert model.gguf --out both.gguf --join-reward channel.gguf
         """, flags,
         """
-        Types, largest first, with bits for a weight: \(types)
+        Types, largest first, with bits for a weight of most matrices:
+        \(types)
         K types in _s, _m and _l are mixtures, in which the matrices that matter most get more; q3_k, q4_k and q5_k are short for _m. Norms,
         biases, routers and reward channels stay as they are, and rows that do not divide into blocks of 256 get the next type that has
         blocks of 32. q2_k_s is coarse: llama-quantize makes it only with an importance matrix, which sla does not take.
@@ -42,7 +43,8 @@ enum Convert {
 
     private static var types: String {
         let bits = FileType.allCases.map { Double(8 * $0.mostly.block.bytes) / Double($0.mostly.block.values) }
-        return zip(FileType.allCases, bits).sorted { $0.1 > $1.1 }.map { "\($0.name) \($1.fixed(1))" }.joined(separator: ", ")
+        let words = zip(FileType.allCases, bits).sorted { $0.1 > $1.1 }.map { "\($0.name) \($1.fixed(1))" }
+        return [words.prefix(9), words.dropFirst(9)].map { "  " + $0.joined(separator: ", ") }.joined(separator: "\n")
     }
 
     static func run(_ arguments: Arguments) throws -> Int32 {

@@ -46,6 +46,11 @@ func start() -> Int32 {
     let name = words.first.flatMap { $0.hasPrefix("-") ? nil : $0 } ?? "serve"
     let rest = words.first == name ? words.dropFirst() : words
     var fromEnvironment: [Flag] = []
+    /// What else may be wrong than what was typed.
+    var note: String {
+        let variables = fromEnvironment.map { "\($0.name) is from \($0.variable ?? "")" }
+        return variables.isEmpty ? "" : " (\(variables.joined(separator: ", ")))"
+    }
     func command(_ name: String) throws -> Command {
         guard let command = commands.first(where: { $0.name == name }) else {
             throw UsageError("there is no command \(name); \(commands.map { $0.name }.joined(separator: ", ")) are")
@@ -91,11 +96,10 @@ func start() -> Int32 {
         complain("cannot write to standard output: \(String(cString: strerror(error.code)))")
         return 1
     } catch let error as any ExplainedError {
-        let variables = fromEnvironment.map { "\($0.name) is from \($0.variable ?? "")" }.joined(separator: ", ")
-        complain(error.problem.wordsWithFlags + (variables.isEmpty ? "" : " (\(variables))"))
+        complain(error.problem.wordsWithFlags + note)
         return 1
     } catch {
-        complain("\(error)")
+        complain("\(error)\(note)")
         return 1
     }
 }

@@ -9,7 +9,9 @@ import Testing
 
     init() throws {
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        for (name, fixture) in [("model.gguf", "parity-llama.gguf"), ("channel.gguf", "reward-llama.gguf"), ("wide.gguf", "conversion.gguf")] {
+        for (name, fixture) in [
+            ("model.gguf", "parity-llama.gguf"), ("channel.gguf", "reward-llama.gguf"), ("wide.gguf", "conversion.gguf"),
+        ] {
             try Data(Fixtures.bytes(fixture)).write(to: folder.appendingPathComponent(name))
         }
     }
@@ -51,7 +53,9 @@ import Testing
         #expect(split.status == 0, "\(split.errors)\(split.output)")
         #expect(split.output.contains("a reward channel: give it with --reward"))
         // One channel in another's place.
-        let swapped = try shell("\"$SLA\" convert both.gguf --out both-again.gguf --split-reward old.gguf --join-reward reward.gguf && cmp both.gguf both-again.gguf")
+        let swapped = try shell(
+            "\"$SLA\" convert both.gguf --out both-again.gguf --split-reward old.gguf --join-reward reward.gguf && cmp both.gguf both-again.gguf"
+        )
         #expect(swapped.status == 0, "\(swapped.errors)\(swapped.output)")
         let none = try shell("\"$SLA\" convert policy.gguf --out none.gguf --split-reward none-either.gguf")
         #expect(none.status == 1)
@@ -71,7 +75,8 @@ import Testing
 
     @Test func nothingThatIsReadIsWritten() throws {
         let before = try ConvertCommandTests.inputs.map(bytes)
-        let links = try shell("ln model.gguf hard.gguf; ln -s model.gguf soft.gguf; ln -s . here; mkdir dir; echo '{}' > dir/config.json; ln -s dir way")
+        let links = try shell(
+            "ln model.gguf hard.gguf; ln -s model.gguf soft.gguf; ln -s . here; mkdir dir; echo '{}' > dir/config.json; ln -s dir way")
         #expect(links.status == 0)
         for (arguments, words) in [
             ("model.gguf --out model.gguf", "would overwrite the model"), ("model.gguf --out hard.gguf", "would overwrite the model"),
@@ -80,7 +85,7 @@ import Testing
             ("model.gguf --out new.gguf --split-reward model.gguf", "would overwrite the model"),
             ("model.gguf --out new.gguf --split-reward new.gguf", "are one file"),
             ("model.gguf --out new.gguf --split-reward here/new.gguf", "are one file"),
-            ("dir --out dir/config.json", "would overwrite the model's"), ("way --out dir/config.json", "would overwrite the model's"),
+            ("dir --out dir/config.json", "would overwrite the model"), ("way --out dir/config.json", "would overwrite the model"),
         ] {
             let result = try shell("\"$SLA\" convert \(arguments)")
             #expect(result.status == 2, "\(arguments): \(result.errors)")
@@ -97,7 +102,10 @@ import Testing
             ("\"$SLA\" convert channel.gguf --out none/x.gguf", "none/x.gguf: No such file"),
             ("\"$SLA\" convert none.gguf --out x.gguf", "cannot open none.gguf: No such file"),
             ("head -c 30000 wide.gguf > cut; \"$SLA\" convert cut --out x.gguf", "the file is cut short"),
-            ("\"$SLA\" convert wide.gguf --out a.gguf --type q4_0 --quiet && \"$SLA\" convert a.gguf --out x.gguf --type q5_0", "give --allow-requantize"),
+            (
+                "\"$SLA\" convert wide.gguf --out a.gguf --type q4_0 --quiet && \"$SLA\" convert a.gguf --out x.gguf --type q5_0",
+                "sla convert --allow-requantize does that all the same, or convert the original"
+            ),
         ] {
             let result = try shell(script)
             #expect(result.status == 1, "\(script): \(result.errors)")
@@ -109,7 +117,9 @@ import Testing
     }
 
     @Test func outputMayBeAPipe() throws {
-        let result = try shell("\"$SLA\" convert wide.gguf --out y.gguf --type q4_k_m; \"$SLA\" convert wide.gguf --out /dev/stdout --type q4_k_m | cmp - y.gguf")
+        let result = try shell(
+            "\"$SLA\" convert wide.gguf --out y.gguf --type q4_k_m; \"$SLA\" convert wide.gguf --out /dev/stdout --type q4_k_m | cmp - y.gguf"
+        )
         #expect(result.status == 0, "\(result.errors)\(result.output)")
     }
 }

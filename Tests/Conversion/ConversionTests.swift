@@ -93,11 +93,17 @@ import Testing
                 values[256 * (rows - 1) + 17] = bad
                 var writer = GGUFWriter()
                 writer["general.architecture"] = .string("llama")
-                writer.tensors = [.init("good", [256], [Float](repeating: 1, count: 256)), .init(name, rows == 1 ? [256] : [256, rows], values)]
+                writer.tensors = [
+                    .init("good", [256], [Float](repeating: 1, count: 256)), .init(name, rows == 1 ? [256] : [256, rows], values),
+                ]
                 for threads in [1, 2] {
                     let failure = try #require(
-                        #expect(throws: ModelError.self) { try ConversionTests.bytes(ConversionTests.source(writer.bytes()), to: type, threads: threads) })
-                    #expect(failure.description.contains("tensor \(name) holds \(bad.isNaN ? "what is no number" : "an infinite number") in row \(rows - 1)"))
+                        #expect(throws: ModelError.self) {
+                            try ConversionTests.bytes(ConversionTests.source(writer.bytes()), to: type, threads: threads)
+                        })
+                    #expect(
+                        failure.description.contains(
+                            "tensor \(name) holds \(bad.isNaN ? "what is no number" : "an infinite number") in row \(rows - 1)"))
                 }
             }
         }
@@ -146,9 +152,10 @@ import Testing
                 var writer = GGUFWriter()
                 writer["general.architecture"] = .string("llama")
                 writer["llama.\(key)"] = number
-                writer.tensors = ["blk.99999999999999999999.ffn_down.weight", "blk.-3.attn_v.weight", "output.weight", "token_embd.weight"].map {
-                    .init($0, [256, 2], [Float](repeating: 1, count: 512))
-                }
+                writer.tensors = ["blk.99999999999999999999.ffn_down.weight", "blk.-3.attn_v.weight", "output.weight", "token_embd.weight"]
+                    .map {
+                        .init($0, [256, 2], [Float](repeating: 1, count: 512))
+                    }
                 let source = try ConversionTests.source(writer.bytes())
                 for type in FileType.allCases {
                     do { _ = try ConversionTests.bytes(source, to: type) } catch is ModelError {}
@@ -226,7 +233,8 @@ import Testing
         for _ in 0..<400 {
             var bytes = whole
             for _ in 0...Int.random(in: 0..<4, using: &random) {
-                bytes[Int.random(in: 0..<(Bool.random(using: &random) ? 4096 : bytes.count), using: &random)] = UInt8.random(in: 0...255, using: &random)
+                bytes[Int.random(in: 0..<(Bool.random(using: &random) ? 4096 : bytes.count), using: &random)] = UInt8.random(
+                    in: 0...255, using: &random)
             }
             do {
                 let source = try ConversionTests.source(bytes)

@@ -151,7 +151,9 @@ enum NaiveQuantizer {
     }
 
     /// The codes that follow from the stored scales; those that were found where a scale is zero.
-    private static func encode(_ found: [Found], _ x: [[Float]], _ codes: ClosedRange<Int>, offset: Int = 0, _ scales: [Float], _ minima: [Float])
+    private static func encode(
+        _ found: [Found], _ x: [[Float]], _ codes: ClosedRange<Int>, offset: Int = 0, _ scales: [Float], _ minima: [Float]
+    )
         -> [Int]
     {
         x.indices.flatMap { j in

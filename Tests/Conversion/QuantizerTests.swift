@@ -27,9 +27,9 @@ import Testing
     struct Fixture: Decodable {
         struct Mixture: Decodable {
             let architecture: String
-            let layers, heads, kv_heads, experts, columns: Int
+            let layers, heads, kvHeads, experts, columns: Int
             let parts: [String]
-            let has_output: Bool
+            let hasOutput: Bool
             let types: [String: String]
         }
         let files: [String: String]
@@ -72,7 +72,9 @@ import Testing
     }
 
     /// Numbers of blocks that do not fill the lanes too.
-    @Test(arguments: quantized, 0..<20 as Range<UInt64>) func manyGroupsAtOnceGiveWhatPlainLoopsGive(_ type: TensorType, _ seed: UInt64) throws {
+    @Test(arguments: quantized, 0..<20 as Range<UInt64>) func manyGroupsAtOnceGiveWhatPlainLoopsGive(_ type: TensorType, _ seed: UInt64)
+        throws
+    {
         var random = SeededGenerator(seed: seed)
         for _ in 0..<4 {
             let values = QuantizerTests.draw(type.block.values * Int.random(in: 1...19, using: &random), &random)
@@ -135,8 +137,9 @@ import Testing
     @Test func mixturesAreLlamaCpps() throws {
         for model in try Fixtures.json("conversion.json", as: Fixture.self).mixtures {
             let traits = MixtureTraits(
-                architecture: model.architecture, layers: model.layers, heads: model.heads, keyValueHeads: model.kv_heads, experts: model.experts)
-            var tensors = ["token_embd.weight"] + (model.has_output ? ["output.weight"] : [])
+                architecture: model.architecture, layers: model.layers, heads: model.heads, keyValueHeads: model.kvHeads,
+                experts: model.experts)
+            var tensors = ["token_embd.weight"] + (model.hasOutput ? ["output.weight"] : [])
             tensors += model.parts.flatMap { part in (0..<model.layers).map { "blk.\($0).\(part).weight" } }
             for type in FileType.allCases {
                 var mixture = Mixture(type, traits, names: tensors)

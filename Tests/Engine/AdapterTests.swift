@@ -63,7 +63,7 @@ import Testing
     @Test(arguments: [TensorType.f32, .f16, .q8_0, .q4_0], [1, 2]) func whatIsAddedToAProductIsThatOfItsRow(
         _ type: TensorType, _ threads: Int
     ) throws {
-        for seed in UInt64(0)..<6 {
+        for seed in UInt64(0)..<3 {
             var recipe = RandomModel(seed: seed)
             (recipe.types, recipe.hiddenSize, recipe.intermediateSize) = ([type], 96, 160)
             let file = try recipe.writer.file()
@@ -100,37 +100,42 @@ import Testing
                 let without = product(nil)
                 let rowAdapters = RowAdapters(model.adapters)
                 let with = product(rowAdapters.take(rows) ? rowAdapters : nil)
+                let pairs = adapters.map { adapter in
+                    adapter.pairs.first { $0.name == matrix.sources[0].tensor }.map { AdapterTests.stored($0, adapter) }
+                }
                 for i in rows.indices {
-                    for o in 0..<matrix.rows {
-                        var expected = Double(without[i * matrix.rows + o])
-                        for (adapter, scale) in zip(adapters, scales[i % 5]) where scale != 0 {
-                            guard let pair = adapter.pairs.first(where: { $0.name == matrix.sources[0].tensor }) else { continue }
-                            for j in 0..<pair.rank {
-                                let narrow = (0..<pair.columns).reduce(0.0) {
-                                    $0 + AdapterTests.stored(pair, j * pair.columns + $1, adapter) * Double(x[i * pair.columns + $1])
-                                }
-                                let b = AdapterTests.stored(pair, o * pair.rank + j, adapter, isB: true)
-                                expected += Double(scale) * 12 / Double(pair.rank) * b * narrow
+                    var expected = (0..<matrix.rows).map { Double(without[i * matrix.rows + $0]) }
+                    for (pair, scale) in zip(pairs, scales[i % 5]) {
+                        guard let pair, scale != 0 else { continue }
+                        for j in 0..<pair.rank {
+                            let narrow = (0..<pair.columns).reduce(0.0) {
+                                $0 + Double(pair.a[j * pair.columns + $1]) * Double(x[i * pair.columns + $1])
                             }
+                            let share = Double(scale) * 12 / Double(pair.rank) * narrow
+                            for o in 0..<matrix.rows { expected[o] += share * Double(pair.b[o * pair.rank + j]) }
                         }
-                        let found = with[i * matrix.rows + o]
-                        if abs(Double(found) - expected) > 2e-5 * max(1, abs(expected)) {
-                            Issue.record("seed \(seed), row \(i), output \(o): \(found), not \(expected)")
-                            return
-                        }
-                        if scales[i % 5].allSatisfy({ $0 == 0 }) { #expect(found == without[i * matrix.rows + o]) }
                     }
+                    let found = with[i * matrix.rows..<(i + 1) * matrix.rows]
+                    let wrong = zip(found, expected).enumerated().first { abs(Double($1.0) - $1.1) > 2e-5 * max(1, abs($1.1)) }
+                    #expect(wrong == nil, "seed \(seed), row \(i), output \(wrong?.offset ?? 0)")
+                    if scales[i % 5].allSatisfy({ $0 == 0 }) { #expect(found == without[i * matrix.rows..<(i + 1) * matrix.rows]) }
                 }
             }
         }
     }
 
-    /// A number as the file holds it.
-    private static func stored(_ pair: RandomAdapter.Pair, _ place: Int, _ adapter: RandomAdapter, isB: Bool = false) -> Double {
-        let value = isB ? pair.b[place] : pair.a[place]
+    /// A pair as the file holds it.
+    private static func stored(_ pair: RandomAdapter.Pair, _ adapter: RandomAdapter) -> RandomAdapter.Pair {
         let number = adapter.pairs.firstIndex { $0.name == pair.name } ?? 0
-        guard adapter.types[number % adapter.types.count] == .f16 else { return Double(value) }
-        return F16.bytes([value]).withUnsafeBytes { Double(F16.number($0.baseAddress.unsafelyUnwrapped)) }
+        guard adapter.types[number % adapter.types.count] == .f16 else { return pair }
+        func rounded(_ values: [Float]) -> [Float] {
+            F16.bytes(values).withUnsafeBytes { bytes in
+                values.indices.map { i in bytes.baseAddress.map { F16.number($0 + 2 * i) } ?? 0 }
+            }
+        }
+        var pair = pair
+        (pair.a, pair.b) = (rounded(pair.a), rounded(pair.b))
+        return pair
     }
 
     // MARK: - The same whatever happens around it

@@ -144,8 +144,8 @@ def make_mixtures():
                     if runs and runs[-1][1] == made[name]: runs[-1][0] += 1
                     else: runs.append([1, made[name]])
                 types[file_type] = " ".join(f"{n}*{t}" for n, t in runs)
-            results.append({"architecture": architecture, "layers": layers, "heads": heads, "kv_heads": kv_heads, "experts": experts,
-                            "parts": parts, "columns": columns, "has_output": has_output, "types": types})
+            results.append({"architecture": architecture, "layers": layers, "heads": heads, "kvHeads": kv_heads, "experts": experts,
+                            "parts": parts, "columns": columns, "hasOutput": has_output, "types": types})
     return results
 
 

@@ -290,7 +290,7 @@ import Testing
         let large = try #require(file.tensors.first { $0.bytes.count > 4096 })
         var other = bytes
         other[large.bytes.lowerBound + 100] ^= 1
-        let (before, after) = (Provenance("model", file), Provenance("model", try GGUF(MappedBytes(other))))
+        let (before, after) = (ModelInput("model", file), ModelInput("model", try GGUF(MappedBytes(other))))
         #expect(before.digest(isWhole: false) == after.digest(isWhole: false))
         #expect(before.digest(isWhole: true) != after.digest(isWhole: true))
     }

@@ -7,7 +7,7 @@ import Testing
 @testable import SLAText
 
 /// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request` and with the adapters and the
-/// judge that follow that; or with `--ordered`, which may stand there too. With SLA_UPDATE=1 in the environment the document is rewritten instead.
+/// judge that follow that; in the requests' order where it is `--ordered`. With SLA_UPDATE=1 in the environment the document is rewritten instead.
 @Suite(.serialized) struct ProtocolTests {
     static let document = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()

@@ -48,7 +48,8 @@ import Testing
         #expect(!screen.draft("\u{1b}[2J", columns: 80).contains("\u{1b}[2J"))
     }
 
-    /// Text with drafts leaves the screen that the text alone leaves, whatever is wide, wraps, scrolls, or is made narrower and wider meanwhile.
+    /// Text with drafts leaves the screen that the text alone leaves, whatever is wide, wraps or scrolls; and when it is made narrower or wider
+    /// meanwhile, the same characters.
     @Test(.enabled(if: tmux != nil, "tmux is what this looks with"), arguments: 1...6 as ClosedRange<UInt64>)
     func draftsLeaveNothingBehind(_ seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
@@ -63,7 +64,8 @@ import Testing
             return text
         }
         // Two parts, between which the width changes.
-        let widths = [Int.random(in: 12...30, using: &random), Int.random(in: 12...30, using: &random)]
+        let first = Int.random(in: 12...30, using: &random)
+        let widths = [first, seed < 3 ? first : Int.random(in: 12...30, using: &random)]
         var (screen, plain) = (TerminalText(), TerminalText())
         for (part, width) in widths.enumerated() {
             var (with, without) = ("", "")
@@ -108,6 +110,8 @@ import Testing
             try String(contentsOf: folder.appendingPathComponent("without.screen"), encoding: .utf8)
         )
         #expect(without.contains { !$0.isWhitespace })
-        #expect(with == without, "seed \(seed), widths \(widths)")
+        // A terminal that breaks rows anew keeps what was cleared in them as blanks.
+        func kept(_ screen: String) -> String { widths[0] == widths[1] ? screen : screen.filter { !$0.isWhitespace } }
+        #expect(kept(with) == kept(without), "seed \(seed), widths \(widths)")
     }
 }

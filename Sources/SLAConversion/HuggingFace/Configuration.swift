@@ -133,7 +133,17 @@ struct Configuration: Sendable {
 
     // MARK: What most have
 
-    var layers: Int { get throws { try size("n_layers", "num_hidden_layers", "n_layer", "num_layers") } }
+    var layers: Int {
+        get throws {
+            // Nemotron-H's newer files only list them.
+            if value(["num_hidden_layers", "n_layers", "n_layer", "num_layers"]) == nil, let kinds = try texts("layers_block_type"),
+                !kinds.isEmpty
+            {
+                return kinds.count
+            }
+            return try size("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+        }
+    }
     var hiddenSize: Int { get throws { try size("hidden_size", "n_embd", "d_model", "dim", "n_embed") } }
     var heads: Int { get throws { try size("num_attention_heads", "n_head", "n_heads") } }
     var kvHeads: Int {

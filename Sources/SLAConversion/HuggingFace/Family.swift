@@ -26,6 +26,16 @@ struct Family: Sendable {
     /// Another family where the settings ask for it.
     var variant: @Sendable (Configuration) throws -> Family? = { _ in nil }
 
+    /// Where a tensor goes; nil for one that is not known.
+    func placement(of name: TensorName) -> Placement? {
+        if let own = names[name.key] { return own }
+        switch name.key {
+        case "self_attn.q_proj" where turnsNeighbours: return Placement(("attn_q", Placement.pairedQueries))
+        case "self_attn.k_proj" where turnsNeighbours: return Placement(("attn_k", Placement.pairedKeys))
+        default: return TensorNames.placement(of: name)
+        }
+    }
+
     /// The family of a class, or nil.
     static func of(_ className: String) -> Family? { all[className] }
 
@@ -1052,6 +1062,7 @@ struct Family: Sendable {
                 throw ModelError("alibi is true or parallel_attn false in config.json, which is not supported for \(c.className)")
             }
             try m.count("context_length", c.integer("max_position_embeddings") ?? 2048)
+            m.text("tensor_data_layout", "jploski")
             try m.count("feed_forward_length", c.integer("ffn_hidden_size") ?? 4 * c.hiddenSize)
             try m.count("attention.head_count_kv", falconGroups(c))
         })
@@ -1183,6 +1194,9 @@ struct Family: Sendable {
         names: falconH1Names,
         settings: { c, m in
             let inner = try c.size("mamba_d_ssm")
+            guard try c.flag("mamba_rms_norm") != true || c.flag("mamba_norm_before_gate") != true else {
+                throw ModelError("mamba_norm_before_gate is true in config.json, which is not supported for \(c.className)")
+            }
             m.number("attention.layer_norm_rms_epsilon", try c.number("rms_norm_eps") ?? 1e-5)
             try m.count("ssm.conv_kernel", c.integer("mamba_d_conv") ?? 4)
             try m.count("ssm.inner_size", inner)

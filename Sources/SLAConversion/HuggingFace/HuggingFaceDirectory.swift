@@ -54,8 +54,8 @@ package struct HuggingFaceDirectory {
                 "the activation \(kind) in config.json is not supported for \(c.className); \(family.activations.sorted().joined(separator: ", ")) is"
             )
         }
-        if c.has("quantization_config") {
-            let method = try c.part("quantization_config").text("quant_method") ?? "an unnamed method"
+        let method = try c.part("quantization_config").text("quant_method") ?? "an unnamed method"
+        if c.has("quantization_config"), method != "fp8", method != "mxfp4" || family.architecture != "gpt-oss" {
             throw ModelError(
                 "the weights are quantized by \(method), which is not supported: bring those in F32, F16 or BF16, and --quantize them")
         }
@@ -113,7 +113,17 @@ package struct HuggingFaceDirectory {
             let stored = shaped.parts[0].view.element.type
             return TensorNames.isPrecise(name, dimensions: dimensions) ? .f32 : stored
         }
-        for stored in shards.flatMap(\.tensors) {
+        let all = shards.flatMap(\.tensors)
+        let byName = Dictionary(all.map { ($0.name, $0) }) { first, _ in first }
+        let method = try configuration.part("quantization_config").text("quant_method")
+        for stored in all {
+            // What lies beside 8-bit numbers and codes is read with them.
+            if method == "fp8", stored.name.hasSuffix("_scale_inv") || stored.name.hasSuffix("activation_scale") { continue }
+            if method == "mxfp4", stored.name.hasSuffix("_scales") { continue }
+            if method == "mxfp4", stored.name.hasSuffix("_blocks") {
+                tensors += try microscaled(stored, byName[stored.name.dropLast("blocks".count) + "scales"])
+                continue
+            }
             if foreign.contains(where: { stored.name.hasPrefix($0) }) { continue }
             if let reward, let name = reward.name(of: stored.name) {
                 let view = try TensorView(stored)
@@ -125,7 +135,7 @@ package struct HuggingFaceDirectory {
             let name = TensorName(stored.name)
             // Layers behind the last guess further ahead.
             if let layer = name.layer, layer >= layers { continue }
-            guard let placement = family.names[name.key] ?? TensorNames.all[name.key] else {
+            guard let placement = family.placement(of: name) else {
                 throw ModelError("tensor \(stored.name) belongs to a variant of \(configuration.className) that is not supported")
             }
             for target in placement.targets {
@@ -133,7 +143,7 @@ package struct HuggingFaceDirectory {
                     if isTied { continue }
                     hasOutput = true
                 }
-                let view = try TensorView(stored)
+                let view = try view(stored, byName)
                 var shaped: Placement.Shaped
                 do { shaped = try target.shaping(view, configuration) } catch let error as ModelError {
                     throw ModelError(error.problem.at("tensor \(stored.name)"))
@@ -168,6 +178,40 @@ package struct HuggingFaceDirectory {
             throw ModelError("the weights have no lm_head.weight, and tie_word_embeddings is false in config.json")
         }
         return tensors
+    }
+
+    private func view(_ stored: SafeTensors.Tensor, _ byName: [String: SafeTensors.Tensor]) throws -> TensorView {
+        guard stored.type == .f8E4M3, let scales = byName[stored.name + "_scale_inv"] else { return try TensorView(stored) }
+        let sizes = try configuration.part("quantization_config").numbers("weight_block_size") ?? [128, 128]
+        guard sizes.count == 2, let rows = Int(exactly: sizes[0]), let columns = Int(exactly: sizes[1]) else {
+            throw ModelError("weight_block_size in config.json should be two sizes")
+        }
+        return try TensorView(stored, scales: scales, block: (rows, columns))
+    }
+
+    /// Experts of gpt-oss, whose gates and ups lie row by row in turn.
+    private func microscaled(_ codes: SafeTensors.Tensor, _ scales: SafeTensors.Tensor?) throws -> [SourceTensor] {
+        let name = TensorName(codes.name)
+        guard let scales, let layer = name.layer else { throw ModelError("tensor \(codes.name) has no scales") }
+        let (codes, powers) = (try TensorView(microscaled: codes, areCodes: true), try TensorView(microscaled: scales, areCodes: false))
+        guard codes.shape == powers.shape, codes.shape.count == 3 else {
+            throw ModelError("tensor \(scales.name) has the shape \(scales.shape), which does not fit its codes")
+        }
+        func tensor(_ end: String, _ codes: TensorView, _ powers: TensorView) throws -> SourceTensor {
+            try SourceTensor(
+                "blk.\(layer).\(end)_exps.weight", [SourceTensor.Part(view: codes, scales: powers)],
+                shape: codes.shape.dropLast() + [32 * codes.shape[2]], type: .mxfp4)
+        }
+        switch name.key {
+        case "mlp.experts.down_proj_blocks": return [try tensor("ffn_down", codes, powers)]
+        case "mlp.experts.gate_up_proj_blocks":
+            let count = codes.shape[1] / 2
+            return try [("ffn_gate", 0), ("ffn_up", 1)].map {
+                try tensor($0.0, codes.cut(1, from: $0.1, count: count, step: 2), powers.cut(1, from: $0.1, count: count, step: 2))
+            }
+        default:
+            throw ModelError("tensor blk.\(layer), \(name.key) belongs to a variant of \(configuration.className) that is not supported")
+        }
     }
 
     private func isShifted(_ name: TensorName) -> Bool {

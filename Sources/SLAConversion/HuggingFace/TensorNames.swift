@@ -41,8 +41,10 @@ struct TensorName: Equatable {
 
 /// Where tensors go by the ends of their names, unless a family has it otherwise. One name means one thing, whichever class has it.
 enum TensorNames {
-    static let all: [String: Placement] = {
-        var all = outside.merging(layers) { $1 }
+    static func placement(of name: TensorName) -> Placement? { name.layer == nil ? outside[name.key] : layers[name.key] }
+
+    private static let layers: [String: Placement] = {
+        var all = written
         for (prefix, suffix) in [("mlp", ""), ("mlp.shared_expert", "_shexp"), ("mlp.shared_experts", "_shexp")] {
             for part in ["gate", "up", "down"] { all["\(prefix).\(part)_proj"] = Placement(stringLiteral: "ffn_\(part)\(suffix)") }
         }
@@ -67,7 +69,7 @@ enum TensorNames {
         "score": "cls.output", "score.0": "cls", "score.2": "cls.output",
     ]
 
-    private static let layers: [String: Placement] = [
+    private static let written: [String: Placement] = [
         "input_layernorm": "attn_norm", "ln_1": "attn_norm", "norm_1": "attn_norm", "operator_norm": "attn_norm",
         "attention_norm": "attn_norm", "norm": "attn_norm",
         "post_attention_layernorm": "ffn_norm", "ln_2": "ffn_norm", "norm_2": "ffn_norm", "ffn_norm": "ffn_norm",

@@ -163,14 +163,15 @@ package struct Mixture {
 
         private static let parts: [(part: String, role: Role)] = [
             ("attn_qkv.weight", .value), ("attn_kv_b.weight", .value), ("attn_v.weight", .value), ("attn_k.weight", .key),
-            ("attn_q.weight", .other), ("attn_output.weight", .attentionOutput), ("ffn_up", .other), ("ffn_gate", .other), ("ffn_down", .down),
+            ("attn_q.weight", .other), ("attn_output.weight", .attentionOutput), ("ffn_up", .other), ("ffn_gate", .other),
+            ("ffn_down", .down),
         ]
     }
 
     private mutating func choose(_ name: String, _ shape: [Int]) -> TensorType {
         let mostly = type.mostly
         let isFalcon = traits.architecture == "falcon"
-        if traits.architecture == "glm5-next", ["attn_q_a", "attn_q_b", "nextn.eh_proj"].contains(where: { has(name, $0) }) { return .q8_0 }
+        if traits.architecture == "glm5-next", Mixture.largeInGLM.contains(where: { has(name, $0) }) { return .q8_0 }
         let role = Role(name)
         switch role {
         case .output,
@@ -236,6 +237,7 @@ package struct Mixture {
         "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight", "attn_rel_b.weight", ".position_embd", "sam.pos_embd", "sam.neck.",
         "sam.net_", ".rel_pos", ".patch_embd", ".patch_merger", "a.rvq.codebook", "mm.a.code_embd",
     ]
+    private static let largeInGLM = ["attn_q_a", "attn_q_b", "nextn.eh_proj"]
     private static let smallInGLM = [
         "hc_", "indexer.attn_q_b", "indexer.attn_k", "indexer.proj", "indexer_compressor_gate", "indexer_compressor_ape", "ssm_f_a.weight",
         "ssm_f_b.weight", "ssm_g_a.weight", "ssm_g_b.weight", "ssm_beta.weight", "attn_kv_a_mqa.weight", "attn_k_b.weight",

@@ -8,32 +8,29 @@ struct LowRank: Sendable {
     /// A, of which each part of the matrix has the one of this number.
     let down: Factor
     let downParts: [Int]
-    /// B, its columns as rows.
+    /// B.
     let up: Factor
     /// alpha / rank, with which the product is multiplied.
     let scale: Float
 }
 
-/// A factor of an adapter's: for each part `[rank, columns]` plain numbers, row after row.
+/// A factor of an adapter's as the kernels read it, from front to back: for each part lines of 64 plain numbers.
 ///
-/// Both what is behind the last column, up to a multiple of 64, and behind the last row, up to a multiple of four, is zero, so that kernels need
-/// not mind the ends. Numbers stay in the file's type, unless that has blocks.
+/// Of A, `[rank, columns]`, a line is 16 columns of four rows, and the lines of four rows lie behind each other. Of B, `[rows, rank]`, it is one column
+/// of 64 rows, and the lines of these rows lie behind each other. What is behind the ends is zero. Numbers stay in the file's type, unless that
+/// has blocks.
 final class Factor: @unchecked Sendable {
     let type: TensorType
-    let rank, columns: Int
-    private let parts: Int
+    let rank: Int
+    /// Of A its columns, of B its rows.
+    let width: Int
+    private let parts, lines: Int
     private let memory: UnsafeMutableRawPointer
-    /// Bytes from row to row.
-    let stride: Int
-    private let numberBytes: Int
 
-    /// `write` fills the factor with ``set(_:_:_:_:)``.
-    init(_ type: TensorType, parts: Int, rank: Int, columns: Int) {
+    private init(_ type: TensorType, parts: Int, lines: Int, rank: Int, width: Int) {
         self.type = type.isPlain ? type : .f32
-        (self.parts, self.rank, self.columns) = (parts, rank, columns)
-        numberBytes = self.type.block.bytes
-        stride = (columns + 63) / 64 * 64 * numberBytes
-        let bytes = max(1, parts * Factor.padded(rank) * stride)
+        (self.parts, self.lines, self.rank, self.width) = (parts, lines, rank, width)
+        let bytes = max(1, parts * lines * 64 * self.type.block.bytes)
         memory = .allocate(byteCount: bytes, alignment: 64)
         memset(memory, 0, bytes)
     }
@@ -42,37 +39,44 @@ final class Factor: @unchecked Sendable {
 
     static func padded(_ rank: Int) -> Int { (rank + 3) / 4 * 4 }
 
-    func row(_ part: Int, _ j: Int) -> UnsafeRawPointer {
-        assert(part < parts && j < Factor.padded(rank))
-        return UnsafeRawPointer(memory + (part * Factor.padded(rank) + j) * stride)
+    /// A, of which each part has `rank` rows of `matrix`.
+    convenience init(down matrix: Matrix, parts: Int, rank: Int) {
+        let steps = (matrix.columns + 15) / 16
+        self.init(matrix.type, parts: parts, lines: Factor.padded(rank) / 4 * steps, rank: rank, width: matrix.columns)
+        for row in 0..<parts * rank {
+            let (part, j) = row.quotientAndRemainder(dividingBy: rank)
+            put(matrix, row: row) { c in ((part * lines + j / 4 * steps + c / 16) * 4 + j % 4) * 16 + c % 16 }
+        }
     }
 
-    /// The rows from `first` on of `matrix` become rows of a part.
-    func setRows(_ part: Int, from matrix: Matrix, first: Int) {
-        for j in 0..<rank {
-            let target = memory + (part * Factor.padded(rank) + j) * stride
-            if matrix.type == type {
-                target.copyMemory(from: matrix.row(first + j), byteCount: columns * numberBytes)
-            } else {
-                matrix.dequantize(row: first + j, into: target.assumingMemoryBound(to: Float.self))
+    /// B, of which each part has `width` rows of `matrix`: those that `row` names.
+    convenience init(up matrix: Matrix, parts: Int, width: Int, row: (_ part: Int, _ place: Int) -> Int) {
+        let rank = matrix.columns
+        self.init(matrix.type, parts: parts, lines: (width + 63) / 64 * rank, rank: rank, width: width)
+        for part in 0..<parts {
+            for place in 0..<width {
+                put(matrix, row: row(part, place)) { j in (part * lines + place / 64 * rank + j) * 64 + place % 64 }
             }
         }
     }
 
-    /// Row `row` of `matrix`, `[rank]`, becomes column `column` of a part.
-    func setColumn(_ part: Int, _ column: Int, from matrix: Matrix, row: Int) {
+    /// Puts the numbers of a row to their places.
+    private func put(_ matrix: Matrix, row: Int, at place: (Int) -> Int) {
         func scatter(_ source: UnsafeRawPointer) {
-            for j in 0..<rank {
-                (memory + (part * Factor.padded(rank) + j) * stride + column * numberBytes)
-                    .copyMemory(from: source + j * numberBytes, byteCount: numberBytes)
-            }
+            let size = type.block.bytes
+            for c in 0..<matrix.columns { (memory + place(c) * size).copyMemory(from: source + c * size, byteCount: size) }
         }
         if matrix.type == type { return scatter(matrix.row(row)) }
-        withUnsafeTemporaryAllocation(of: Float.self, capacity: rank) { room in
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: matrix.columns) { room in
             guard let base = room.baseAddress else { return }
             matrix.dequantize(row: row, into: base)
             scatter(base)
         }
+    }
+
+    func line(_ part: Int, _ line: Int) -> UnsafeRawPointer {
+        assert(part < parts && line < lines)
+        return UnsafeRawPointer(memory + (part * lines + line) * 64 * type.block.bytes)
     }
 }
 
@@ -150,10 +154,10 @@ final class RowAdapters {
                         place = narrowed.count
                         narrowed.append(Narrowed(factor: down, part: part, segment: number, scale: scale, place: size))
                         size += segment.rows.count * Factor.padded(down.rank)
-                        downCost += segment.rows.count * down.rank * down.columns
+                        downCost += segment.rows.count * down.rank * down.width
                     }
                     terms[i].append(Term(factor: delta.up, narrowed: place ?? 0))
-                    upCost += segment.rows.count * down.rank * delta.up.columns
+                    upCost += segment.rows.count * down.rank * delta.up.width
                 }
             }
         }
@@ -164,13 +168,10 @@ final class RowAdapters {
             var start = 0
             for (some, count) in zip(narrowed, quads) {
                 for quad in max(0, range.lowerBound - start)..<max(0, range.lowerBound - start, min(count, range.upperBound - start)) {
-                    let rows = segments[some.segment].rows
                     some.factor.type.visit(
-                        Narrowing(factor: some.factor, part: some.part, j: 4 * quad, scale: some.scale, columns: input.columns) { visit in
-                            for (i, row) in rows.enumerated() {
-                                visit(input.row(row), self.narrow.base + some.place + i * Factor.padded(some.factor.rank) + 4 * quad)
-                            }
-                        })
+                        Narrowing(
+                            factor: some.factor, part: some.part, quad: quad, scale: some.scale, input: input,
+                            rows: segments[some.segment].rows, target: self.narrow.base + some.place))
                 }
                 start += count
             }
@@ -180,17 +181,14 @@ final class RowAdapters {
         threadPool.share(blocks.reduce(0, +), cost: upCost) { range in
             var start = 0
             for (i, count) in blocks.enumerated() {
-                let (height, output) = (products[i].matrix.rows, products[i].output)
                 for block in max(0, range.lowerBound - start)..<max(0, range.lowerBound - start, min(count, range.upperBound - start)) {
                     for term in terms[i] {
                         let some = narrowed[term.narrowed]
-                        let (segment, rank) = (segments[some.segment], some.factor.rank)
+                        let segment = segments[some.segment]
                         term.factor.type.visit(
-                            Widening(factor: term.factor, part: segment.part, first: 64 * block, height: height, rank: rank) { visit in
-                                for (i, row) in segment.rows.enumerated() {
-                                    visit(self.narrow.base + some.place + i * Factor.padded(rank), output + row * height)
-                                }
-                            })
+                            Widening(
+                                factor: term.factor, part: segment.part, block: block, height: products[i].matrix.rows, rows: segment.rows,
+                                source: self.narrow.base + some.place, output: products[i].output))
                     }
                 }
                 start += count
@@ -217,20 +215,23 @@ final class RowAdapters {
     }
 }
 
-/// Four numbers of scale · A · x, of every row that `forRows` calls with: where x is, and where they go.
+/// Four numbers of scale · A · x for each of some rows of an input; a row's numbers lie `padded(rank)` apart.
 private struct Narrowing: FormatVisitor {
     let factor: Factor
-    let part, j: Int
+    let part, quad: Int
     let scale: Float
-    let columns: Int
-    let forRows: (_ visit: (UnsafePointer<Float>, Floats) -> Void) -> Void
+    let input: Activations
+    let rows: [Int]
+    let target: Floats
 
     func visit<Format: NumberFormat>(_: Format.Type) {
-        let (weights, stride) = (factor.row(part, j), factor.stride)
-        forRows { x, target in
+        let (columns, step) = (factor.width, Factor.padded(factor.rank))
+        let weights = factor.line(part, quad * ((columns + 15) / 16))
+        for (i, row) in rows.enumerated() {
+            let x = input.row(row)
             var sums = Four<Vector>()
             @inline(__always) func add(_ x: Vector, _ c: Int) {
-                sums.update { i, sum in sum = simd_fma(Format.vector(weights + i * stride + c * Format.bytes), x, sum) }
+                sums.update { j, sum in sum = simd_fma(Format.vector(weights + (4 * c + 16 * j) * Format.bytes), x, sum) }
             }
             var c = 0
             while c + 16 <= columns {
@@ -238,26 +239,30 @@ private struct Narrowing: FormatVisitor {
                 c += 16
             }
             if c < columns { add(x.partialVector(c, columns - c), c) }
-            for i in 0..<4 { target[i] = simd_total(sums[i]) * scale }
+            for j in 0..<4 { target[i * step + 4 * quad + j] = simd_total(sums[j]) * scale }
         }
     }
 
     func visit<Format: BlockFormat>(_: Format.Type) {}
 }
 
-/// Adds 64 numbers of B · narrow to every row that `forRows` calls with: where the narrow vector is, and where the row begins.
+/// Adds 64 numbers of B · narrow to each of some rows of an output, `[rows, height]`.
 private struct Widening: FormatVisitor {
     let factor: Factor
-    let part, first, height, rank: Int
-    let forRows: (_ visit: (Floats, Floats) -> Void) -> Void
+    let part, block, height: Int
+    let rows: [Int]
+    let source, output: Floats
 
     func visit<Format: NumberFormat>(_: Format.Type) {
-        let (weights, stride) = (factor.row(part, 0) + first * Format.bytes, factor.stride)
-        forRows { narrow, output in
+        let (rank, first) = (factor.rank, 64 * block)
+        let step = Factor.padded(rank)
+        let weights = factor.line(part, block * rank)
+        for (i, row) in rows.enumerated() {
+            let (narrow, output) = (source + i * step, output + row * height)
             var sums = Four<Vector>()
             for j in 0..<rank {
                 let share = Vector(repeating: narrow[j])
-                sums.update { i, sum in sum = simd_fma(Format.vector(weights + j * stride + 16 * i * Format.bytes), share, sum) }
+                sums.update { i, sum in sum = simd_fma(Format.vector(weights + (64 * j + 16 * i) * Format.bytes), share, sum) }
             }
             for i in 0..<4 {
                 let place = first + 16 * i

@@ -12,7 +12,7 @@ package struct Adapter: Sendable {
     package let ranks: ClosedRange<Int>
     package let tensors: Int
     /// Its file.
-    package let source: Provenance
+    package let input: ModelInput
     /// By the matrix.
     let deltas: [ObjectIdentifier: LowRank]
 
@@ -65,29 +65,19 @@ package struct Adapter: Sendable {
                     "the shapes \(a.shape) and \(b.shape) of \(name).lora_a and .lora_b do not fit the model's \(tensor.shape)")
             }
             let (down, up) = (try Matrix(a, of: file), try Matrix(b, of: file))
-            let factor = Factor(down.type, parts: parts, rank: rank, columns: a.columns)
-            for part in 0..<parts { factor.setRows(part, from: down, first: part * rank) }
+            let factor = Factor(down: down, parts: parts, rank: rank)
             // llama.cpp's rule: without an alpha the product is taken as it is.
             let scale = alpha == 0 ? 1 : Float(alpha) / Float(rank)
             for matrix in targets {
                 deltas[ObjectIdentifier(matrix)] = LowRank(
                     down: factor, downParts: matrix.sources.map { $0.tensorRow(0) / (tensor.rows / parts) },
-                    up: Adapter.columns(up, of: matrix, rank: rank), scale: scale)
+                    up: Factor(up: up, parts: matrix.sources.count, width: matrix.rows) { matrix.sources[$0].tensorRow($1) }, scale: scale)
             }
             ranks.append(rank)
         }
         guard let least = ranks.min(), let most = ranks.max() else { throw ModelError("it has no tensors") }
         (name, scale, self.deltas, self.ranks, tensors) = (source.name, source.scale, deltas, least...most, ranks.count)
-        self.source = Provenance("lora", file)
-    }
-
-    /// Of B, `[rows of the tensor, rank]`, the rows that belong to each part of a matrix, as columns.
-    private static func columns(_ up: Matrix, of matrix: PackedMatrix, rank: Int) -> Factor {
-        let factor = Factor(up.type, parts: matrix.sources.count, rank: rank, columns: matrix.rows)
-        for (part, source) in matrix.sources.enumerated() {
-            for row in 0..<matrix.rows { factor.setColumn(part, row, from: up, row: source.tensorRow(row)) }
-        }
-        return factor
+        input = ModelInput("adapter", file)
     }
 
     /// The tensor that an adapter calls `name`: a model whose output is its embedding has that in the output's place.

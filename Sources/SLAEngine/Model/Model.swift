@@ -18,10 +18,10 @@ package final class Model: Sendable {
     package let rewardChannel: RewardChannel?
     /// What it judges with, if it is a reward model of others.
     package let classifier: Classifier?
+    /// The files that its results come from, but for the adapters'.
+    package let inputs: [ModelInput]
     /// In the order in which they were given.
     package let adapters: [Adapter]
-    /// All that its results come from.
-    package let sources: [Provenance]
 
     let embedding: Matrix
     /// What embeddings are multiplied with.
@@ -132,8 +132,7 @@ package final class Model: Sendable {
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
         rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture) }
-        sources =
-            [Provenance("model", file)] + (reward.map { [Provenance("reward", $0)] } ?? [])
+        inputs = [ModelInput("model", file)] + (reward.map { [ModelInput("reward", $0)] } ?? [])
 
         var matrices: [String: [PackedMatrix]] = ["output.weight": [output]]
         for matrix in layers.flatMap(\.matrices) { matrices[matrix.sources[0].tensor, default: []].append(matrix) }

@@ -33,7 +33,7 @@ package struct RewardModel: Sendable {
     package var separator = "\n\n"
     package var fold = Fold.min
 
-    /// - Parameter reads: `head`, or `plus` for a model that says + and - behind steps; nil is the head.
+    /// - Parameter readsPlus: reads how likely it says + and not - behind steps, instead of its head.
     ///
     /// Throws ``ModelError`` for a model that is no judge.
     package init(_ model: Model, readsPlus: Bool = false) throws {
@@ -71,6 +71,8 @@ package struct RewardModel: Sendable {
             throw ModelError("the judge \(model.name) cannot read conversations: \(tokenizer.noChat ?? "")")
         }
     }
+
+    package var readsPlus: Bool { if case .answers = kind { true } else { false } }
 
     /// Source: Qwen2.5-Math-PRM's model card.
     private static let tag = "<extra_0>"
