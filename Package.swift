@@ -50,7 +50,8 @@ let package = Package(
         .target(name: "SLAText", dependencies: ["SLABase", "SLATemplate"], swiftSettings: library),
         .target(name: "SLAEngine", dependencies: ["CSimd", "CBuiltin", "SLABase", "SLAGrammar", "SLAText"], swiftSettings: kernels),
         .target(name: "SLAConversion", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
-        .target(name: "SLAService", dependencies: ["SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
+        .target(
+            name: "SLAService", dependencies: ["SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
         .target(name: "SLALanguageServer", dependencies: ["SLABase", "SLAService"], swiftSettings: library),
         .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: kernels),
         .target(
@@ -65,7 +66,8 @@ let package = Package(
         .testTarget(
             name: "SLATests",
             dependencies: [
-                "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLALanguageServer", "SLATraining",
+                "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLALanguageServer",
+                "SLATraining",
                 "SLAEvaluation", "SLABench",
             ], path: "Tests", exclude: ["Fixtures", "Conversations", "Fuzz", "Simd"]),
     ]
@@ -76,7 +78,8 @@ if fuzzes {
         .executableTarget(
             name: "fuzz",
             dependencies: [
-                "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLATraining", "SLAEvaluation",
+                "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLATraining",
+                "SLAEvaluation",
             ],
             path: "Tests/Fuzz", exclude: ["README.md", "corpus", "policy.gguf", "run.sh"],
             swiftSettings: library + [.unsafeFlags(["-parse-as-library"])],

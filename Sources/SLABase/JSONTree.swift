@@ -36,7 +36,10 @@ package indirect enum JSONTree: Sendable, Equatable {
         case (.object(let a), .object(let b)):
             // In whatever order.
             a.count == b.count
-                && zip(a.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }, b.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) })
+                && zip(
+                    a.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) },
+                    b.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
+                )
                 .allSatisfy { $0.name.utf8.elementsEqual($1.name.utf8) && $0.value == $1.value }
         default: false
         }

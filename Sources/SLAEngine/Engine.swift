@@ -493,7 +493,8 @@ final class TokenByToken: DecodingMethod {
         return [
             Row(
                 table: table, position: rules.start + branch.count - 1, token: pending.token,
-                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count, behind: branch) : .nothing, wantsReward: true,
+                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count, behind: branch) : .nothing,
+                wantsReward: true,
                 later: branch.finish == nil ? { self.want(behind: $0) } : nil)
         ]
     }
@@ -639,7 +640,8 @@ package final class Engine {
         var summary = Output.Summary()
 
         init(
-            id: JobID, work: Work, adapters: AdapterSet, given: [Token], promptCount: Int, bytes: Int, priority: Int, grammar: GrammarMatcher?
+            id: JobID, work: Work, adapters: AdapterSet, given: [Token], promptCount: Int, bytes: Int, priority: Int,
+            grammar: GrammarMatcher?
         ) {
             (self.id, self.work, self.adapters, self.given, self.promptCount) = (id, work, adapters, given, promptCount)
             (self.bytes, self.priority, self.grammar) = (bytes, priority, grammar)
@@ -648,7 +650,9 @@ package final class Engine {
         }
 
         /// Why a result is unsound.
-        var broken: RequestFailure { grammar.flatMap { matcher in matcher.failure.map { RequestFailure($0, matcher.grammar) } } ?? .brokenModel }
+        var broken: RequestFailure {
+            grammar.flatMap { matcher in matcher.failure.map { RequestFailure($0, matcher.grammar) } } ?? .brokenModel
+        }
         /// The most guesses of a step.
         var mostGuesses: Int { if case .generate(let generation) = work { generation.mostGuesses } else { 0 } }
     }

@@ -50,7 +50,8 @@ package struct CharacterClass: Hashable, Sendable {
     var utf8: [[ClosedRange<UInt8>]] {
         var found: [[ClosedRange<UInt8>]] = []
         for range in ranges {
-            for limits in [0...0x7f, 0x80...0x7ff, 0x800...0xffff, 0x10000...0x10ffff] as [ClosedRange<UInt32>] where range.overlaps(limits) {
+            for limits in [0...0x7f, 0x80...0x7ff, 0x800...0xffff, 0x10000...0x10ffff] as [ClosedRange<UInt32>] where range.overlaps(limits)
+            {
                 let part = range.clamped(to: limits)
                 CharacterClass.split(CharacterClass.encode(part.lowerBound), CharacterClass.encode(part.upperBound), &found)
             }

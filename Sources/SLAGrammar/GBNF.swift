@@ -252,7 +252,8 @@ package struct GBNF {
 
     private func isInName(_ byte: UInt8) -> Bool {
         switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"):
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"),
+            UInt8(ascii: "-"):
             true
         default: false
         }
@@ -274,7 +275,8 @@ package struct GBNF {
             case UInt8(ascii: "\r"), UInt8(ascii: "\n"):
                 guard lines else { return }
                 place += 1
-            case UInt8(ascii: "#"): while place < text.count, text[place] != UInt8(ascii: "\r"), text[place] != UInt8(ascii: "\n") { place += 1 }
+            case UInt8(ascii: "#"):
+                while place < text.count, text[place] != UInt8(ascii: "\r"), text[place] != UInt8(ascii: "\n") { place += 1 }
             default: return
             }
         }

@@ -79,7 +79,13 @@ package final class Grammar: Sendable, Equatable {
         while low < high {
             let middle = (low + high) / 2
             let edge = edges[middle]
-            if byte < edge.bytes.lowerBound { high = middle } else if byte > edge.bytes.upperBound { low = middle + 1 } else { return edge.target }
+            if byte < edge.bytes.lowerBound {
+                high = middle
+            } else if byte > edge.bytes.upperBound {
+                low = middle + 1
+            } else {
+                return edge.target
+            }
         }
         return nil
     }

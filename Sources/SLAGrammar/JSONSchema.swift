@@ -94,7 +94,8 @@ package struct JSONSchema {
 
     /// What a grammar cannot say.
     private static let unsupported = [
-        "not", "if", "then", "else", "dependentSchemas", "dependentRequired", "dependencies", "patternProperties", "propertyNames", "contains",
+        "not", "if", "then", "else", "dependentSchemas", "dependentRequired", "dependencies", "patternProperties", "propertyNames",
+        "contains",
         "minContains", "maxContains", "unevaluatedItems", "unevaluatedProperties", "minProperties", "maxProperties", "multipleOf",
         "$dynamicRef", "$recursiveRef",
     ]
@@ -271,7 +272,9 @@ package struct JSONSchema {
 
     /// The same without `$ref` and `allOf`: what they stand for is put together with the rest.
     private func flat(_ words: Words, _ path: String, _ open: Int = 0) throws -> Words {
-        guard open <= JSONSchema.deepest else { throw refused(path, "what $ref and allOf stand for leads back to itself, or is nested too deep") }
+        guard open <= JSONSchema.deepest else {
+            throw refused(path, "what $ref and allOf stand for leads back to itself, or is nested too deep")
+        }
         var found = words.filter { $0.name != "$ref" && $0.name != "allOf" }
         if let reference = words["$ref"] {
             let (schema, place) = try target(reference, path)
@@ -316,7 +319,9 @@ package struct JSONSchema {
                 guard !common.isEmpty else { throw Unsatisfiable(path: path) }
                 put(name, .array(common.map { .string($0) }))
             case "enum":
-                guard case .array(let mine) = own, case .array(let others) = value else { throw refused("\(path)/enum", "enum must be an array") }
+                guard case .array(let mine) = own, case .array(let others) = value else {
+                    throw refused("\(path)/enum", "enum must be an array")
+                }
                 try work.spend(mine.count * others.count)
                 let common = mine.filter(others.contains)
                 guard !common.isEmpty else { throw Unsatisfiable(path: path) }
@@ -368,7 +373,8 @@ package struct JSONSchema {
             for i in schemas.indices {
                 for j in 0..<i where try !areApart(schemas[i], schemas[j], path) {
                     throw refused(
-                        "\(path)/oneOf", "alternatives \(j) and \(i) may both accept a value, which oneOf forbids and a grammar cannot see; use anyOf")
+                        "\(path)/oneOf",
+                        "alternatives \(j) and \(i) may both accept a value, which oneOf forbids and a grammar cannot see; use anyOf")
                 }
             }
         }
@@ -412,7 +418,9 @@ package struct JSONSchema {
         let (a, b) = (try flat(words(a, path), path), try flat(words(b, path), path))
         let (types, others) = (try self.types(a, path), try self.types(b, path))
         if a["type"] != nil, b["type"] != nil,
-            !types.contains(where: { others.contains($0) || ["number", "integer"].contains($0) && (others.contains("number") || others.contains("integer")) })
+            !types.contains(where: {
+                others.contains($0) || ["number", "integer"].contains($0) && (others.contains("number") || others.contains("integer"))
+            })
         {
             return true
         }
@@ -521,7 +529,9 @@ package struct JSONSchema {
         }
         let top = Branch()
         for name in names {
-            guard name.count <= 256 else { throw refused(path, "a name of more than 256 bytes beside additionalProperties is not supported") }
+            guard name.count <= 256 else {
+                throw refused(path, "a name of more than 256 bytes beside additionalProperties is not supported")
+            }
             var branch = top
             for scalar in String(decoding: name, as: UTF8.self).unicodeScalars {
                 let next = branch.next[scalar] ?? Branch()
@@ -578,7 +588,8 @@ package struct JSONSchema {
         if other == nil { most = min(most ?? first.count, first.count) }
         guard least <= most ?? least else { throw Unsatisfiable(path: path) }
         guard least <= GBNF.mostRepetitions, (most ?? 0) <= JSONSchema.mostItems else {
-            throw refused(path, "arrays of at least \(GBNF.mostRepetitions) items, or at most more than \(JSONSchema.mostItems), are not supported")
+            throw refused(
+                path, "arrays of at least \(GBNF.mostRepetitions) items, or at most more than \(JSONSchema.mostItems), are not supported")
         }
         let items = try first.prefix(most ?? first.count).enumerated().map { try pattern($1, "\(path)/prefixItems/\($0)") }
         func behind(_ count: Int, _ item: Pattern) -> Pattern { count == 0 ? item : .sequence([JSONSchema.comma, item]) }
@@ -610,20 +621,27 @@ package struct JSONSchema {
         switch (words["pattern"], words["format"]) {
         case (_?, _?): throw refused(path, "pattern and format for one string are not supported; leave one out")
         case (.string(let text)?, nil):
-            do { content = try RegularExpression.pattern(text, anything: JSONSchema.rule("char").anyNumber) } catch let error as GrammarError {
+            do { content = try RegularExpression.pattern(text, anything: JSONSchema.rule("char").anyNumber) } catch let error
+                as GrammarError
+            {
                 throw refused("\(path)/pattern", error.message)
             }
         case (nil, .string(let name)?):
             let name = name.utf8.count == 5 && name.hasPrefix("uuid") ? "uuid" : name
             guard name.utf8.count <= 32, JSONSchema.formats.contains(name) else {
                 throw refused(
-                    "\(path)/format", "this format is not supported; leave it out; known are \(JSONSchema.formats.sorted().joined(separator: ", "))")
+                    "\(path)/format",
+                    "this format is not supported; leave it out; known are \(JSONSchema.formats.sorted().joined(separator: ", "))")
             }
-            content = (JSONSchema.rule(name), name == "uuid" ? 36 : name == "date" ? 10 : 0, name == "uuid" ? 36 : name == "date" ? 10 : nil)
+            content = (
+                JSONSchema.rule(name), name == "uuid" ? 36 : name == "date" ? 10 : 0, name == "uuid" ? 36 : name == "date" ? 10 : nil
+            )
         case (nil, nil):
             guard least <= GBNF.mostRepetitions, most ?? 0 <= Grammar.mostNodes / 8 else {
                 throw refused(
-                    path, "strings of at least more than \(GBNF.mostRepetitions) characters, or at most \(Grammar.mostNodes / 8), are not supported")
+                    path,
+                    "strings of at least more than \(GBNF.mostRepetitions) characters, or at most \(Grammar.mostNodes / 8), are not supported"
+                )
             }
             return .sequence([.text("\""), JSONSchema.rule("char").repeated(least, most), .text("\"")])
         default: throw refused(path, "pattern and format must be strings")

@@ -200,7 +200,9 @@ struct NumberRange {
         /// With as many places behind the point as a 64-bit float tells apart, and at least those of the bound.
         func places(_ whole: [UInt8], _ bound: [UInt8]) -> Int { max(15 - max(1, whole.count), bound.count) }
         if let to, to.whole == from.whole {
-            guard let fraction = fraction(from.fraction, low.isExclusive, to.fraction, high?.isExclusive ?? false, places(from.whole, from.fraction + [0]))
+            guard
+                let fraction = fraction(
+                    from.fraction, low.isExclusive, to.fraction, high?.isExclusive ?? false, places(from.whole, from.fraction + [0]))
             else { return nil }
             return .sequence([whole(from.whole), fraction])
         }
@@ -229,7 +231,9 @@ struct NumberRange {
     }
 
     /// What may stand behind a whole number, with its point or not at all: from one string of digits to another, of up to so many places.
-    private static func fraction(_ low: [UInt8], _ isLowExclusive: Bool, _ high: [UInt8]?, _ isHighExclusive: Bool, _ places: Int) -> Pattern? {
+    private static func fraction(_ low: [UInt8], _ isLowExclusive: Bool, _ high: [UInt8]?, _ isHighExclusive: Bool, _ places: Int)
+        -> Pattern?
+    {
         // Without a point it is 0.
         let mayBeNothing = low.isEmpty && !isLowExclusive && !(high?.isEmpty ?? false && isHighExclusive)
         var behind: Pattern?
@@ -242,7 +246,8 @@ struct NumberRange {
 
     /// Strings of digits, up to so many, that as places behind a point are from `low` to `high`.
     private static func digits(
-        _ low: ArraySlice<UInt8>, _ isLowExclusive: Bool, _ high: ArraySlice<UInt8>?, _ isHighExclusive: Bool, _ places: Int, mustHaveMore: Bool
+        _ low: ArraySlice<UInt8>, _ isLowExclusive: Bool, _ high: ArraySlice<UInt8>?, _ isHighExclusive: Bool, _ places: Int,
+        mustHaveMore: Bool
     ) -> Pattern? {
         let isLowFree = low.isEmpty && !isLowExclusive
         let mayEnd = !mustHaveMore && isLowFree && !(high?.isEmpty ?? false && isHighExclusive)

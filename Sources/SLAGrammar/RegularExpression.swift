@@ -205,7 +205,9 @@ struct RegularExpression {
     private mutating func hexadecimal(_ count: Int) throws -> UInt32 {
         var value: UInt32 = 0
         for _ in 0..<count {
-            guard place < text.count, let digit = Character(text[place]).hexDigitValue else { throw wrong("\(count) hexadecimal digits must follow") }
+            guard place < text.count, let digit = Character(text[place]).hexDigitValue else {
+                throw wrong("\(count) hexadecimal digits must follow")
+            }
             value = value << 4 | UInt32(digit)
             place += 1
         }
@@ -219,5 +221,7 @@ struct RegularExpression {
         return true
     }
 
-    private func wrong(_ problem: String) -> GrammarError { GrammarError("in the regular expression, at character \(place + 1): \(problem)") }
+    private func wrong(_ problem: String) -> GrammarError {
+        GrammarError("in the regular expression, at character \(place + 1): \(problem)")
+    }
 }

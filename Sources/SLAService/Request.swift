@@ -208,7 +208,8 @@ private struct FieldReader {
         let include = try included()
         return Request.GenerateRequest(
             prompt: try place(), settings: settings, maxTokens: try value(Fields.maxTokens), stop: try strings(Fields.stop) ?? [],
-            ignoreEOS: try value(Fields.ignoreEOS), grammar: try grammar(), prediction: try optional(Fields.prediction), speculate: speculate,
+            ignoreEOS: try value(Fields.ignoreEOS), grammar: try grammar(), prediction: try optional(Fields.prediction),
+            speculate: speculate,
             lora: try lora(),
             deadline: deadline, include: include,
             priority: try value(Fields.priority))

@@ -128,7 +128,8 @@ extension ChatTemplate {
             "messages": .list(
                 chat.messages.enumerated().map { i, message in
                     message.value(
-                        form, continuedBy: chat.isContinued && i == last ? ChatTemplate.tag : nil, content: i == last ? chat.lastContent : nil)
+                        form, continuedBy: chat.isContinued && i == last ? ChatTemplate.tag : nil,
+                        content: i == last ? chat.lastContent : nil)
                 }),
             "add_generation_prompt": .bool(addGenerationPrompt && !chat.isContinued),
             "tools": chat.tools.isEmpty ? .none : .list(chat.tools.map { Value($0) }),

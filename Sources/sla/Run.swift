@@ -4,6 +4,7 @@ import SLABench
 import SLAEngine
 import SLAGrammar
 import SLAService
+import SLATemplate
 import SLAText
 
 #if canImport(FoundationEssentials)

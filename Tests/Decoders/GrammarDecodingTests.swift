@@ -10,7 +10,8 @@ import Testing
 @Suite struct GrammarDecodingTests {
     /// Over the letters that every random model has a token for.
     static let grammars = [
-        "root ::= [a-d]+ | \"ef\"", "root ::= (\"ab\" | \"ba\" [c-h]){2,4} \"h\"?", "root ::= \"a\" root \"b\" | [c-e]", "root ::= item (\"x\"? item)*\nitem ::= \"a\" [b-h]{0,3} \"g\"",
+        "root ::= [a-d]+ | \"ef\"", "root ::= (\"ab\" | \"ba\" [c-h]){2,4} \"h\"?", "root ::= \"a\" root \"b\" | [c-e]",
+        "root ::= item (\"x\"? item)*\nitem ::= \"a\" [b-h]{0,3} \"g\"",
         "root ::= \"abcabcabc\" [d-f]", "root ::= ([ab]? [bc]? \"a\"){1,6}", "root ::= .*", "root ::= [^a]{3} \"abc\"* | \"a\"",
     ]
 
@@ -74,7 +75,9 @@ import Testing
         let outcome = try engine.outcome(.generate(generation))
         #expect(outcome.text.hasPrefix("3*5=15;2+7=9;") && outcome.finish == .stop)
         let summary = try #require(outcome.summary)
-        #expect(summary.steps == outcome.tokens.count && summary.passes < summary.steps / 2, "\(summary.passes) passes for \(summary.steps) steps")
+        #expect(
+            summary.steps == outcome.tokens.count && summary.passes < summary.steps / 2,
+            "\(summary.passes) passes for \(summary.steps) steps")
     }
 
     @Test func anAnswerEndsOnlyWhereItMay() throws {
@@ -107,7 +110,10 @@ import Testing
         var recipe = RandomModel(seed: 4)
         recipe.vocabulary = 9
         let model = try recipe.make()
-        for method in [Generation.Method.greedy, .beam(width: 3), .sla(Search()), .mcts(TreeSearch()), .bestOf(3, Sampling(), .mean), .sample(Sampling())] {
+        for method in [
+            Generation.Method.greedy, .beam(width: 3), .sla(Search()), .mcts(TreeSearch()), .bestOf(3, Sampling(), .mean),
+            .sample(Sampling()),
+        ] {
             var generation = Generation(prompt: [1, 2])
             generation.method = method
             generation.grammar = try Grammar(GBNF.rules("root ::= \"a\" [zw]".utf8))

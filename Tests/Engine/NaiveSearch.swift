@@ -158,7 +158,8 @@ final class NaiveSearch {
         repeat {
             let next = try after(chunk.tokens).logits
             let token =
-                try sampling.map { NaiveSearch.draw(next, $0, banned: banned(behind: chunk), stream.uniform(chunk.tokens.count)) } ?? ranking(chunk)[0]
+                try sampling.map { NaiveSearch.draw(next, $0, banned: banned(behind: chunk), stream.uniform(chunk.tokens.count)) }
+                ?? ranking(chunk)[0]
             chunk = try extended(chunk, by: token)
         } while chunk.finish == nil && !isWhole(chunk, behind: path, length, ends)
         chunk.stream = stream

@@ -59,14 +59,19 @@ import Testing
     }
 
     static let mistakes: [(String, String)] = [
-        ("", "there is no rule named root"), ("rot ::= \"a\"", "there is no rule named root"), ("root ::= a", "the rule a is used but not defined"),
+        ("", "there is no rule named root"), ("rot ::= \"a\"", "there is no rule named root"),
+        ("root ::= a", "the rule a is used but not defined"),
         ("root = \"a\"", "line 1: ::= must follow"), ("root ::= \"a", "line 1: the grammar ends within"),
-        ("root ::= (\"a\"", "line 1: a ) is missing"), ("root ::= \"a\")", "line 1: ) begins nothing"), ("root ::= *", "must stand behind what is repeated"),
+        ("root ::= (\"a\"", "line 1: a ) is missing"), ("root ::= \"a\")", "line 1: ) begins nothing"),
+        ("root ::= *", "must stand behind what is repeated"),
         ("root ::= \"a\"\n\nb ::= [z-a]", "line 3: a range of characters"), ("root ::= []", "no character is in these brackets"),
         ("root ::= \"a\"{3,2}", "at least 3 and at most 2"), ("root ::= \"a\"{2001}", "at most 2000 repetitions"),
-        ("root ::= \"\\q\"", "\\ before q means nothing"), ("root ::= \"\\u12\"", "4 hexadecimal digits"), ("root ::= \"\\U00110000\"", "is no character"),
-        ("root ::= \"\\ud800\"", "is no character"), ("root ::= <think>", "<think> is not one token"), ("root ::= !x", "a token in < > must follow"),
-        ("root ::= \"a\" | root \"b\"", "the rule root begins with itself"), ("root ::= a\na ::= b? a | \"x\"\nb ::= \"y\"", "the rule a begins with itself"),
+        ("root ::= \"\\q\"", "\\ before q means nothing"), ("root ::= \"\\u12\"", "4 hexadecimal digits"),
+        ("root ::= \"\\U00110000\"", "is no character"),
+        ("root ::= \"\\ud800\"", "is no character"), ("root ::= <think>", "<think> is not one token"),
+        ("root ::= !x", "a token in < > must follow"),
+        ("root ::= \"a\" | root \"b\"", "the rule root begins with itself"),
+        ("root ::= a\na ::= b? a | \"x\"\nb ::= \"y\"", "the rule a begins with itself"),
         ("root ::= \"\u{0}\"", "not UTF-8, or zero"), ("root ::= \"a\" = \"b\"", "= begins nothing"),
         ("((", "line 1"),
     ]
@@ -104,7 +109,10 @@ import Testing
                 switch Int.random(in: 0..<3, using: &random) {
                 case 0: text = Array(text.prefix(Int.random(in: 0...text.count, using: &random)))
                 case 1: text += (characters.randomElement(using: &random) ?? "a").utf8
-                default: if !text.isEmpty { text[Int.random(in: 0..<text.count, using: &random)] = UInt8.random(in: 0x60...0x64, using: &random) }
+                default:
+                    if !text.isEmpty {
+                        text[Int.random(in: 0..<text.count, using: &random)] = UInt8.random(in: 0x60...0x64, using: &random)
+                    }
                 }
                 let (isWhole, isBeginning) = naive.follow(text)
                 let state = matcher.state(behind: text)
@@ -210,7 +218,8 @@ import Testing
         all["many that may be missing"] = "root ::= \(many(5000) { _ in "\"a\"? " })\"b\""
         all["parentheses"] = "root ::= s \"!\"\ns ::= t \"x\" | t \"y\"\nt ::= \"(\" s \")\" | \"(\" s \"]\" | \"(\" t \")\" | \"a\""
         all["rules that call on one another"] = "\(many(20000) { "r\($0) ::= r\($0 + 1)\n" })r20000 ::= \"a\"\nroot ::= r0"
-        all["rules that may be empty"] = "root ::= \(many(2000, " ") { "r\($0)" })\n\(many(2000) { "r\($0) ::= \"a\"? | \"b\" r\(($0 + 1) % 2000)\n" })"
+        all["rules that may be empty"] =
+            "root ::= \(many(2000, " ") { "r\($0)" })\n\(many(2000) { "r\($0) ::= \"a\"? | \"b\" r\(($0 + 1) % 2000)\n" })"
         all["characters"] = "root ::= [\(many(20000) { "\\u\(String(0x4e00 + $0 * 2 / 3, radix: 16))" })]*"
         return all
     }()

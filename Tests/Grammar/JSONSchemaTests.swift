@@ -8,9 +8,18 @@ import Testing
     static let schemas: [(String, [String], [String])] = [
         ("{}", ["1", "\"a\"", "null", "[]", "{\"a\": [true, {}]}", "-1.5e+3"], ["", "a", "{", "[1,]", "01", "\"\\x\"", "\"\n\""]),
         ("true", ["1", "[[]]"], ["x"]),
-        (##"{"type":"object","properties":{"a":{"type":"integer"}},"required":["b"]}"##, [##"{"b":[],"a":1}"##, ##"{"b": null}"##], ["{}", ##"{"a":1}"##]),
-        (##"{"properties":{"b":{"const":1},"a":{"const":2}}}"##, ["{}", ##"{"b":1}"##, ##"{"a":2}"##, ##"{"b": 1, "a": 2}"##], [##"{"a":2,"b":1}"##, ##"{"c":1}"##]),
-        (##"{"enum":[1.50,"ä\"\n",{"b":1,"a":[null]}]}"##, ["1.50", ##""ä\"\n""##, ##"{"b":1,"a":[null]}"##], ["1.5", "\"ä\"", ##"{"a":[null],"b":1}"##]),
+        (
+            ##"{"type":"object","properties":{"a":{"type":"integer"}},"required":["b"]}"##, [##"{"b":[],"a":1}"##, ##"{"b": null}"##],
+            ["{}", ##"{"a":1}"##]
+        ),
+        (
+            ##"{"properties":{"b":{"const":1},"a":{"const":2}}}"##, ["{}", ##"{"b":1}"##, ##"{"a":2}"##, ##"{"b": 1, "a": 2}"##],
+            [##"{"a":2,"b":1}"##, ##"{"c":1}"##]
+        ),
+        (
+            ##"{"enum":[1.50,"ä\"\n",{"b":1,"a":[null]}]}"##, ["1.50", ##""ä\"\n""##, ##"{"b":1,"a":[null]}"##],
+            ["1.5", "\"ä\"", ##"{"a":[null],"b":1}"##]
+        ),
         (##"{"type":"string","enum":["a",1]}"##, ["\"a\""], ["1"]),
         (##"{"type":["integer","null"],"minimum":5}"##, ["5", "null", "123"], ["4", "5.0"]),
         (##"{"anyOf":[{"type":"integer"},{"type":"string","maxLength":1}],"minimum":3}"##, ["3", "\"a\""], ["2", "\"ab\""]),
@@ -29,15 +38,29 @@ import Testing
         ),
         (##"{"$ref":"#/$defs/a~1b%20c","$defs":{"a/b c":{"const":1}}}"##, ["1"], ["2"]),
         (##"{"properties":{"a":{"$ref":"#"}}}"##, ["{}", ##"{"a":{"a":{}}}"##], [##"{"a":1}"##]),
-        (##"{"properties":{"a":{"type":"integer"},"ab":{"type":"integer"}},"additionalProperties":{"type":"boolean"}}"##,
-            [##"{"a":1,"ab":2,"b":true}"##, ##"{"abc":true,"":false}"##, ##"{"\\":true}"##], [##"{"b":1}"##, ##"{"a":true}"##, ##"{"\u0061":true}"##]),
-        (##"{"prefixItems":[{"type":"integer"},{"type":"string"}],"items":{"type":"null"},"minItems":1,"maxItems":4}"##,
-            ["[1]", "[1,\"a\"]", "[1, \"\", null, null]"], ["[]", "[1,null]", "[1,\"a\",null,null,null]"]),
+        (
+            ##"{"properties":{"a":{"type":"integer"},"ab":{"type":"integer"}},"additionalProperties":{"type":"boolean"}}"##,
+            [##"{"a":1,"ab":2,"b":true}"##, ##"{"abc":true,"":false}"##, ##"{"\\":true}"##],
+            [##"{"b":1}"##, ##"{"a":true}"##, ##"{"\u0061":true}"##]
+        ),
+        (
+            ##"{"prefixItems":[{"type":"integer"},{"type":"string"}],"items":{"type":"null"},"minItems":1,"maxItems":4}"##,
+            ["[1]", "[1,\"a\"]", "[1, \"\", null, null]"], ["[]", "[1,null]", "[1,\"a\",null,null,null]"]
+        ),
         (##"{"type":"array","items":false}"##, ["[]", "[ ]"], ["[1]"]),
-        (##"{"type":"string","minLength":2,"maxLength":3}"##, ["\"ab\"", "\"日本語\"", ##""\u00e9\n""##], ["\"a\"", "\"abcd\"", ##""\ud83d\ude00""##]),
-        (##"{"type":"string","format":"date"}"##, ["\"2024-02-29\"", "\"1999-12-31\""], ["\"2023-02-29\"", "\"1900-02-29\"", "\"2024-04-31\""]),
+        (
+            ##"{"type":"string","minLength":2,"maxLength":3}"##, ["\"ab\"", "\"日本語\"", ##""\u00e9\n""##],
+            ["\"a\"", "\"abcd\"", ##""\ud83d\ude00""##]
+        ),
+        (
+            ##"{"type":"string","format":"date"}"##, ["\"2024-02-29\"", "\"1999-12-31\""],
+            ["\"2023-02-29\"", "\"1900-02-29\"", "\"2024-04-31\""]
+        ),
         (##"{"format":"ipv4","type":"string"}"##, ["\"127.0.0.1\""], ["\"256.0.0.1\"", "\"01.2.3.4\""]),
-        (##"{"type":"number","exclusiveMinimum":0,"maximum":1.5}"##, ["0.001", "1", "1.5", "1.50", "0.9"], ["0", "0.0", "1.51", "-1", "2", "1e0", ".5"]),
+        (
+            ##"{"type":"number","exclusiveMinimum":0,"maximum":1.5}"##, ["0.001", "1", "1.5", "1.50", "0.9"],
+            ["0", "0.0", "1.51", "-1", "2", "1e0", ".5"]
+        ),
         (##"{"type":"number","minimum":-2.25}"##, ["-2.25", "-2.2", "-1.999", "0", "100.75"], ["-2.251", "-3", "-2.3"]),
         (##"{"type":"integer","exclusiveMinimum":-3,"maximum":1e1}"##, ["-2", "0", "10"], ["-3", "11", "1.0"]),
         (##"{"type":"object","properties":{"a":false,"b":true}}"##, [##"{"b":1}"##, "{}"], [##"{"a":1}"##]),
@@ -53,15 +76,21 @@ import Testing
     static let refused: [(String, String)] = [
         (##"{"properties":{"a":{"items":{"not":{}}}}}"##, "#/properties/a/items/not: not is not supported"),
         (##"{"type":"array","uniqueItems":true}"##, "#/uniqueItems: uniqueItems is not supported"),
-        (##"{"multipleOf":3}"##, "#/multipleOf"), (##"{"patternProperties":{}}"##, "#/patternProperties"), ("[]", "#: a schema must be an object"),
+        (##"{"multipleOf":3}"##, "#/multipleOf"), (##"{"patternProperties":{}}"##, "#/patternProperties"),
+        ("[]", "#: a schema must be an object"),
         (##"{"type":"kaboom"}"##, "#/type: type must be one of"), (##"{"type":123}"##, "#/type"), ("false", "#: no value is accepted"),
-        (##"{"$ref":"https://example.com/x"}"##, "#/$ref: $ref https://example.com/x is not supported"), (##"{"$ref":"#/a"}"##, "leads nowhere"),
+        (##"{"$ref":"https://example.com/x"}"##, "#/$ref: $ref https://example.com/x is not supported"),
+        (##"{"$ref":"#/a"}"##, "leads nowhere"),
         (##"{"$ref":"#"}"##, "begins with itself"), (##"{"allOf":[{"$ref":"#"}],"type":"object"}"##, "leads back to itself"),
         (##"{"oneOf":[{"type":"integer"},{"type":"number"}]}"##, "alternatives 0 and 1 may both accept"),
-        (##"{"type":"string","format":"iri"}"##, "#/format: this format is not supported"), (##"{"pattern":"(?=a)"}"##, "#/pattern: in the regular expression"),
-        (##"{"pattern":"^a\\b$"}"##, "\\b is not supported"), (##"{"pattern":"^(a$"}"##, "supported only at"), (##"{"pattern":"^a+$","maxLength":3}"##, "minLength and maxLength beside"),
-        (##"{"type":"integer","minimum":3,"maximum":2}"##, "no value is accepted"), (##"{"minItems":-1}"##, "#/minItems"), (##"{"enum":[]}"##, "#/enum"),
-        (##"{"type":"object","required":["a"],"additionalProperties":false}"##, "#/required: no value"), (##"{"properties":[]}"##, "#/properties: properties must be"),
+        (##"{"type":"string","format":"iri"}"##, "#/format: this format is not supported"),
+        (##"{"pattern":"(?=a)"}"##, "#/pattern: in the regular expression"),
+        (##"{"pattern":"^a\\b$"}"##, "\\b is not supported"), (##"{"pattern":"^(a$"}"##, "supported only at"),
+        (##"{"pattern":"^a+$","maxLength":3}"##, "minLength and maxLength beside"),
+        (##"{"type":"integer","minimum":3,"maximum":2}"##, "no value is accepted"), (##"{"minItems":-1}"##, "#/minItems"),
+        (##"{"enum":[]}"##, "#/enum"),
+        (##"{"type":"object","required":["a"],"additionalProperties":false}"##, "#/required: no value"),
+        (##"{"properties":[]}"##, "#/properties: properties must be"),
         (##"{"type":"integer","const":"a"}"##, "no value"), (##"{"anyOf":[]}"##, "#/anyOf"),
     ]
 
@@ -155,7 +184,8 @@ import Testing
     }
 
     static let expressions: [String] = [
-        "^a|b$", "^[ab]+1?$", "a", "ab|ba", "^a", "b$", "^(a|b1){2,3}$", "^(?:a|)b*?$", "[^a]", "^[^ab]$", "\\d", "^\\w{2}$", "^a.$", "(?<x>a)b",
+        "^a|b$", "^[ab]+1?$", "a", "ab|ba", "^a", "b$", "^(a|b1){2,3}$", "^(?:a|)b*?$", "[^a]", "^[^ab]$", "\\d", "^\\w{2}$", "^a.$",
+        "(?<x>a)b",
         "^[\\d-]+$", "^a{2}$", "^$", "^\"\\\\$", "\\n", "^[\\]a]+$", "1+$",
     ]
 
@@ -190,7 +220,9 @@ import Testing
 
     static let hostile: [String: String] = {
         var all: [String: String] = [:]
-        func many(_ range: ClosedRange<Int>, _ text: (Int) -> String) -> String { GrammarTests.many(range.count, ",") { text($0 + range.lowerBound) } }
+        func many(_ range: ClosedRange<Int>, _ text: (Int) -> String) -> String {
+            GrammarTests.many(range.count, ",") { text($0 + range.lowerBound) }
+        }
         // Two to the power of sixty.
         let twice = many(1...60) { "{\"allOf\":[{\"$ref\":\"#/d/\($0)\"},{\"$ref\":\"#/d/\($0)\"}]}" }
         all["references within references"] = "{\"allOf\":[{\"$ref\":\"#/d/0\"},{\"$ref\":\"#/d/0\"}],\"d\":[\(twice),{\"type\":\"null\"}]}"
@@ -202,7 +234,8 @@ import Testing
         all["properties"] = "{\"properties\":{\(many(0...20000) { "\"p\($0)\":{\"type\":\"integer\"}" })},\"additionalProperties\":true}"
         all["alternatives"] = "{\"oneOf\":[\(many(0...63) { "{\"const\":\($0)}" })]}"
         all["repetitions"] = "{\"pattern\":\"^\(String(repeating: "(", count: 100))a\(String(repeating: "{0,2000})", count: 100))$\"}"
-        all["long"] = ##"{"type":"array","items":{"type":"array","items":{"type":"string","maxLength":10000},"maxItems":10000},"minItems":2000}"##
+        all["long"] =
+            ##"{"type":"array","items":{"type":"array","items":{"type":"string","maxLength":10000},"maxItems":10000},"minItems":2000}"##
         return all
     }()
 
@@ -229,7 +262,9 @@ import Testing
                 }
             }
             guard let tree = try? JSONTree(bytes) else { continue }
-            do { _ = try ByteMatcher(JSONSchema.rules(tree)).accepts("{}") } catch { #expect(error is GrammarError, "seed \(seed): \(error)") }
+            do { _ = try ByteMatcher(JSONSchema.rules(tree)).accepts("{}") } catch {
+                #expect(error is GrammarError, "seed \(seed): \(error)")
+            }
         }
     }
 

@@ -33,7 +33,9 @@ struct LlamaCases {
         var i = 0
         func starts(_ text: String) -> Bool { bytes[i...].starts(with: text.utf8) }
         func skip(to end: String) { while i < bytes.count, !starts(end) { i += 1 } }
-        func isInWord(_ byte: UInt8) -> Bool { byte == 0x5f || Character(Unicode.Scalar(byte)).isLetter && byte < 0x80 || 0x30...0x39 ~= byte }
+        func isInWord(_ byte: UInt8) -> Bool {
+            byte == 0x5f || Character(Unicode.Scalar(byte)).isLetter && byte < 0x80 || 0x30...0x39 ~= byte
+        }
         while i < bytes.count {
             if starts("//") {
                 skip(to: "\n")
@@ -151,7 +153,8 @@ struct LlamaCases {
             ranges = []
         }
         for element in elements {
-            guard element.items.count == 2, let type = element.items[0].word, let value = element.items[1].word.flatMap({ UInt32($0) }) else { continue }
+            guard element.items.count == 2, let type = element.items[0].word, let value = element.items[1].word.flatMap({ UInt32($0) })
+            else { continue }
             switch type {
             case "LLAMA_GRETYPE_CHAR_ALT": ranges.append(value...value)
             case "LLAMA_GRETYPE_CHAR_RNG_UPPER": ranges[ranges.count - 1] = ranges[ranges.count - 1].lowerBound...value

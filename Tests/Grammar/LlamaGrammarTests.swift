@@ -47,7 +47,9 @@ struct LlamaGrammarTests {
         for test in cases {
             let (name, text) = (try #require(test[0].string), try #require(test[1].string))
             // Theirs passes it over, and lets through what it forbids; here that is refused.
-            if text.contains("\"uniqueItems\": true") { #expect(throws: GrammarError.self) { _ = try JSONSchema.rules(JSONTree(text.utf8)) } }
+            if text.contains("\"uniqueItems\": true") {
+                #expect(throws: GrammarError.self) { _ = try JSONSchema.rules(JSONTree(text.utf8)) }
+            }
             let schema = try JSONTree(text.replacingOccurrences(of: "\"uniqueItems\": true", with: "\"uniqueItems\": false").utf8)
             try check(JSONSchema.rules(schema), name, test[2].items, test[3].items)
         }
@@ -56,17 +58,22 @@ struct LlamaGrammarTests {
     @Test func leftRecursionAndMissingRulesAreRefused() throws {
         let source = try String(contentsOfFile: (LlamaCases.folder ?? "") + "test-grammar-integration.cpp", encoding: .utf8)
         let texts = source.components(separatedBy: "static void test_failure_").dropFirst().flatMap { part in
-            part.components(separatedBy: "\n}\n")[0].components(separatedBy: "R\"\"\"(").dropFirst().map { $0.components(separatedBy: ")\"\"\"")[0] }
+            part.components(separatedBy: "\n}\n")[0].components(separatedBy: "R\"\"\"(").dropFirst().map {
+                $0.components(separatedBy: ")\"\"\"")[0]
+            }
         }
         #expect(texts.count >= 7)
-        for text in texts where !text.contains("foobar") { #expect(throws: GrammarError.self, "\(text)") { _ = try ByteMatcher(gbnf: text) } }
+        for text in texts where !text.contains("foobar") {
+            #expect(throws: GrammarError.self, "\(text)") { _ = try ByteMatcher(gbnf: text) }
+        }
     }
 
     @Test func theirGrammarsAreRead() throws {
         let names = try FileManager.default.contentsOfDirectory(atPath: LlamaCases.folder ?? "").filter { $0.hasSuffix(".gbnf") }
         #expect(names.count >= 8)
         let right = [
-            "arithmetic": "1 + 2= 3\n", "c": "int a(int b){return 1;}", "chess": "1. e4 e5\n2. Nf3 Nc6\n", "english": "Who is it?", "japanese": "日本、カナ",
+            "arithmetic": "1 + 2= 3\n", "c": "int a(int b){return 1;}", "chess": "1. e4 e5\n2. Nf3 Nc6\n", "english": "Who is it?",
+            "japanese": "日本、カナ",
             "json": "{\"a\": [1, -2.5e1, \"\\u00e9\", null]}", "json_arr": "[\n1,\n2]", "list": "- a\n- b\n",
         ]
         for name in names {
@@ -80,7 +87,9 @@ struct LlamaGrammarTests {
     }
 
     /// What one grammar's random texts are to the other.
-    private func compare(_ mine: GrammarRules, _ theirs: GrammarRules, _ name: String, seed: UInt64, skips: (String) -> Bool = { _ in false }) throws {
+    private func compare(
+        _ mine: GrammarRules, _ theirs: GrammarRules, _ name: String, seed: UInt64, skips: (String) -> Bool = { _ in false }
+    ) throws {
         let (own, other) = (try ByteMatcher(mine), try ByteMatcher(theirs))
         var random = SeededGenerator(seed: seed)
         for (rules, matcher, whose) in [(mine, other, "theirs"), (theirs, own, "ours")] {
@@ -101,7 +110,9 @@ struct LlamaGrammarTests {
             let theirs = LlamaCases.rules(test[2].items, names: test[1].items)
             let mine = try GBNF.rules(text, tokenCount: 2000)
             if String(decoding: text, as: UTF8.self).contains("<[") {
-                #expect(mine.patterns[mine.root] == .sequence([.token(1000, isNegated: false), .token(1001, isNegated: true), .token(1001, isNegated: false)]))
+                #expect(
+                    mine.patterns[mine.root]
+                        == .sequence([.token(1000, isNegated: false), .token(1001, isNegated: true), .token(1001, isNegated: false)]))
             } else {
                 // Theirs takes {0,5000} for any number, which no short text shows.
                 try compare(mine, theirs, String(decoding: text, as: UTF8.self), seed: UInt64(i))

@@ -8,7 +8,8 @@ import Foundation
 enum Conversation {
     /// The event lines that `input` leads to, the `ready` event first.
     static func events(
-        _ input: some Swift.Sequence<UInt8>, engine: Engine, judge: ServiceJudge? = nil, withTiming: Bool = false, maximumQueued: Int? = nil,
+        _ input: some Swift.Sequence<UInt8>, engine: Engine, judge: ServiceJudge? = nil, withTiming: Bool = false,
+        maximumQueued: Int? = nil,
         recorder: Recorder? = nil, isOrdered: Bool = false, answers: AnswerFile? = nil
     ) -> (lines: [String], failure: Int32?) {
         let requests = Pipe()

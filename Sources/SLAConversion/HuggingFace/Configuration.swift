@@ -17,14 +17,15 @@ struct Configuration: Sendable {
         do { value = try JSON.decode(JSONValue.self, from: bytes, deepest: 64, longestName: 256) } catch {
             throw ModelError("config.json is not JSON, or has a name twice or a very long one")
         }
-        guard case .object(var fields) = value else { throw ModelError("config.json is not an object") }
+        guard case .object(let given) = value else { throw ModelError("config.json is not an object") }
+        var fields = given.byName
         guard case .array(let names)? = fields["architectures"], case .string(let name)? = names.first, name.utf8.count <= 128 else {
             throw ModelError("config.json has no architectures: the class whose weights these are, such as LlamaForCausalLM")
         }
         className = name
         // Models of pictures too have what concerns text in a part of its own.
         for part in ["text_config", "llm_config", "language_config"] {
-            if case .object(let inner)? = fields[part] { fields.merge(inner) { $1 } }
+            if case .object(let inner)? = fields[part] { fields.merge(inner.byName) { $1 } }
         }
         self.fields = fields
     }
@@ -36,7 +37,7 @@ struct Configuration: Sendable {
     /// A part that is an object; empty where there is none.
     func part(_ name: String) -> Configuration {
         guard case .object(let fields)? = fields[name] else { return Configuration(className: className, fields: [:]) }
-        return Configuration(className: className, fields: fields)
+        return Configuration(className: className, fields: fields.byName)
     }
 
     /// The same with other fields where it has none.

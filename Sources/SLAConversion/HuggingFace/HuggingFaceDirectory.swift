@@ -302,7 +302,7 @@ package struct HuggingFaceDirectory {
         guard case .object(let fields)? = try? JSON.decode(JSONValue.self, from: bytes, deepest: 64, longestName: 1024) else {
             throw ModelError("\(name) is not a JSON object, or has a name twice")
         }
-        return Configuration(className: "", fields: fields, file: name)
+        return Configuration(className: "", fields: fields.byName, file: name)
     }
 
     /// One number, or several.

@@ -7,7 +7,7 @@ import SLABase
 /// ```
 /// What the configuration says and is not understood is refused by name: DoRA, biases, modules that are saved whole, embeddings.
 package struct PEFTDirectory {
-    private let configuration: [String: JSONValue]
+    private let configuration: JSONFields
     private let weights: SafeTensors
 
     package static func isOne(_ path: String) -> Bool {
@@ -75,7 +75,7 @@ package struct PEFTDirectory {
     /// The alpha of a module: that of the first pattern that its name ends with, in the order in which PEFT writes them.
     private func alpha(_ module: String, _ alpha: Double) throws -> Double {
         guard case .object(let patterns)? = configuration["alpha_pattern"] else { return alpha }
-        for (pattern, value) in patterns.sorted(by: { $0.key < $1.key }) where try ModulePattern(pattern).matches(module) {
+        for (pattern, value) in patterns where try ModulePattern(pattern).matches(module) {
             return try number(value, "alpha_pattern")
         }
         return alpha
