@@ -251,7 +251,8 @@ enum Run {
         let (schema, grammar) = (arguments.string("--json-schema"), arguments.string("--grammar"))
         guard let path = schema ?? grammar else { return nil }
         guard schema == nil || grammar == nil else { throw UsageError("give either --json-schema or --grammar") }
-        let text = Array(try MappedBytes(path: path).buffer)
+        let file = try MappedBytes(path: path)
+        let text = withExtendedLifetime(file) { Array(file.buffer) }
         do {
             guard schema != nil else { return try AnswerGrammar.gbnf(text).grammar(tokenizer) }
             guard let tree = try? JSONTree(text) else { throw UsageError("\(path) is not JSON") }
