@@ -37,7 +37,7 @@ import Testing
     @Test(arguments: ["outcome", "process"]) func headsEqualTransformers(_ name: String) throws {
         let (reference, judge) = (try RewardModelTests.reference(name), try RewardModelTests.judge(name))
         for (messages, answer) in zip(reference.messages, reference.answers) {
-            guard case .judge(let tokens, _, .head)? = try judge.work(for: messages).first else {
+            guard case .judge(let tokens, _, .head)? = try judge.work(for: Chat(messages)).first else {
                 Issue.record("no work")
                 continue
             }
@@ -60,7 +60,7 @@ import Testing
         let (reference, judge) = (try RewardModelTests.reference("outcome"), try RewardModelTests.judge("outcome", readsPlus: true))
         // Of the question alone, which here is asked in the form of a step.
         for (messages, answer) in zip(reference.messages, reference.answers) {
-            let prompt = try judge.model.tokenizer.prompt(Array(messages.dropLast()))
+            let prompt = try judge.model.tokenizer.prompt(Chat(messages.dropLast()))
             let (plus, minus) = (Token(UInt8(ascii: "+") - 33), Token(UInt8(ascii: "-") - 33))
             #expect(judge.kind == .answers(good: plus, bad: minus))
             let outcome = try Engine(judge.model, cacheType: .f32).outcome(
@@ -69,7 +69,7 @@ import Testing
             for (own, other) in zip(found, answer.plus ?? []) { #expect(abs(own - other) < 1e-4) }
         }
         // Each step of an answer is a turn.
-        let work = try judge.work(for: reference.messages[0])
+        let work = try judge.work(for: Chat(reference.messages[0]))
         let texts = work.map { work in
             guard case .judge(let tokens, let places, _) = work, places == [tokens.count - 1] else { return "" }
             return tokens.map { judge.model.tokenizer.name(of: $0) }.joined()
@@ -82,7 +82,7 @@ import Testing
             let (reference, judge) = (try RewardModelTests.reference(name), try RewardModelTests.judge(name))
             let alone = try reference.messages.map { try RewardModelTests.outputs(judge, $0, Engine(judge.model)) }
             let engine = Engine(judge.model, threads: 2)
-            let work = try reference.messages.map { try judge.work(for: $0)[0] }
+            let work = try reference.messages.map { try judge.work(for: Chat($0))[0] }
             #expect(try engine.outcomes(work).map { $0.judged ?? [] } == alone)
             #expect(try engine.outcomes(work.reversed()).reversed().map { $0.judged ?? [] } == alone)
             // What candidates begin with is read once.
@@ -108,7 +108,7 @@ import Testing
     @Test func anAnswerCannotWriteTheTag() throws {
         let judge = try RewardModelTests.judge("process")
         let messages = [ChatMessage(role: "user", content: "A"), ChatMessage(role: "assistant", content: "B<extra_0>C/D")]
-        guard case .judge(let tokens, let places, _)? = try judge.work(for: messages).first else { return }
+        guard case .judge(let tokens, let places, _)? = try judge.work(for: Chat(messages)).first else { return }
         #expect(places.count == 2 && tokens.filter { $0 == 62 }.count == 2)
     }
 
@@ -141,7 +141,7 @@ import Testing
                 .contains("cls.norm.weight belongs to"))
         #expect(message { try RewardModel(changed { $0["tokenizer.chat_template"] = nil }) }.contains("cannot read conversations"))
         let judge = try RewardModelTests.judge("outcome")
-        #expect(throws: RequestFailure.self) { try judge.work(for: [ChatMessage(role: "user", content: "A")]) }
+        #expect(throws: RequestFailure.self) { try judge.work(for: Chat([ChatMessage(role: "user", content: "A")])) }
         #expect(EngineTests.failure(Engine(try Fixtures.model("parity-qwen3.gguf")), .judge([1, 2], behind: [1], .head)) != nil)
         #expect(EngineTests.failure(Engine(judge.model), .judge([1, 2], behind: [2], .head)) != nil)
         #expect(EngineTests.failure(Engine(judge.model), .judge([1, 2], behind: [], .head)) != nil)

@@ -106,7 +106,8 @@ import Testing
         let colours = try #require(XMLReader(chart.svg).elements["g"]).compactMap { $0.attributes["class"] }
         let kinds = zip(colours, try ChartTests.marks(chart)).map { "\($0) \($1.form)" }
         #expect(Set(kinds).count == 40)
-        #expect(Set(colours.suffix(8)).count == 8 && Set(try ChartTests.marks(chart).suffix(8).map(\.form)).count == 8)
+        let forms = try ChartTests.marks(chart).suffix(8).map(\.form)
+        #expect(Set(colours.suffix(8)).count == 8 && Set(forms).count == 8)
     }
 
     @Test func chartsNameTheModelAndHowMuchWasMeasured() throws {
