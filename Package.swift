@@ -49,22 +49,25 @@ let package = Package(
         .target(name: "SLATemplate", swiftSettings: library),
         .target(name: "SLAText", dependencies: ["SLABase", "SLATemplate"], swiftSettings: library),
         .target(name: "SLAEngine", dependencies: ["CSimd", "CBuiltin", "SLABase", "SLAGrammar", "SLAText"], swiftSettings: kernels),
+        .target(name: "SLAConversion", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
         .target(
             name: "SLAService", dependencies: ["SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
         .target(name: "SLALanguageServer", dependencies: ["SLABase", "SLAService"], swiftSettings: library),
-        .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
-        .target(name: "SLAEvaluation", dependencies: ["SLABase", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
-        .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine"], swiftSettings: kernels),
+        .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: kernels),
+        .target(
+            name: "SLAEvaluation", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
+        .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine", "SLAConversion"], swiftSettings: kernels),
         .executableTarget(
             name: "sla",
             dependencies: [
-                "CSimd", "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLALanguageServer", "SLATraining",
-                "SLAEvaluation", "SLABench",
+                "CSimd", "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLALanguageServer",
+                "SLATraining", "SLAEvaluation", "SLABench",
             ]),
         .testTarget(
             name: "SLATests",
             dependencies: [
-                "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLALanguageServer", "SLATraining",
+                "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLALanguageServer",
+                "SLATraining",
                 "SLAEvaluation", "SLABench",
             ], path: "Tests", exclude: ["Fixtures", "Conversations", "Fuzz", "Simd"]),
     ]
@@ -74,7 +77,10 @@ if fuzzes {
     package.targets.append(
         .executableTarget(
             name: "fuzz",
-            dependencies: ["SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation"],
+            dependencies: [
+                "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLATraining",
+                "SLAEvaluation",
+            ],
             path: "Tests/Fuzz", exclude: ["README.md", "corpus", "policy.gguf", "run.sh"],
             swiftSettings: library + [.unsafeFlags(["-parse-as-library"])],
             linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]))

@@ -585,19 +585,21 @@ package final class Engine {
     ///   - context: the longest table in tokens; at most what the model was made for, which is the default.
     ///   - cacheBytes: the budget of keys, values and states.
     ///   - maximumJobs: how many requests run at once; others wait.
+    ///   - packs: whether weights are packed, in memory of this process, which makes small steps faster; else they stay where they lie in their
+    ///     file, whose memory all processes share.
     ///   - speculates: whether tokens are guessed, which only makes answers faster.
     ///   - draft: a small model of the same vocabulary, whose answers are guesses too.
     ///   - watchesTime: whether the number of guesses follows what steps take. Without it nothing depends on a clock, so that the events of several
     ///     requests come in the same order each time.
     package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
-        maximumJobs: Int = 64, speculates: Bool = true, draft: DraftModel? = nil, watchesTime: Bool = true
+        maximumJobs: Int = 64, packs: Bool = true, speculates: Bool = true, draft: DraftModel? = nil, watchesTime: Bool = true
     ) {
         self.model = model
         speculation = speculates ? Speculation(draft, watchesTime: watchesTime) : nil
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
-        transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context)
+        transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context, packs: packs)
         cache = PrefixCache(pool: PagePool(transformer.cacheLayout, budget: cacheBytes))
         stateCopies = StateCopies(size: transformer.cacheLayout.stateSize)
     }
@@ -606,6 +608,7 @@ package final class Engine {
     final class Job {
         let id: JobID
         let work: Work
+        let adapters: AdapterSet
         /// The prompt, and behind it the completion that is to be scored.
         let given: [Token]
         let promptCount: Int
@@ -629,13 +632,18 @@ package final class Engine {
         /// What it is likely to be asked for, and how well that was guessed so far.
         let prediction: Prediction?
         var record = GuessRecord()
+        /// What was read at each place, of what is judged.
+        var readings: [[Float]] = []
         /// The answer so far, and what is known of every token, for the cache.
         var answer: [Token] = []
         var marks: [PrefixCache.Mark]
         var summary = Output.Summary()
 
-        init(id: JobID, work: Work, given: [Token], promptCount: Int, bytes: Int, priority: Int, grammar: GrammarMatcher?) {
-            (self.id, self.work, self.given, self.promptCount) = (id, work, given, promptCount)
+        init(
+            id: JobID, work: Work, adapters: AdapterSet, given: [Token], promptCount: Int, bytes: Int, priority: Int,
+            grammar: GrammarMatcher?
+        ) {
+            (self.id, self.work, self.adapters, self.given, self.promptCount) = (id, work, adapters, given, promptCount)
             (self.bytes, self.priority, self.grammar) = (bytes, priority, grammar)
             marks = Array(repeating: PrefixCache.Mark(), count: given.count)
             prediction = if case .generate(let generation) = work { Prediction(tokens: generation.prediction) } else { nil }
@@ -661,6 +669,8 @@ package final class Engine {
     /// Bytes of the pages that hold something, and the most that they may take.
     package var cacheBytes: (used: Int, budget: Int) { (cache.pool.usedBytes, cache.pool.budget) }
     package var evictions: Int { cache.evictions }
+    /// How keys and values are kept.
+    package var cacheType: CacheType { transformer.cacheType }
 
     /// Takes on a request; of those that wait, the ones of higher priority begin first. Complexity: O(tokens + waiting
     /// requests). Throws ``RequestFailure`` when it can never be carried out.
@@ -681,12 +691,23 @@ package final class Engine {
             try generation.method.check(model)
             branches = generation.method.branches(answer: max(0, room))
             grammar = generation.grammar
-        case .score(let given, let behind):
+        case .score(let given, let behind, _):
             (prompt, completion) = (given, behind)
             field = "completion"
             room = completion.count
             guard !completion.isEmpty else { throw RequestFailure.invalid("the completion has no tokens", field: "completion") }
             try check(completion, field: "completion")
+        case .judge(let given, let places, let reading):
+            prompt = given
+            field = "messages"
+            room = 0
+            guard let first = places.first, let last = places.last, first >= 0, last < given.count, places == Array(Set(places)).sorted()
+            else { throw RequestFailure.invalid("there is nothing to judge", field: "messages") }
+            switch reading {
+            case .head:
+                guard model.classifier != nil else { throw RequestFailure.modelError("the model has no classification head to judge with") }
+            case .tokens(let tokens): try check(tokens, field: "messages")
+            }
         }
         guard !prompt.isEmpty else { throw RequestFailure.invalid("the prompt has no tokens", field: "prompt") }
         try check(prompt, field: "prompt")
@@ -701,8 +722,8 @@ package final class Engine {
         let matcher = try grammar.map { try matchers.matcher($0, model) }
         nextID += 1
         let job = Job(
-            id: nextID, work: work, given: prompt + completion, promptCount: prompt.count, bytes: bytes, priority: priority,
-            grammar: matcher)
+            id: nextID, work: work, adapters: work.adapters ?? model.defaultAdapters, given: prompt + completion, promptCount: prompt.count,
+            bytes: bytes, priority: priority, grammar: matcher)
         waiting.insert(job, at: waiting.firstIndex { $0.priority < priority } ?? waiting.count)
         return nextID
     }
@@ -739,7 +760,7 @@ package final class Engine {
     }
 
     /// Packs another of the model's matrices, so that the first requests need not; false when all are packed. For when there is nothing else to do.
-    package func packNext() -> Bool { model.matrices.contains { !$0.packIfNeeded(transformer.threadPool) } }
+    package func packNext() -> Bool { transformer.packs && model.matrices.contains { !$0.packIfNeeded(transformer.threadPool) } }
 
     /// One forward pass for everything that is running, and what it led to.
     package func step() -> [(JobID, Output)] {
@@ -862,6 +883,7 @@ package final class Engine {
 
     /// Whether a job that has yet to begin had better wait until another has computed what both begin with.
     private func isWorthWaiting(_ job: Job, for other: Job) -> Bool {
+        guard job.adapters == other.adapters else { return false }
         let common = zip(other.given, job.given).prefix { $0 == $1 }.count
         let isFar = common >= other.computed + PagePool.pageSize
         guard !cache.pool.layout.keepsAll else { return isFar }
@@ -894,6 +916,12 @@ package final class Engine {
         case .generate(let generation):
             p + 1 == job.given.count && generation.maxTokens > 0 ? generation.method.firstWant(rules(job, generation)) : .nothing
         case .score: p + 1 >= job.promptCount && p + 1 < job.given.count ? .token(job.given[p + 1]) : .nothing
+        case .judge(_, let places, let reading):
+            switch reading {
+            case _ where !places.contains(p): .nothing
+            case .head: .head
+            case .tokens(let tokens): .tokens(tokens)
+            }
         }
     }
 
@@ -915,7 +943,7 @@ package final class Engine {
         var known = job.given.count - 1
         var limit = known
         if case .score = job.work {
-            let marks = cache.match(job.given, limit: job.given.count).marks
+            let marks = cache.match(job.given, limit: job.given.count, job.adapters).marks
             let lacking = marks.indices.first {
                 $0 >= job.promptCount && (marks[$0].logprob == nil || marks[$0].reward == nil && model.rewardChannel != nil)
             }
@@ -928,7 +956,9 @@ package final class Engine {
             // A token's log-probability comes from the row before it, so computing begins one row before the first token that lacks something.
             limit = max(known, job.promptCount) - 1
         }
-        let found = cache.match(job.given, limit: limit)
+        // What was read is not in the cache.
+        if case .judge(_, let places, _) = job.work { limit = min(limit, places.first ?? 0) }
+        let found = cache.match(job.given, limit: limit, job.adapters)
         (job.table, job.computed) = (found.table, found.count)
         job.summary.cachedTokens = min(found.count == limit ? known : found.count, job.promptCount)
         tellProgress(job, from: 0)
@@ -940,8 +970,13 @@ package final class Engine {
     private func receive(_ job: Job, _ results: [RowResult]) {
         guard let table = job.table, let last = results.last else { return }
         for (p, result) in zip(job.computed..., results) {
+            if case .judge(_, let places, let reading) = job.work, places.contains(p) {
+                job.readings.append(reading == .head ? result.head : result.candidates.map(\.logit))
+            }
             if p >= job.promptCount { job.marks[p].reward = result.reward }
-            if p + 1 < job.given.count, let next = result.candidates.first { job.marks[p + 1].logprob = next.logprob }
+            if p + 1 < job.given.count, p + 1 >= job.promptCount, let next = result.candidates.first {
+                job.marks[p + 1].logprob = next.logprob
+            }
         }
         let computed = job.computed + results.count
         for end in job.computed + 1...computed where end == computed || job.checkpoints.contains(end) {
@@ -963,6 +998,7 @@ package final class Engine {
             finish(job, method.receive([]))
             advance(job)
         case .score: finish(job, [scored(job)])
+        case .judge: finish(job, [.judged(job.readings, job.summary)])
         }
     }
 
@@ -1001,7 +1037,7 @@ package final class Engine {
                 job.summary.reward = summary.reward
                 output = .done(reason, job.summary)
                 retire(job)
-            case .scored, .failed: retire(job)
+            case .scored, .judged, .failed: retire(job)
             case .commit, .draft, .progress: break
             }
             outputs.append((job.id, output))
@@ -1041,6 +1077,10 @@ package enum Want {
     case token(Token)
     /// Tokens drawn by chance.
     case drawn(Draws)
+    /// These tokens.
+    case tokens([Token])
+    /// The outputs of the classification head, in the place of the distribution.
+    case head
 }
 
 /// One token to compute: its place in a branch, and what is wanted of it.
@@ -1076,6 +1116,8 @@ package struct RowResult {
     /// The channel's output 0, and output 1 where it has one.
     var reward: Float?
     var prover: Float?
+    /// The classification head's outputs.
+    var head: [Float] = []
     /// False when the model is broken: some number on the way was not finite.
     var isSound = true
 }
@@ -1107,6 +1149,7 @@ struct RunState {
     let beside: FloatBuffer  // [m, hiddenSize + r]       [h_i ; r_i], which the channel's matrices read
     let channelOutput: FloatBuffer  // [m, widest]        what they give
     let headHidden: FloatBuffer  // [m, widest]           between the layers of a deep head
+    let judged: FloatBuffer  // [64, widest + outputs]    between the layers of a classification head, then what it gives
     let chosen: FloatBuffer  // [64, hiddenSize]          h_L of the rows whose logits are wanted
     let logits: FloatBuffer  // [64, vocabularySize]
 
@@ -1147,6 +1190,7 @@ struct RunState {
         beside = FloatBuffer(rows * (hiddenSize + channel))
         channelOutput = FloatBuffer(rows * max(channel, widest))
         headHidden = FloatBuffer(rows * widest)
+        judged = FloatBuffer(RunState.logitRows * (model.classifier.map { $0.hiddenSize + $0.outputs } ?? 0))
         chosen = FloatBuffer(RunState.logitRows * hiddenSize)
         logits = FloatBuffer(RunState.logitRows * model.shape.vocabularySize)
     }
@@ -1159,18 +1203,25 @@ package final class Transformer {
     let cacheType: CacheType
     private let state: RunState
     private let input = Activations()
+    private let adapters: RowAdapters
     /// Radians a position turns each pair, for each of the model's ropes.
     private let frequencies: [[Float]]
 
-    /// - Parameter context: the longest sequence that will be computed, where the model turns long ones otherwise; what it was made for when nil.
-    package init(_ model: Model, threads: Int, cacheType: CacheType, context: Int? = nil) {
+    /// - Parameters:
+    ///   - context: the longest sequence that will be computed, where the model turns long ones otherwise; what it was made for when nil.
+    ///   - packs: whether weights are packed to stay.
+    package init(_ model: Model, threads: Int, cacheType: CacheType, context: Int? = nil, packs: Bool = true) {
         self.model = model
         self.cacheType = cacheType
         threadPool = ThreadPool(threads: max(1, threads))
         cacheLayout = CacheLayout(model, cacheType)
         state = RunState(model)
+        adapters = RowAdapters(model.adapters)
+        (input.packs, state.experts.input.packs) = (packs, packs)
         frequencies = model.ropes.map { $0.frequencies(context: context ?? model.shape.context) }
     }
+
+    var packs: Bool { input.packs }
 
     /// The most rows in one pass; more are computed in several.
     package var maximumRows: Int { state.maximumRows }
@@ -1204,6 +1255,8 @@ package final class Transformer {
         let plans = model.windows.enumerated().map { AttentionPlan(places, window: $1, group: $0) }
         let runs = BranchRows.runs(places)
         findRotations(rows)
+        input.adapters = adapters.take(rows) ? adapters : nil
+        state.experts.input.adapters = input.adapters
 
         // Step 1: h_0 is the embedding.
         embed(rows)
@@ -1251,6 +1304,7 @@ package final class Transformer {
         var results = (0..<n).map { RowResult(isSound: isFinite(normed + $0 * size, count: size)) }
         // Step 9: rewards, and what is wanted of the logits.
         rewardHead(rewarded, &results)
+        judge(rows, &results)
         readLogits(rows, &results)
         return results
     }
@@ -1396,7 +1450,7 @@ package final class Transformer {
     /// One step of the reward channel for the rows that asked for it: r_1 = silu(W_1 · rmsNorm(h_0)), then
     /// r_{i+1} = r_i + silu(W_{i+1} · rmsNorm([h_i ; r_i])).
     private func rewardLayer(_ i: Int, _ rewarded: [Int]) {
-        guard let channel = model.rewardChannel, !rewarded.isEmpty else { return }
+        guard let channel = model.rewardChannel, !rewarded.isEmpty, channel.size > 0 else { return }
         let (norm, weight) = channel.layers[i]
         let (beside, output, count) = (state.beside.base, state.channelOutput.base, rewarded.count * channel.size)
         gather(state.x.base, rewarded, withChannel: i > 0)
@@ -1440,15 +1494,40 @@ package final class Transformer {
         }
     }
 
+    /// What the classification head says of the rows that want it, a few at a time.
+    private func judge(_ rows: [Row], _ results: inout [RowResult]) {
+        guard let head = model.classifier else { return }
+        let wanting = rows.indices.filter { if case .head = rows[$0].want { true } else { false } }
+        let size = model.shape.hiddenSize
+        let (between, output) = (state.judged.base, state.judged.base + RunState.logitRows * head.hiddenSize)
+        for start in stride(from: 0, to: wanting.count, by: RunState.logitRows) {
+            let some = wanting[start..<min(start + RunState.logitRows, wanting.count)]
+            for (i, row) in some.enumerated() { (state.chosen.base + i * size).update(from: state.normed.base + row * size, count: size) }
+            head.run(state.chosen.base, rows: some.count, columns: size, between: between, into: output, input, threadPool)
+            for (i, row) in some.enumerated() {
+                results[row].head = Array(UnsafeBufferPointer(start: output + i * head.outputs, count: head.outputs))
+                if !results[row].head.allSatisfy(\.isFinite) { results[row].isSound = false }
+            }
+        }
+    }
+
     /// Logits of the rows that want something of them, a few at a time, and what is wanted read off.
     private func readLogits(_ rows: [Row], _ results: inout [RowResult]) {
-        let wanting = rows.indices.filter { if case .nothing = rows[$0].want { false } else { true } }
+        let wanting = rows.indices.filter {
+            switch rows[$0].want {
+            case .nothing, .head: false
+            default: true
+            }
+        }
         let (size, vocabulary) = (model.shape.hiddenSize, model.shape.vocabularySize)
         for start in stride(from: 0, to: wanting.count, by: RunState.logitRows) {
             let some = wanting[start..<min(start + RunState.logitRows, wanting.count)]
             for (i, row) in some.enumerated() { (state.chosen.base + i * size).update(from: state.normed.base + row * size, count: size) }
             input.set(state.chosen.base, rows: some.count, columns: size)
-            model.output.multiply(input, into: state.logits.base, threadPool)
+            some.withUnsafeBufferPointer {
+                input.passRows = $0.baseAddress
+                model.output.multiply(input, into: state.logits.base, threadPool)
+            }
             for (i, row) in some.enumerated() {
                 let logits = UnsafeBufferPointer(start: finishLogits(state.logits.base + i * vocabulary), count: vocabulary)
                 observeLogits?(rows[row], logits)
@@ -1705,6 +1784,8 @@ struct AttentionKernel<Format: CacheFormat> {
 
 /// What was computed before, by the tokens it was computed from: a radix tree whose edges are runs of tokens.
 ///
+/// What other adapters computed is a tree of its own, whose root is a node without tokens.
+///
 /// A node holds the pages that its run lies in, of the layers that see all of the past, and each token's log-probability given those before it
 /// and its reward, as far as they were asked for. Where layers keep less than all of the past, a branch can begin behind a node only with
 /// a checkpoint there: the pages in the layers' windows and the recurrent layers' state. The least recently used leaves and checkpoints give way
@@ -1748,6 +1829,10 @@ package final class PrefixCache {
         // Its pages are those that `start ..< end` lies in; the first also holds the end of the path before it.
         var marks: [Mark]
         var children: [Token: Node] = [:]
+        /// Of the root: the trees of adapters.
+        fileprivate(set) var trees: [AdapterSet: Node] = [:]
+        /// Of such a tree's root: what was computed with these.
+        fileprivate var adapters: AdapterSet?
         fileprivate(set) var checkpoint: Checkpoint?
 
         init(tokens: [Token], start: Int, pages: [PagePool.Page], marks: [Mark], parent: Node?) {
@@ -1757,7 +1842,9 @@ package final class PrefixCache {
         var end: Int { start + tokens.count }
         var firstPage: Int { start / PagePool.pageSize }
 
-        fileprivate override func leaveParent() { parent?.children[tokens[0]] = nil }
+        fileprivate override func leaveParent() {
+            if let adapters { parent?.trees[adapters] = nil } else { parent?.children[tokens[0]] = nil }
+        }
     }
 
     /// What it takes to go on behind its node, beside pages that nodes hold.
@@ -1794,12 +1881,21 @@ package final class PrefixCache {
 
     deinit { clear() }
 
-    /// The longest cached beginning of `tokens`, at most `limit` tokens of it: its marks, and a table that holds as much of it as a branch can go
-    /// on behind, and how much that is. Complexity: O(limit).
-    package func match(_ tokens: [Token], limit: Int) -> (table: PageTable, count: Int, marks: [Mark]) {
+    /// Where what these adapters computed begins, and whether the tree is there.
+    private func tree(_ adapters: AdapterSet) -> Node? {
+        guard !adapters.isEmpty else { return root }
+        root.trees[adapters]?.use()
+        return root.trees[adapters]
+    }
+
+    /// The longest cached beginning of `tokens` that these adapters computed, at most `limit` tokens of it: its marks, and a table that holds as
+    /// much of it as a branch can go on behind, and how much that is. Complexity: O(limit).
+    package func match(_ tokens: [Token], limit: Int, _ adapters: AdapterSet = AdapterSet()) -> (
+        table: PageTable, count: Int, marks: [Mark]
+    ) {
         var pages: [PagePool.Page] = []
         var marks: [Mark] = []
-        var node = root
+        var node = tree(adapters) ?? Node(tokens: [], start: 0, pages: [], marks: [], parent: nil)
         var checkpoint: Checkpoint?
         while marks.count < limit, let child = node.children[tokens[marks.count]] {
             let common = zip(child.tokens, tokens[marks.count..<limit]).prefix { $0 == $1 }.count
@@ -1819,12 +1915,12 @@ package final class PrefixCache {
         }
         for page in pages + (checkpoint?.pages ?? []) { pool.retain(page) }
         let windows = checkpoint?.windows ?? pool.layout.groups.dropFirst().map { _ in PageRun() }
-        return (PageTable([PageRun(pages: pages)] + windows, checkpoint?.state, count: count, pool), count, marks)
+        return (PageTable([PageRun(pages: pages)] + windows, checkpoint?.state, count: count, adapters, pool), count, marks)
     }
 
     /// Remembers that `table` holds `tokens`, and their marks; `resumable` asks that branches can go on behind them. Complexity: O(tokens).
     package func insert(_ tokens: [Token], _ table: PageTable, marks: [Mark], resumable: Bool = false) {
-        var node = root
+        var node = tree(table.adapters) ?? plant(table.adapters)
         // Where a branch can go on before the end.
         var resumed = 0
         while node.end < tokens.count {
@@ -1856,6 +1952,15 @@ package final class PrefixCache {
         let checkpoint = Checkpoint(resume.windows, resume.state, parent: node)
         node.checkpoint = checkpoint
         checkpoint.use()
+    }
+
+    /// Begins a tree.
+    private func plant(_ adapters: AdapterSet) -> Node {
+        let tree = Node(tokens: [], start: 0, pages: [], marks: [], parent: root)
+        tree.adapters = adapters
+        root.trees[adapters] = tree
+        tree.use()
+        return tree
     }
 
     /// Cuts a node in two; the part before the cut is a new node in its place, which is returned, and has yet to be used.
@@ -1911,8 +2016,8 @@ package final class PrefixCache {
 
     /// Forgets everything and gives its memory back; running requests keep what they use. Complexity: O(nodes + pages).
     func clear() {
-        var stack = Array(root.children.values)
-        root.children = [:]
+        var stack = Array(root.children.values) + root.trees.values
+        (root.children, root.trees) = ([:], [:])
         (root.older, root.newer) = (root, root)
         while let node = stack.popLast() {
             for page in node.pages + (node.checkpoint?.pages ?? []) { pool.release(page) }

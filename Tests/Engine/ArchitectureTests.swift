@@ -129,7 +129,8 @@ import Testing
             layout.bytes(
                 tokens: generation.prompt.count + generation.maxTokens, piece: Engine.pieceRows,
                 generation.method.branches(answer: generation.maxTokens))
-        case .score(let prompt, let completion): layout.bytes(tokens: prompt.count + completion.count, piece: Engine.pieceRows)
+        case .score(let prompt, let completion, _): layout.bytes(tokens: prompt.count + completion.count, piece: Engine.pieceRows)
+        case .judge(let tokens, _, _): layout.bytes(tokens: tokens.count, piece: Engine.pieceRows)
         }
     }
 

@@ -410,6 +410,7 @@ struct Outcome: Equatable {
     var finish: FinishReason?
     var summary: Output.Summary?
     var scored: [GeneratedToken]?
+    var judged: [[Float]]?
     var failure: RequestFailure?
     /// How often the request was ended.
     var ends = 0
@@ -447,6 +448,10 @@ struct Outcome: Equatable {
             ends += 1
         case .scored(let tokens, let summary):
             scored = tokens
+            self.summary = summary
+            ends += 1
+        case .judged(let outputs, let summary):
+            judged = outputs
             self.summary = summary
             ends += 1
         case .failed(let failure):

@@ -28,7 +28,7 @@ extension Want {
         switch self {
         case .best(_, _, let allowed): allowed
         case .drawn(let draws): draws.allowed
-        case .nothing, .token: nil
+        case .nothing, .token, .tokens, .head: nil
         }
     }
 
@@ -38,7 +38,7 @@ extension Want {
         case .drawn(var draws):
             draws.allowed = allowed
             return .drawn(draws)
-        case .nothing, .token: return self
+        case .nothing, .token, .tokens, .head: return self
         }
     }
 }

@@ -42,8 +42,9 @@ func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want, _ threadPool: Thre
     }
 
     switch want {
-    case .nothing: return []
+    case .nothing, .head: return []
     case .token(let token): return logits.indices.contains(Int(token)) ? [candidate(Int(token))] : nil
+    case .tokens(let tokens): return tokens.allSatisfy { logits.indices.contains(Int($0)) } ? tokens.map { candidate(Int($0)) } : nil
     case .drawn(let draws): return draws.tokens(logits)?.map(candidate)
     case .best(let count, let banned, let allowed):
         var best: [Int] = []
