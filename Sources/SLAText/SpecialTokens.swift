@@ -22,6 +22,8 @@ struct SpecialTokens: Sendable {
         let rawValue: UInt8
         /// White space before the token, or behind it, is part of it.
         static let takesSpaceBefore = Traits(rawValue: 1), takesSpaceBehind = Traits(rawValue: 2)
+        /// Of white space behind it only ASCII's is part of it: llama.cpp's rule for Phi-3.
+        static let takesASCIISpaceBehind = Traits(rawValue: 8)
         /// It is none where it stands at the beginning or the end of a longer word.
         static let isWord = Traits(rawValue: 4)
     }

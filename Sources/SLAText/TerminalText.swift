@@ -25,7 +25,7 @@ package struct TerminalText {
         var shown = clear() + style
         note(columns)
         for character in text {
-            if character.isNewline {
+            if character == "\n" || character == "\r\n" {
                 shown += "\n"
                 column = 0
                 continue
@@ -86,7 +86,7 @@ package struct TerminalText {
         case 0x09: return ("\t", 1)
         case 0x00..<0x20: return (Unicode.Scalar(0x2400 + scalar.value).map { String($0) } ?? " ", 1)
         case 0x7f: return ("\u{2421}", 1)
-        case 0x80..<0xa0, 0x200e...0x200f, 0x202a...0x202e, 0x2066...0x2069: return ("\u{fffd}", 1)
+        case 0x80..<0xa0, 0x200e...0x200f, 0x2028...0x202e, 0x2066...0x2069: return ("\u{fffd}", 1)
         // Latin, Greek, Cyrillic, dashes and quotation marks; U+00AD is a hyphen for some, and nothing for others.
         case 0x20..<0x7f, 0xa0..<0xad, 0xae..<0x300, 0x370..<0x378, 0x384..<0x483, 0x48a..<0x530, 0x2010..<0x2028, 0x2030..<0x203c:
             return (String(character), 1)

@@ -180,7 +180,7 @@ package struct Tokenizer: Sendable {
             let text = vocabulary.strings[number]
             let isEnd = marks[Array(text)] != nil && vocabulary.kinds[number] != .unknown
             let isControl = isEnd || vocabulary.kinds[number] != .userDefined
-            let traits = added[token]?.traits ?? (stripping.contains(token) ? .takesSpaceBehind : [])
+            let traits = added[token]?.traits ?? (stripping.contains(token) ? .takesASCIISpaceBehind : [])
             if let original, added[token]?.isNormalized == true {
                 let written = original.normalizer?.apply(to: text)[...] ?? text
                 try normalizedSpecial.insert(token, written, isControl: isControl, traits: traits)
@@ -351,6 +351,9 @@ package struct Tokenizer: Sendable {
             plainStart = position
             if traits.contains(.takesSpaceBehind) {
                 while plainStart < text.count, let behind = Scalars.spaceEnd(text, plainStart, text.count) { plainStart = behind }
+            }
+            if traits.contains(.takesASCIISpaceBehind) {
+                while plainStart < text.count, text[plainStart] == 0x20 || 0x09...0x0d ~= text[plainStart] { plainStart += 1 }
             }
             // White space that is taken may be a token too.
             parts.append((start..<plainStart, found.token))

@@ -87,7 +87,7 @@ import Testing
         }
         let cases = [
             (["--model", folder.appendingPathComponent("none.gguf").path], "cannot open"),
-            (["--model", folder.path], "not a regular file"),
+            (["--model", folder.path], "is a directory without a config.json"),
             (["--model", try file("empty.gguf", [])], "is empty"),
             (["--model", try file("text.gguf", Array("this is no model, but it is long enough".utf8))], "not a GGUF file"),
             (["--model", try file("half.gguf", whole.prefix(whole.count / 2))], "cut short"),
@@ -99,7 +99,7 @@ import Testing
             ),
             (
                 ["--model", Fixtures.path("reward-llama.gguf")],
-                "sla: this file is an adapter, not a model; give a reward channel with --reward beside --model\n"
+                "sla: this file is an adapter, not a model; give a reward channel with --reward, or an adapter with --lora, beside --model\n"
             ),
         ]
         for (arguments, message) in cases {
@@ -130,7 +130,7 @@ import Testing
         let quiet = try CommandTests.run(["run", "--quiet", game])
         #expect(quiet.status == 0 && quiet.errors.isEmpty && quiet.output == "3*5=15;2+15=17;7+17=24\n")
         let stopped = try CommandTests.run(["run", "--quiet", "--stop", "x", "--stop", ";", game])
-        #expect(stopped.output == "3*5=15\n")
+        #expect(stopped.output == "5-3=2\n")
         // What --json writes is what a request is answered by.
         let json = try CommandTests.run(["run", "--json", "--stop", ";", game])
         let events = try CommandTests.run([], input: "{\"prompt\":\"\(game)\\n\",\"stop\":\";\"}\n").output.split(separator: "\n")
@@ -177,7 +177,8 @@ import Testing
         let wrong = try CommandTests.run([], environment: ["SLA_REWARD": Fixtures.path("reward-llama.gguf")])
         #expect(wrong.status == 1 && wrong.errors.hasSuffix("(--reward is from SLA_REWARD)\n"), "\(wrong.errors)")
         #expect(try CommandTests.run(["run", "--quiet", "3 5 7 2>24"], environment: ["SLA_MODEL": ""]).status == 0, "an empty one is none")
-        #expect(try CommandTests.run(["run", "--help"]).output.contains("SLA_MODEL in the environment"))
+        let help = try CommandTests.run(["run", "--help"]).output.split { $0.isWhitespace }.joined(separator: " ")
+        #expect(help.contains("SLA_MODEL in the environment"))
     }
 
     @Test func inspectTellsWhatAFileHolds() throws {

@@ -36,6 +36,9 @@ package struct RewardChannel: Sendable {
         }
         let blocks = try file.integer("reward.block_count")
         let embedding = try file.integer("reward.embedding_length")
+        guard size > 0 || blocks == 0 else {
+            throw ModelError("metadata key reward.width is 0, which is a head without a channel, but reward.block_count is \(blocks)")
+        }
         guard blocks == (size == 0 ? 0 : policy.layers), embedding == policy.hiddenSize else {
             throw ModelError(
                 "the reward channel is for \(blocks) layers of width \(embedding), but the policy has \(policy.layers) layers of width \(policy.hiddenSize)"
