@@ -11,8 +11,7 @@ import Testing
     @Test(arguments: ["outcome", "process"]) func scoresAreThoseOfTheModel(_ name: String) throws {
         let judge = try RewardModelTests.judge(name)
         let policy = try Fixtures.model("archs/llama.gguf")
-        let prompts = try PromptSet(
-            Array("\"ABC\"\n[1, 2]\n".utf8), name: "prompts", policy)
+        let prompts = try PromptSet(Array("\"ABC\"\n{\"prompt\":[1,2]}\n".utf8), name: "prompts", policy)
         let answers = ["ONE/TWO", "Z", "ONE/THREE/FOUR", "B"]
         func expected(_ prompt: String, _ answer: String) throws -> Double {
             let messages = [ChatMessage(role: "user", content: prompt), ChatMessage(role: "assistant", content: answer)]
@@ -33,7 +32,7 @@ import Testing
     @Test func anAnswerThatDoesNotFitIsToldWithItsPrompt() throws {
         let judge = try RewardModelTests.judge("outcome")
         let policy = try Fixtures.model("archs/llama.gguf")
-        let prompts = try PromptSet(Array("[1]\n".utf8), name: "prompts", policy)
+        let prompts = try PromptSet(Array("{\"prompt\":[1]}\n".utf8), name: "prompts", policy)
         let modelJudge = ModelJudge(judge, Engine(judge.model), policy: policy.tokenizer)
         modelJudge.ask(JudgedAnswer(prompt: prompts.prompts[0], completion: String(repeating: "A", count: 5000), rewards: []))
         #expect { try modelJudge.scores(wait: 0) } throws: { "\($0)".contains("the judge, prompts, line 1") }

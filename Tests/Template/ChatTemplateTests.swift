@@ -396,7 +396,7 @@ struct PublishedTemplates {
             let template = try ChatTemplate(String(contentsOfFile: "\(folder)/\(name)", encoding: .utf8))
             for messages in conversations {
                 do {
-                    _ = try template.render(Chat(messages), bos: "<s>", eos: "</s>")
+                    _ = try template.render(Chat(messages, date: CalendarDate("2026-01-09")), bos: "<s>", eos: "</s>")
                     rendered += 1
                 } catch let error as ChatTemplateError where !error.isRefusal && error.message.hasSuffix("supported") {
                     let what = template.unsupported.compactMap { $0.split(separator: " ").dropFirst(2).first }
