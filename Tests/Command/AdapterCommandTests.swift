@@ -61,7 +61,7 @@ import Testing
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
         let prompts = folder.appendingPathComponent("prompts.jsonl")
-        try "\"HOW\"\n\"MUCH\"\n[1,2,3]\n".write(to: prompts, atomically: true, encoding: .utf8)
+        try "\"HOW\"\n\"MUCH\"\n{\"prompt\":[1,2,3]}\n".write(to: prompts, atomically: true, encoding: .utf8)
         var lines: [String] = []
         for threads in ["1", "2"] {
             let out = folder.appendingPathComponent("pairs-\(threads).jsonl")

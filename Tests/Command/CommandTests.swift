@@ -313,10 +313,12 @@ import Testing
     func aReaderThatGoesAwayEndsTheProcess(_ reader: String, whileBusy isBusy: Bool) throws {
         let shell = Process()
         shell.executableURL = URL(fileURLWithPath: "/bin/sh")
-        let request = isBusy ? #"{"prompt":[5,6],"ignore_eos":true,"max_tokens":500}"# : ""
+        // More than a pipe holds, however late the reader comes.
+        let request = #"{"prompt":[5,6],"ignore_eos":true,"max_tokens":500}"#
+        let requests = isBusy ? "for i in $(seq 60); do echo '\(request)'; done" : "echo"
         let model = Fixtures.path("parity-llama.gguf")
         shell.arguments = [
-            "-c", "(echo '\(request)'; sleep 30) | ('\(CommandTests.binary.path)' --model '\(model)'; echo status $? >&2) | \(reader)",
+            "-c", "(\(requests); sleep 30) | ('\(CommandTests.binary.path)' --model '\(model)'; echo status $? >&2) | \(reader)",
         ]
         let (stdout, stderr) = (Pipe(), Pipe())
         shell.standardOutput = stdout

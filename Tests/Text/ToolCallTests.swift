@@ -21,7 +21,8 @@ import Testing
     }
 
     static func format(_ name: String) throws -> ToolCallFormat {
-        try #require(ToolCallFormat.all.first { $0.name.hasPrefix(name) }, "there is no format \(name)")
+        let all = ToolCallFormat.all
+        return try #require(all.first { $0.name == name } ?? all.first { $0.name.hasPrefix(name) }, "there is no format \(name)")
     }
 
     /// The calls in an answer, as `done` tells them.
