@@ -309,7 +309,7 @@ import Testing
         }
     #endif
 
-    @Test(arguments: ["head -n 1", "sh -c 'read line; kill -9 $$'"], [true, false])
+    @Test(arguments: ["head -n LINES", "sh -c 'for i in $(seq LINES); do read line; done; kill -9 $$'"], [true, false])
     func aReaderThatGoesAwayEndsTheProcess(_ reader: String, whileBusy isBusy: Bool) throws {
         let shell = Process()
         shell.executableURL = URL(fileURLWithPath: "/bin/sh")
@@ -317,6 +317,8 @@ import Testing
         let request = #"{"prompt":[5,6],"ignore_eos":true,"max_tokens":500}"#
         let requests = isBusy ? "for i in $(seq 60); do echo '\(request)'; done" : "echo"
         let model = Fixtures.path("parity-llama.gguf")
+        // It has seen an event of theirs when it goes, so they were read.
+        let reader = reader.replacing("LINES", with: isBusy ? "2" : "1")
         shell.arguments = [
             "-c", "(\(requests); sleep 30) | ('\(CommandTests.binary.path)' --model '\(model)'; echo status $? >&2) | \(reader)",
         ]
