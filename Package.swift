@@ -45,26 +45,30 @@ let package = Package(
         .target(name: "CSystem"),
         .target(name: "CBuiltin", exclude: ["countdown.gguf"], cSettings: [.unsafeFlags(["-std=c23"])]),
         .target(name: "SLABase", dependencies: ["CSystem"], swiftSettings: library),
+        .target(name: "SLAGrammar", dependencies: ["SLABase"], swiftSettings: library),
         .target(name: "SLATemplate", swiftSettings: library),
         .target(name: "SLAText", dependencies: ["SLABase", "SLATemplate"], swiftSettings: library),
-        .target(name: "SLAEngine", dependencies: ["CSimd", "CBuiltin", "SLABase", "SLAText"], swiftSettings: kernels),
-        .target(name: "SLAService", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
+        .target(name: "SLAEngine", dependencies: ["CSimd", "CBuiltin", "SLABase", "SLAGrammar", "SLAText"], swiftSettings: kernels),
+        .target(name: "SLAConversion", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
+        .target(
+            name: "SLAService", dependencies: ["SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: library),
         .target(name: "SLALanguageServer", dependencies: ["SLABase", "SLAService"], swiftSettings: library),
-        .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLAText", "SLAEngine"], swiftSettings: kernels),
-        .target(name: "SLAEvaluation", dependencies: ["SLABase", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
-        .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine"], swiftSettings: kernels),
+        .target(name: "SLATraining", dependencies: ["CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine"], swiftSettings: kernels),
+        .target(
+            name: "SLAEvaluation", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLATraining"], swiftSettings: library),
+        .target(name: "SLABench", dependencies: ["CSimd", "CSystem", "SLABase", "SLAEngine", "SLAConversion"], swiftSettings: kernels),
         .executableTarget(
             name: "sla",
             dependencies: [
-                "CSimd", "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLALanguageServer", "SLATraining",
-                "SLAEvaluation",
-                "SLABench",
+                "CSimd", "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLALanguageServer",
+                "SLATraining", "SLAEvaluation", "SLABench",
             ]),
         .testTarget(
             name: "SLATests",
             dependencies: [
-                "SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLALanguageServer", "SLATraining", "SLAEvaluation",
-                "SLABench",
+                "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLALanguageServer",
+                "SLATraining",
+                "SLAEvaluation", "SLABench",
             ], path: "Tests", exclude: ["Fixtures", "Conversations", "Fuzz", "Simd"]),
     ]
 )
@@ -72,7 +76,11 @@ let package = Package(
 if fuzzes {
     package.targets.append(
         .executableTarget(
-            name: "fuzz", dependencies: ["SLABase", "SLATemplate", "SLAText", "SLAEngine", "SLAService", "SLATraining", "SLAEvaluation"],
+            name: "fuzz",
+            dependencies: [
+                "SLABase", "SLAGrammar", "SLATemplate", "SLAText", "SLAEngine", "SLAConversion", "SLAService", "SLATraining",
+                "SLAEvaluation",
+            ],
             path: "Tests/Fuzz", exclude: ["README.md", "corpus", "policy.gguf", "run.sh"],
             swiftSettings: library + [.unsafeFlags(["-parse-as-library"])],
             linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]))

@@ -114,14 +114,15 @@ def main():
     exact = {name: field(name, "score") == 10 for name in found}
     base = field("greedy", "score")
 
-    print(f"{a.prompts} prompts of the split {a.split}, seed {a.seed}; won, tied and lost in points against greedy of the frozen policy\n")
-    rows = [["decoder", "exact", "points", "won / tied / lost", "of the decided won", "evaluated tokens", "steps before the first token"]]
+    print(f"{a.prompts} prompts of the split {a.split}, seed {a.seed}; in points against greedy of the frozen policy; equity is won + tied / 2\n")
+    rows = [["decoder", "equity", "of the decided won", "exact", "points", "won / tied / lost", "evaluated tokens", "steps before the first token"]]
     for name in found:
         score = field(name, "score")
         won, lost = score > base, score < base
-        versus = ["", ""] if name == "greedy" else [
-            f"{won.sum()} / {(score == base).sum()} / {lost.sum()}", text(bootstrap.ratio(won, won | lost))]
-        rows.append([name, text(bootstrap.ratio(exact[name])), text(bootstrap.ratio(score), 2), *versus,
+        tied = score == base
+        equity, decided, counts = ["", "", ""] if name == "greedy" else [
+            f"{(won + tied / 2).mean():.4f}", text(bootstrap.ratio(won, won | lost)), f"{won.sum()} / {tied.sum()} / {lost.sum()}"]
+        rows.append([name, equity, decided, text(bootstrap.ratio(exact[name])), text(bootstrap.ratio(score), 2), counts,
                      text(bootstrap.ratio(field(name, "evaluated_tokens")), 1), text(bootstrap.ratio(field(name, "first_token_step")), 1)])
     markdown(rows)
 

@@ -164,21 +164,35 @@ class Engine:
 
 
 async def main(arguments):
-    games = ["3 5 7 2>24\n", "9 4 11 6>50\n", "8 3 10>34\n", "13 2 7 5>61\n"]
+    games = ["3 5 7 2>24\n", "6 10 3 7>43\n", "9 4 11 6>50\n", "13 2 7 5>61\n"]
     async with Engine(*arguments) as engine:
-        print(f"{engine.ready['engine']}, {engine.ready['model']['name']}")
-        async for event in engine.generate(games[0]):
-            if event["type"] == "token":
-                print(event["text"], end="", flush=True)
-        print()
+        print(f"{engine.ready['engine']}, {engine.ready['model']['name']}\n")
 
-        # All of them at once: what runs at the same time shares the engine's steps.
-        asked = [(game, decoder) for game in games for decoder in ("greedy", "sla")]
-        answers = await asyncio.gather(*(engine.complete(game, decoder=decoder) for game, decoder in asked))
-        for (game, decoder), done in zip(asked, answers):
-            reward = "-" if done["reward"] is None else f"{done['reward']:.3f}"
-            evaluated = done["usage"]["evaluated_tokens"]
-            print(f"{game.strip():11}  {decoder:6}  reward {reward:>6}  {evaluated:4} tokens evaluated  {done['text']}")
+        # What is decided at once: a token, a chunk that the search has looked behind, or the whole answer.
+        print(f"{games[0].strip()}, with | between what is decided at once:")
+        for decoder in ("greedy", "sla", "best_of"):
+            parts, tokens = [], []
+            async for event in engine.generate(games[0], decoder=decoder):
+                if event["type"] == "token":
+                    tokens.append(event["text"])
+                elif event["type"] == "commit":
+                    parts.append("".join(tokens[event["from"]:event["to"]]))
+            print(f"  {decoder:8}{'|'.join(parts or filter(None, tokens))}")
+
+        # At equal cost: as many answers are drawn as evaluate the tokens that look-ahead evaluated. All games at once, since what
+        # runs at the same time shares the engine's steps.
+        print("\nThe same and other games; best_of may evaluate as many tokens as look-ahead:")
+        greedy = await asyncio.gather(*(engine.complete(game, decoder="greedy") for game in games))
+        search = await asyncio.gather(*(engine.complete(game, decoder="sla") for game in games))
+        counts = [-(-tree["usage"]["evaluated_tokens"] // max(1, one["usage"]["completion_tokens"]))
+                  for one, tree in zip(greedy, search)]
+        drawn = await asyncio.gather(*(engine.complete(game, decoder="best_of", n=n) for game, n in zip(games, counts)))
+        for game, *answers in zip(games, greedy, drawn, search):
+            print(game.strip())
+            for decoder, done in zip(("greedy", "best_of", "sla"), answers):
+                usage = done["usage"]
+                print(f"  {decoder:8}{usage['evaluated_tokens']:4} tokens evaluated, first token after step "
+                      f"{usage['first_token_step']:2} of {usage['steps']:2}:  {done['text']}")
 
 
 if __name__ == "__main__":

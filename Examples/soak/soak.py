@@ -82,7 +82,7 @@ class Checker:
 
     # Fields in their order; those behind None may be missing, and come in this order when they are there.
     FIELDS = {
-        "ready": ["type", "protocol", "engine", "model", "decoder", None, "search"],
+        "ready": ["type", "protocol", "engine", "model", "date", "decoder", None, "search", "fingerprint", "inputs"],
         "token": ["type", "id", "index", "token", "text", "logprob", "reward"],
         "commit": ["type", "id", "index", "from", "to", "score", None, "rejected"],
         "draft": ["type", "id", "text"],

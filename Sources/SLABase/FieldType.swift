@@ -19,8 +19,14 @@ package enum FieldType: Sendable, Equatable {
     case texts(Int)
     case tokens
     case messages
+    /// An object with fields of any names.
+    case object
+    /// A day, `YYYY-MM-DD`.
+    case date
     /// Up to so many objects.
     case objects(Int)
+    /// A JSON schema.
+    case schema
     /// A string of up to so many bytes, or an integer.
     case id(Int)
 
@@ -42,7 +48,10 @@ package enum FieldType: Sendable, Equatable {
         case .texts: "an array of strings or of arrays of token ids"
         case .tokens: "an array of token ids"
         case .messages: "an array of messages"
+        case .object: "an object"
+        case .date: "a day as YYYY-MM-DD"
         case .objects: "an array of objects"
+        case .schema: "an object, true or false"
         case .id(let longest): "a string of up to \(longest) bytes or an integer"
         }
     }

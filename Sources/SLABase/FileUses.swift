@@ -28,8 +28,19 @@ package struct FileUses {
 
     package init() {}
 
+    /// A folder that is read is all files in it.
+    ///
     /// - Parameter role: what people know it by, such as a flag's name.
     package mutating func add(_ path: String, as role: String, isWritten: Bool) {
+        if !isWritten, PathKind(path) == .folder, let folder = opendir(path) {
+            defer { closedir(folder) }
+            while let entry = readdir(folder) {
+                let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+                let file = path + "/" + name
+                if case .file = PathKind(file) { add(file, as: role, isWritten: false) }
+            }
+            return
+        }
         guard let identity = FileUses.identity(path) else { return }
         uses.append(Use(told: "\(role) \(path)", isWritten: isWritten, identity: identity))
     }

@@ -37,8 +37,15 @@ package final class GGUF: Sendable {
         package let type: TensorType
         /// Fastest-varying first, as in the file: `[columns, rows, …]`.
         package let shape: [Int]
-        /// Bytes from the file's start.
+        /// Bytes from the beginning of ``owner``.
         package let bytes: Range<Int>
+        /// Where the data lies: the file, as a rule.
+        package let owner: MappedBytes
+
+        /// It is checked when it becomes part of a file.
+        package init(name: String, type: TensorType, shape: [Int], bytes: Range<Int>, owner: MappedBytes) {
+            (self.name, self.type, self.shape, self.bytes, self.owner) = (name, type, shape, bytes, owner)
+        }
 
         /// Values in a row.
         package var columns: Int { shape[0] }
@@ -55,6 +62,8 @@ package final class GGUF: Sendable {
     package let version: UInt32
     /// Metadata in the file's order.
     package let metadata: [(key: String, value: Value)]
+    /// Where the value of each of ``metadata`` lies, without its type.
+    private let valueBytes: [Range<Int>]
     /// Tensors in the file's order.
     package let tensors: [Tensor]
     private let keyIndex: [String: Int]
@@ -75,11 +84,15 @@ package final class GGUF: Sendable {
         let keyCount = try reader.count(minimumSize: 13, of: "metadata keys")
 
         var metadata: [(key: String, value: Value)] = []
+        var valueBytes: [Range<Int>] = []
         var keyIndex: [String: Int] = [:]
         for _ in 0..<keyCount {
             let key = try reader.name()
             guard keyIndex.updateValue(metadata.count, forKey: key) == nil else { throw ModelError("metadata key \(key) appears twice") }
+            // Its type comes first.
+            let start = reader.position + 4
             metadata.append((key, try reader.value(key: key)))
+            valueBytes.append(start..<reader.position)
         }
 
         var alignment = 32
@@ -127,7 +140,8 @@ package final class GGUF: Sendable {
                 throw ModelError("the file is cut short: tensor \(header.name) ends behind its \(bytes.buffer.count) bytes")
             }
             let start = dataStart + Int(header.offset)
-            tensors.append(Tensor(name: header.name, type: header.type, shape: header.shape, bytes: start..<start + header.byteCount))
+            let place = start..<start + header.byteCount
+            tensors.append(Tensor(name: header.name, type: header.type, shape: header.shape, bytes: place, owner: bytes))
         }
         var end = 0
         for tensor in tensors.sorted(by: { $0.bytes.lowerBound < $1.bytes.lowerBound }) {
@@ -137,9 +151,30 @@ package final class GGUF: Sendable {
 
         self.bytes = bytes
         self.metadata = metadata
+        self.valueBytes = valueBytes
         self.tensors = tensors
         self.keyIndex = keyIndex
         self.tensorIndex = tensorIndex
+    }
+
+    /// The metadata of `header`, a GGUF file without tensors, and tensors that lie elsewhere: what a model of another format becomes.
+    package init(_ header: MappedBytes, tensors: [Tensor]) throws {
+        let file = try GGUF(header)
+        guard file.tensors.isEmpty else { throw ModelError("the file of metadata has \(file.tensors.count) tensors of its own") }
+        var tensorIndex: [String: Int] = [:]
+        for (i, tensor) in tensors.enumerated() {
+            guard tensorIndex.updateValue(i, forKey: tensor.name) == nil else { throw ModelError("tensor \(tensor.name) appears twice") }
+            guard (1...4).contains(tensor.shape.count), tensor.shape.allSatisfy({ $0 > 0 }) else {
+                throw ModelError("tensor \(tensor.name) has the shape \(tensor.shape), which GGUF does not have")
+            }
+            let block = tensor.type.block
+            guard tensor.columns % block.values == 0, tensor.count / block.values * block.bytes == tensor.bytes.count,
+                tensor.bytes.lowerBound >= 0, tensor.bytes.upperBound <= tensor.owner.count
+            else { throw ModelError("tensor \(tensor.name) does not lie where it should") }
+        }
+        (bytes, version, metadata, keyIndex) = (header, file.version, file.metadata, file.keyIndex)
+        valueBytes = file.valueBytes
+        (self.tensors, self.tensorIndex) = (tensors, tensorIndex)
     }
 
     // MARK: - Asking for values
@@ -155,6 +190,16 @@ package final class GGUF: Sendable {
 
     /// Whether the key is there.
     package func has(_ key: String) -> Bool { keyIndex[key] != nil }
+
+    /// The metadata as it is written, to the last bit.
+    package var storedMetadata: [(key: String, value: GGUFWriter.Value)] {
+        zip(metadata, valueBytes).map { entry, range in
+            let code = bytes.buffer.loadUnaligned(fromByteOffset: range.lowerBound - 4, as: UInt32.self)
+            // It was read already.
+            let type = ValueType(rawValue: UInt32(littleEndian: code)) ?? .uint8
+            return (entry.key, .stored(type, Array(bytes.buffer[range])))
+        }
+    }
 
     private func value(_ key: String) -> Value? { keyIndex[key].map { metadata[$0].value } }
 

@@ -6,6 +6,8 @@ package struct GGUFWriter {
         case uint8(UInt8), int8(Int8), uint16(UInt16), int16(Int16), uint32(UInt32), int32(Int32), uint64(UInt64), int64(Int64)
         case float32(Float), float64(Double), bool(Bool), string(String)
         case array(of: GGUF.ValueType, [Value])
+        /// A value's bytes, as a file had them.
+        case stored(GGUF.ValueType, [UInt8])
 
         package var type: GGUF.ValueType {
             switch self {
@@ -22,6 +24,7 @@ package struct GGUFWriter {
             case .bool: .bool
             case .string: .string
             case .array: .array
+            case .stored(let type, _): type
             }
         }
 
@@ -43,6 +46,7 @@ package struct GGUFWriter {
                 bytes.put(element.rawValue)
                 bytes.put(UInt64(values.count))
                 for value in values { value.write(to: &bytes) }
+            case .stored(_, let x): bytes += x
             }
         }
     }
@@ -108,7 +112,10 @@ package struct GGUFWriter {
     }
 
     /// All that comes before the tensors' data, padded to where it begins.
-    private func header() -> [UInt8] {
+    private func header() -> [UInt8] { header(sizes: tensors.map(\.data.count)) }
+
+    /// The same of tensors whose data is not here yet: bytes of each. They follow one another, each padded to a multiple of ``alignment``.
+    package func header(sizes: [Int]) -> [UInt8] {
         var bytes: [UInt8] = []
         bytes += Array(magic.utf8)
         bytes.put(version)
@@ -120,13 +127,13 @@ package struct GGUFWriter {
             value.write(to: &bytes)
         }
         var offset = 0
-        for tensor in tensors {
+        for (tensor, size) in zip(tensors, sizes) {
             bytes.put(tensor.name)
             bytes.put(UInt32(tensor.shape.count))
             for extent in tensor.shape { bytes.put(extent) }
             bytes.put(tensor.type)
             bytes.put(tensor.claimedOffset ?? UInt64(offset))
-            offset = align(offset + tensor.data.count)
+            offset = align(offset + size)
         }
         if !tensors.isEmpty { bytes += padding(bytes.count) }
         return bytes

@@ -27,7 +27,7 @@ package struct JSONObject: JSONWritable {
 
 /// A value that is written already.
 package struct JSONText: JSONWritable, Sendable {
-    private var text = ""
+    package private(set) var text = ""
     package init(_ value: some JSONWritable) { value.writeJSON(to: &text) }
     package func writeJSON(to output: inout String) { output += text }
 }

@@ -1,30 +1,22 @@
-/// Any JSON value, to be handed on as it came; an object's fields in the order of their names.
+/// Any JSON value, to be handed on as it came: an object's fields keep their order.
 package enum JSONValue: Decodable, JSONWritable, Sendable, Equatable {
     case null
     case bool(Bool)
+    /// Digits alone, as far as they fit.
     case integer(Int)
     case number(Double)
     case string(String)
     case array([JSONValue])
-    case object([String: JSONValue])
+    case object(JSONFields)
 
+    /// Takes the value out of the text that ``JSON/decode(_:from:deepest:)`` reads. To find it out by trying one type after another, as
+    /// `Decodable` has it, every failure tells the whole way to it, and that takes time as the cube of the depth.
     package init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        if container.decodeNil() {
-            self = .null
-        } else if let flag = try? container.decode(Bool.self) {
-            self = .bool(flag)
-        } else if let number = try? container.decode(Int.self) {
-            self = .integer(number)
-        } else if let number = try? container.decode(Double.self) {
-            self = .number(number)
-        } else if let text = try? container.decode(String.self) {
-            self = .string(text)
-        } else if let array = try? container.decode([JSONValue].self) {
-            self = .array(array)
-        } else {
-            self = .object(try container.decode([String: JSONValue].self))
+        guard let key = JSON.source, let source = decoder.userInfo[key] as? JSON.Source, let value = source.value(at: decoder.codingPath)
+        else {
+            throw DecodingError.dataCorrupted(.init(codingPath: decoder.codingPath, debugDescription: "the text is not known here"))
         }
+        self = value
     }
 
     package func writeJSON(to output: inout String) {
@@ -35,8 +27,7 @@ package enum JSONValue: Decodable, JSONWritable, Sendable, Equatable {
         case .number(let number): number.writeJSON(to: &output)
         case .string(let text): text.writeJSON(to: &output)
         case .array(let array): array.writeJSON(to: &output)
-        case .object(let fields):
-            JSONObject { for (name, value) in fields.sorted(by: { $0.key < $1.key }) { $0.add(name, value) } }.writeJSON(to: &output)
+        case .object(let fields): fields.writeJSON(to: &output)
         }
     }
 
@@ -48,5 +39,56 @@ package enum JSONValue: Decodable, JSONWritable, Sendable, Equatable {
         case .number(let number)?: return number
         default: return nil
         }
+    }
+
+    /// How deeply arrays and objects nest: 0 for a value that is neither. Complexity: linear.
+    package var depth: Int {
+        var (depth, level) = (0, [self])
+        while true {
+            level = level.flatMap { value -> [JSONValue] in
+                switch value {
+                case .array(let items): items.isEmpty ? [.null] : items
+                case .object(let fields): fields.isEmpty ? [.null] : fields.map(\.value)
+                default: []
+                }
+            }
+            if level.isEmpty { return depth }
+            depth += 1
+        }
+    }
+}
+
+/// The fields of an object, in their order. Two are equal when they have the same fields in any order.
+package struct JSONFields: JSONWritable, Sendable, Equatable, Sequence, ExpressibleByDictionaryLiteral {
+    private var names: [String] = []
+    /// The same without the order.
+    package private(set) var byName: [String: JSONValue] = [:]
+
+    package init() {}
+
+    package init(dictionaryLiteral fields: (String, JSONValue)...) { for (name, value) in fields { self[name] = value } }
+
+    package var isEmpty: Bool { names.isEmpty }
+    package var count: Int { names.count }
+
+    /// A field's value; a new one comes behind the others. Complexity: constant, but for one that is taken away.
+    package subscript(_ name: String) -> JSONValue? {
+        get { byName[name] }
+        set {
+            let isNew = byName[name] == nil
+            byName[name] = newValue
+            if isNew, newValue != nil { names.append(name) }
+            if !isNew, newValue == nil { names.removeAll { $0 == name } }
+        }
+    }
+
+    package func makeIterator() -> some IteratorProtocol<(name: String, value: JSONValue)> {
+        names.lazy.compactMap { name in byName[name].map { (name: name, value: $0) } }.makeIterator()
+    }
+
+    package static func == (a: JSONFields, b: JSONFields) -> Bool { a.byName == b.byName }
+
+    package func writeJSON(to output: inout String) {
+        JSONObject { for (name, value) in self { $0.add(name, value) } }.writeJSON(to: &output)
     }
 }

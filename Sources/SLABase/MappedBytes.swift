@@ -15,7 +15,8 @@ package final class MappedBytes: @unchecked Sendable {
 
     /// Maps the file at `path`. Throws ``FileError``.
     package init(path: String) throws {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        // A pipe without a writer would be waited for.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw FileError(cannot: "open \(path)", errno) }
         defer { close(descriptor) }
         var status = stat()
@@ -35,12 +36,18 @@ package final class MappedBytes: @unchecked Sendable {
     }
 
     /// A copy of `bytes`, for tests and for files made in memory.
-    package init(_ bytes: [UInt8]) {
-        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: Swift.max(1, bytes.count), alignment: 64)
-        copy.copyBytes(from: bytes)
-        buffer = UnsafeRawBufferPointer(rebasing: copy[..<bytes.count])
+    package convenience init(_ bytes: [UInt8]) { self.init(count: bytes.count) { $0.copyBytes(from: bytes) } }
+
+    /// Memory of `count` bytes that `fill` writes.
+    package init(count: Int, _ fill: (UnsafeMutableRawBufferPointer) throws -> Void) rethrows {
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: Swift.max(1, count), alignment: 64)
+        do { try fill(UnsafeMutableRawBufferPointer(rebasing: memory[..<count])) } catch {
+            memory.deallocate()
+            throw error
+        }
+        buffer = UnsafeRawBufferPointer(rebasing: memory[..<count])
         isMapped = false
-        copied = copy
+        copied = memory
     }
 
     private var copied: UnsafeMutableRawBufferPointer?

@@ -13,8 +13,14 @@ package struct Problem: Sendable, Equatable {
         case largerCache
         /// A reward channel for the model.
         case rewardChannel
+        /// An adapter of the model.
+        case adapter
+        /// A model that judges.
+        case judge
         /// A model, and beside it what was given in its place.
         case modelBeside
+        /// Leave to quantize what is quantized.
+        case requantizing
     }
 
     private var text: String

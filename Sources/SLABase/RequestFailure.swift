@@ -6,6 +6,10 @@ package enum RequestFailure: ExplainedError, Sendable, Equatable {
     case modelError(String)
     /// The decoder needs a reward channel, and the model has none; the alternative needs none.
     case noRewardChannel(decoder: String, alternative: String)
+    /// The request names adapters, and none is loaded.
+    case noAdapter
+    /// The request asks for a judgement, and there is no judge.
+    case noJudge
     /// The request may hold so many bytes of keys and values at once, and the budget is less.
     case cacheTooSmall(needed: Int, budget: Int, field: String)
     /// Running requests hold all of the cache.
@@ -18,6 +22,8 @@ package enum RequestFailure: ExplainedError, Sendable, Equatable {
             return Problem(message)
         case .noRewardChannel(let decoder, let alternative):
             return Problem("\(decoder) needs a reward channel", remedy: .rewardChannel, alternative: "use \(alternative)")
+        case .noAdapter: return Problem("no adapter is loaded", remedy: .adapter, alternative: "leave out lora")
+        case .noJudge: return Problem("no judge is loaded", remedy: .judge)
         case .cacheTooSmall(let needed, let budget, _):
             // In the largest unit of which there is a whole one.
             let (unit, shift) = [("MiB", 20), ("KiB", 10)].first { budget >> $0.1 > 0 } ?? ("bytes", 0)
@@ -33,6 +39,8 @@ package enum RequestFailure: ExplainedError, Sendable, Equatable {
         switch self {
         case .invalid(_, let field), .contextOverflow(_, let field), .cacheTooSmall(_, _, let field): field
         case .noRewardChannel: "decoder"
+        case .noAdapter: "lora"
+        case .noJudge: "type"
         case .overloaded, .modelError, .cacheFull: nil
         }
     }

@@ -1,6 +1,6 @@
 internal import CSystem
 
-/// A program that was started, with a pipe to its standard input and one from its standard output; its standard error is this process's.
+/// A program that was started, with a pipe to its standard input and one from each of its outputs.
 ///
 /// It is ended, with all that it started, when this object goes.
 package final class Subprocess {
@@ -10,6 +10,8 @@ package final class Subprocess {
     package private(set) var input: Int32
     /// What it says is read here.
     package let output: Int32
+    /// What it complains is read here.
+    package let errors: Int32
     private var status: Int32 = 0
     private let clock = ContinuousClock()
 
@@ -24,7 +26,7 @@ package final class Subprocess {
             for end in ends { close(end) }
             return FileError(cannot: "start \(name)", number)
         }
-        for _ in 0..<2 {
+        for _ in 0..<3 {
             guard let pipe = Subprocess.pipe() else { throw failed(errno) }
             ends += [pipe.read, pipe.write]
         }
@@ -39,6 +41,7 @@ package final class Subprocess {
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, ends[0], 0)
         posix_spawn_file_actions_adddup2(&actions, ends[3], 1)
+        posix_spawn_file_actions_adddup2(&actions, ends[5], 2)
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
         // A group of its own, so that all of it can be ended, and Ctrl-C ends it through us; signals as a program expects them.
@@ -56,7 +59,8 @@ package final class Subprocess {
         guard failure == 0 else { throw failed(failure) }
         close(ends[0])
         close(ends[3])
-        (id, input, output) = (started, ends[1], ends[2])
+        close(ends[5])
+        (id, input, output, errors) = (started, ends[1], ends[2], ends[4])
         // A program that closes its input is an error of the write, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
     }
@@ -64,6 +68,7 @@ package final class Subprocess {
     deinit {
         closeInput()
         close(output)
+        close(errors)
         guard id > 0 else { return }
         kill(-id, SIGTERM)
         if !hasEnded(within: .milliseconds(500)) {

@@ -1,10 +1,24 @@
 /// Writes a file so that whoever looks finds the old one or the whole new one, also after a power cut: a temporary file beside it, flushed
 /// to the disk, then renamed. What a link leads to is written, and a device or a pipe stays what it is. `body` writes to a descriptor and
-/// returns the errno of a failure. Throws ``FileError``, and leaves nothing behind, when the file cannot be written.
-package func writeWhole(_ path: String, _ body: (_ descriptor: Int32) -> Int32?) throws {
+/// returns the errno of a failure. Throws ``FileError``, and leaves nothing behind, when the file cannot be written; nor when `body` throws.
+///
+/// - Parameter size: bytes that the file will have, when that is known: that there is no room for them is found before they are made.
+package func writeWhole(_ path: String, size: Int = 0, _ body: (_ descriptor: Int32) throws -> Int32?) throws {
     var target = try WholeFile(path)
     let descriptor = try target.open()
-    var failure = body(descriptor)
+    var failure: Int32?
+    #if os(Linux)
+        if size > 0, !target.isInPlace {
+            // Where it cannot be done, it need not.
+            let code = posix_fallocate(descriptor, 0, size)
+            if [ENOSPC, EFBIG, EDQUOT].contains(code) { failure = code }
+        }
+    #endif
+    do { if failure == nil { failure = try body(descriptor) } } catch {
+        close(descriptor)
+        if !target.isInPlace { unlink(target.written) }
+        throw error
+    }
     if failure == nil, !target.isInPlace, fsync(descriptor) != 0 { failure = errno }
     if close(descriptor) != 0, failure == nil { failure = errno }
     if failure == nil, !target.isInPlace, rename(target.written, target.path) != 0 { failure = errno }

@@ -1,4 +1,5 @@
 import SLABase
+import SLAConversion
 import SLAEngine
 import SLAText
 
@@ -49,7 +50,7 @@ package struct Benchmark {
     package init(_ subject: Subject, say: @escaping (String) -> Void) throws {
         self.subject = subject
         self.say = say
-        let file = try GGUF(MappedBytes(path: subject.path))
+        let file = try GGUF(modelAt: subject.path)
         let bytes = file.tensors.reduce(0) { $0 + $1.bytes.count }
         model = try "\(file.stringIfPresent("general.name") ?? subject.path): \(Model(file).quantization), \(bytes / 1_000_000) MB"
         if let executable = subject.executable {
@@ -107,7 +108,7 @@ package struct Benchmark {
     // MARK: - The policy alone
 
     private mutating func measurePolicy() throws {
-        let model = try Model(path: subject.path)
+        let model = try Model(at: subject.path)
         let weights = model.readWeights
         for round in 0..<subject.rounds {
             say("\(model.name), round \(round + 1) of \(subject.rounds)")
@@ -149,7 +150,7 @@ package struct Benchmark {
     private static let searches = [(2, 0), (2, 1), (2, 2), (3, 1), (2, 3)]
 
     private mutating func measureSearch() throws {
-        let file = try GGUF(MappedBytes(path: subject.path))
+        let file = try GGUF(modelAt: subject.path)
         var model = try Model(file)
         if model.rewardChannel == nil {
             model = try Model(file, reward: SyntheticChannel().writer(for: model.shape, architecture: model.architecture).file())
@@ -193,7 +194,7 @@ package struct Benchmark {
     /// How much faster tokens come with guesses than without, each way by turns. Answers are drawn: the likeliest tokens of random weights are soon
     /// the same few again and again, which would be guessed however wrong the prediction is.
     private mutating func measureSpeculation() throws {
-        let file = try GGUF(MappedBytes(path: subject.path))
+        let file = try GGUF(modelAt: subject.path)
         var model = try Model(file)
         if model.rewardChannel == nil {
             model = try Model(file, reward: SyntheticChannel().writer(for: model.shape, architecture: model.architecture).file())

@@ -117,7 +117,7 @@ package struct Signature: CustomStringConvertible {
                     for candidate in rejected ?? [] { hashes[place].add(candidate.tokens) }
                 case .failed(let failure): throw failure
                 case .done(_, let summary): hashes[place].add(number: summary.reward?.bitPattern ?? 0)
-                case .draft, .progress: break
+                case .draft, .judged, .progress: break
                 }
             }
         }

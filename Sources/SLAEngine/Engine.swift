@@ -26,6 +26,7 @@
 // processor: every number is reduced in one order that depends on its own row only, in IEEE operations only.
 
 import SLABase
+import SLAGrammar
 import SLAText
 
 // MARK: - 1. Streaming look-ahead
@@ -213,9 +214,9 @@ final class ChunkTree {
     }
 
     /// A token for each path: token `index` of the answer.
-    private static func want(_ rules: Rules, _ search: Search, _ paths: [Chunk.Path], at index: Int) -> Want {
-        guard search.expand == .sample else { return rules.best(paths.count) }
-        return rules.drawn(search.sampling, paths.map { $0.isDrawn ? $0.stream.uniform(index) : nil })
+    private static func want(_ rules: Rules, _ search: Search, _ paths: [Chunk.Path], at index: Int, behind branch: Branch? = nil) -> Want {
+        guard search.expand == .sample else { return rules.best(paths.count, behind: branch) }
+        return rules.drawn(search.sampling, paths.map { $0.isDrawn ? $0.stream.uniform(index) : nil }, behind: branch)
     }
 
     /// Begins the children of an open leaf.
@@ -273,7 +274,8 @@ final class ChunkTree {
             let paths = chunk.isWhole ? ChunkTree.waysOn(from: chunk.paths[0].stream, search, firstDrawn) : chunk.paths
             return Row(
                 table: table, position: rules.start + count - 1, token: token.token,
-                want: chunk.branch.finish != nil ? .nothing : ChunkTree.want(rules, search, paths, at: count), wantsReward: true,
+                want: chunk.branch.finish != nil ? .nothing : ChunkTree.want(rules, search, paths, at: count, behind: chunk.branch),
+                wantsReward: true,
                 later: chunk.branch.finish == nil ? { self.want(behind: chunk, $0) } : nil)
         }
     }
@@ -300,6 +302,7 @@ final class ChunkTree {
             guard !chunk.isWhole else {
                 chunk.next = result.candidates
                 chunk.isGrowing = false
+                if chunk.branch.finish == nil, chunk.next.isEmpty { drop(chunk) }
                 continue
             }
             let groups = parted(chunk.paths, result.candidates)
@@ -316,10 +319,21 @@ final class ChunkTree {
                 add(first.candidate, to: chunk)
             } else {
                 chunk.isGrowing = false
+                drop(chunk)
             }
             if groups.count > 1 { chunk.parent?.children.sort { $0.paths[0].place < $1.paths[0].place } }
         }
         growing.removeAll { !$0.isGrowing }
+    }
+
+    /// Takes a chunk that no token can follow out of the tree, and what it is the only way on from.
+    private func drop(_ chunk: Chunk) {
+        var chunk = chunk
+        while let parent = chunk.parent {
+            parent.children.removeAll { $0 === chunk }
+            guard parent.children.isEmpty, parent !== root else { return }
+            chunk = parent
+        }
     }
 
     /// Moves the root to one of its children, and says so. `scores` are the children's; all but the one are dropped.
@@ -355,13 +369,25 @@ struct Rules {
     let start: Int
     /// The answer ends before the first of these.
     let stop: [String]
+    /// What the answer must follow.
+    let grammar: GrammarMatcher?
 
     /// Tokens that are never chosen.
     var banned: Set<Token> { ignoreEOS ? tokenizer.endOfGeneration : [] }
 
-    func best(_ count: Int) -> Want { .best(count, banned: banned) }
-    func drawn(_ sampling: Sampling, _ uniforms: [Double?]) -> Want {
-        .drawn(Draws(sampling: sampling, uniforms: uniforms, banned: banned))
+    /// What may follow a branch, or the prompt.
+    private func allowed(behind branch: Branch?) -> AllowedTokens? {
+        grammar.map { AllowedTokens(matcher: $0, state: branch?.place ?? $0.start) }
+    }
+
+    func best(_ count: Int, behind branch: Branch? = nil) -> Want { .best(count, banned: banned, allowed: allowed(behind: branch)) }
+    func drawn(_ sampling: Sampling, _ uniforms: [Double?], behind branch: Branch? = nil) -> Want {
+        .drawn(Draws(sampling: sampling, uniforms: uniforms, banned: banned, allowed: allowed(behind: branch)))
+    }
+
+    /// Whether the grammar leaves nothing to add, not even an end-of-answer token.
+    func isOver(at place: GrammarMatcher.State) -> Bool {
+        grammar?.mustEnd(place) == true && (ignoreEOS || tokenizer.endOfGeneration.isEmpty)
     }
 }
 
@@ -376,8 +402,11 @@ struct Branch {
     /// Output 1 of the channel behind the last token.
     private(set) var lastProver = 0.0
     private(set) var finish: FinishReason?
+    /// In the grammar, if there is one.
+    private(set) var place: GrammarMatcher.State
 
     init(_ rules: Rules, first: RowResult) {
+        place = rules.grammar?.start ?? 0
         stream = TextStream(rules.tokenizer, stop: rules.stop)
         lastProver = Double(first.prover ?? 0)
     }
@@ -392,7 +421,13 @@ struct Branch {
             finish = .stop
         } else {
             text = stream.append(candidate.token)
-            if stream.isStopped { finish = .stop } else if count >= rules.maxTokens { finish = .length }
+            if let grammar = rules.grammar { place = grammar.next(place, candidate.token, rules.tokenizer.bytes(of: candidate.token)) }
+            // At the limit an answer to which nothing can be added is not cut off.
+            if stream.isStopped || rules.isOver(at: place) || count >= rules.maxTokens && rules.grammar?.mustEnd(place) == true {
+                finish = .stop
+            } else if count >= rules.maxTokens {
+                finish = .length
+            }
         }
         if finish != nil {
             text += stream.finish()
@@ -451,8 +486,9 @@ final class TokenByToken: DecodingMethod {
     }
 
     /// Token `index` of the answer.
-    static func want(_ rules: Rules, _ sampling: Sampling?, at index: Int = 0) -> Want {
-        sampling.map { rules.drawn($0, [RandomStream(seed: $0.seed).child(0).uniform(index)]) } ?? rules.best(1)
+    static func want(_ rules: Rules, _ sampling: Sampling?, at index: Int = 0, behind branch: Branch? = nil) -> Want {
+        sampling.map { rules.drawn($0, [RandomStream(seed: $0.seed).child(0).uniform(index)], behind: branch) }
+            ?? rules.best(1, behind: branch)
     }
 
     func rows() -> [Row] {
@@ -460,7 +496,8 @@ final class TokenByToken: DecodingMethod {
         return [
             Row(
                 table: table, position: rules.start + branch.count - 1, token: pending.token,
-                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count) : .nothing, wantsReward: true,
+                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count, behind: branch) : .nothing,
+                wantsReward: true,
                 later: branch.finish == nil ? { self.want(behind: $0) } : nil)
         ]
     }
@@ -540,6 +577,7 @@ package final class Engine {
     /// What guesses at tokens, unless that is switched off.
     let speculation: Speculation?
     let stateCopies: StateCopies
+    private var matchers = GrammarMatchers()
     private(set) var jobs: [Job] = []
     private var waiting: [Job] = []
     private var nextID = 0
@@ -550,19 +588,21 @@ package final class Engine {
     ///   - context: the longest table in tokens; at most what the model was made for, which is the default.
     ///   - cacheBytes: the budget of keys, values and states.
     ///   - maximumJobs: how many requests run at once; others wait.
+    ///   - packs: whether weights are packed, in memory of this process, which makes small steps faster; else they stay where they lie in their
+    ///     file, whose memory all processes share.
     ///   - speculates: whether tokens are guessed, which only makes answers faster.
     ///   - draft: a small model of the same vocabulary, whose answers are guesses too.
     ///   - watchesTime: whether the number of guesses follows what steps take. Without it nothing depends on a clock, so that the events of several
     ///     requests come in the same order each time.
     package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
-        maximumJobs: Int = 64, speculates: Bool = true, draft: DraftModel? = nil, watchesTime: Bool = true
+        maximumJobs: Int = 64, packs: Bool = true, speculates: Bool = true, draft: DraftModel? = nil, watchesTime: Bool = true
     ) {
         self.model = model
         speculation = speculates ? Speculation(draft, watchesTime: watchesTime) : nil
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
-        transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context)
+        transformer = Transformer(model, threads: threads, cacheType: cacheType, context: self.context, packs: packs)
         cache = PrefixCache(pool: PagePool(transformer.cacheLayout, budget: cacheBytes))
         stateCopies = StateCopies(size: transformer.cacheLayout.stateSize)
     }
@@ -571,6 +611,7 @@ package final class Engine {
     final class Job {
         let id: JobID
         let work: Work
+        let adapters: AdapterSet
         /// The prompt, and behind it the completion that is to be scored.
         let given: [Token]
         let promptCount: Int
@@ -584,6 +625,8 @@ package final class Engine {
         var computed = 0
         /// After how many given tokens there is to be a checkpoint.
         var checkpoints: Set<Int> = []
+        /// What its answer must follow.
+        let grammar: GrammarMatcher?
         /// Its share of the rows of a step, while tokens are given.
         var rows = 0..<0
         /// The rows that its method waits for, and what is known of them.
@@ -592,18 +635,27 @@ package final class Engine {
         /// What it is likely to be asked for, and how well that was guessed so far.
         let prediction: Prediction?
         var record = GuessRecord()
+        /// What was read at each place, of what is judged.
+        var readings: [[Float]] = []
         /// The answer so far, and what is known of every token, for the cache.
         var answer: [Token] = []
         var marks: [PrefixCache.Mark]
         var summary = Output.Summary()
 
-        init(id: JobID, work: Work, given: [Token], promptCount: Int, bytes: Int, priority: Int) {
-            (self.id, self.work, self.given, self.promptCount) = (id, work, given, promptCount)
-            (self.bytes, self.priority) = (bytes, priority)
+        init(
+            id: JobID, work: Work, adapters: AdapterSet, given: [Token], promptCount: Int, bytes: Int, priority: Int,
+            grammar: GrammarMatcher?
+        ) {
+            (self.id, self.work, self.adapters, self.given, self.promptCount) = (id, work, adapters, given, promptCount)
+            (self.bytes, self.priority, self.grammar) = (bytes, priority, grammar)
             marks = Array(repeating: PrefixCache.Mark(), count: given.count)
             prediction = if case .generate(let generation) = work { Prediction(tokens: generation.prediction) } else { nil }
         }
 
+        /// Why a result is unsound.
+        var broken: RequestFailure {
+            grammar.flatMap { matcher in matcher.failure.map { RequestFailure($0, matcher.grammar) } } ?? .brokenModel
+        }
         /// The most guesses of a step.
         var mostGuesses: Int { if case .generate(let generation) = work { generation.mostGuesses } else { 0 } }
     }
@@ -620,6 +672,8 @@ package final class Engine {
     /// Bytes of the pages that hold something, and the most that they may take.
     package var cacheBytes: (used: Int, budget: Int) { (cache.pool.usedBytes, cache.pool.budget) }
     package var evictions: Int { cache.evictions }
+    /// How keys and values are kept.
+    package var cacheType: CacheType { transformer.cacheType }
 
     /// Takes on a request; of those that wait, the ones of higher priority begin first. Complexity: O(tokens + waiting
     /// requests). Throws ``RequestFailure`` when it can never be carried out.
@@ -629,6 +683,7 @@ package final class Engine {
         let field: String
         var room: Int
         var branches = BranchCount()
+        var grammar: Grammar?
         switch work {
         case .generate(let generation):
             prompt = generation.prompt
@@ -638,12 +693,24 @@ package final class Engine {
             room = min(generation.maxTokens, context - prompt.count)
             try generation.method.check(model)
             branches = generation.method.branches(answer: max(0, room))
-        case .score(let given, let behind):
+            grammar = generation.grammar
+        case .score(let given, let behind, _):
             (prompt, completion) = (given, behind)
             field = "completion"
             room = completion.count
             guard !completion.isEmpty else { throw RequestFailure.invalid("the completion has no tokens", field: "completion") }
             try check(completion, field: "completion")
+        case .judge(let given, let places, let reading):
+            prompt = given
+            field = "messages"
+            room = 0
+            guard let first = places.first, let last = places.last, first >= 0, last < given.count, places == Array(Set(places)).sorted()
+            else { throw RequestFailure.invalid("there is nothing to judge", field: "messages") }
+            switch reading {
+            case .head:
+                guard model.classifier != nil else { throw RequestFailure.modelError("the model has no classification head to judge with") }
+            case .tokens(let tokens): try check(tokens, field: "messages")
+            }
         }
         guard !prompt.isEmpty else { throw RequestFailure.invalid("the prompt has no tokens", field: "prompt") }
         try check(prompt, field: "prompt")
@@ -655,8 +722,11 @@ package final class Engine {
         guard bytes <= cache.pool.budget else {
             throw RequestFailure.cacheTooSmall(needed: bytes, budget: cache.pool.budget, field: field)
         }
+        let matcher = try grammar.map { try matchers.matcher($0, model) }
         nextID += 1
-        let job = Job(id: nextID, work: work, given: prompt + completion, promptCount: prompt.count, bytes: bytes, priority: priority)
+        let job = Job(
+            id: nextID, work: work, adapters: work.adapters ?? model.defaultAdapters, given: prompt + completion, promptCount: prompt.count,
+            bytes: bytes, priority: priority, grammar: matcher)
         waiting.insert(job, at: waiting.firstIndex { $0.priority < priority } ?? waiting.count)
         return nextID
     }
@@ -685,14 +755,15 @@ package final class Engine {
         return outputs
     }
 
-    /// Forgets every cached prefix, and what guesses were learned from; running requests keep theirs.
+    /// Forgets every cached prefix, and what was found out of grammars and for guesses; running requests keep theirs.
     package func clearCache() {
         cache.clear()
+        matchers = GrammarMatchers()
         speculation?.forget()
     }
 
     /// Packs another of the model's matrices, so that the first requests need not; false when all are packed. For when there is nothing else to do.
-    package func packNext() -> Bool { model.matrices.contains { !$0.packIfNeeded(transformer.threadPool) } }
+    package func packNext() -> Bool { transformer.packs && model.matrices.contains { !$0.packIfNeeded(transformer.threadPool) } }
 
     /// One forward pass for everything that is running, and what it led to.
     package func step() -> [(JobID, Output)] {
@@ -720,7 +791,7 @@ package final class Engine {
         for job in jobs where !job.rows.isEmpty {
             let own = Array(results[job.rows])
             job.rows = 0..<0
-            if own.allSatisfy(\.isSound) { receive(job, own) } else { fail(job, .brokenModel) }
+            if own.allSatisfy(\.isSound) { receive(job, own) } else { fail(job, job.broken) }
         }
         var next = given.count
         for (chain, rows) in zip(chains, rows) {
@@ -746,7 +817,7 @@ package final class Engine {
             job.summary.steps += 1
             job.summary.evaluatedTokens += results.count
             (job.round, job.results) = ([], [])
-            if results.allSatisfy(\.isSound) { finish(job, method.receive(results)) } else { fail(job, .brokenModel) }
+            if results.allSatisfy(\.isSound) { finish(job, method.receive(results)) } else { fail(job, job.broken) }
         }
     }
 
@@ -815,6 +886,7 @@ package final class Engine {
 
     /// Whether a job that has yet to begin had better wait until another has computed what both begin with.
     private func isWorthWaiting(_ job: Job, for other: Job) -> Bool {
+        guard job.adapters == other.adapters else { return false }
         let common = zip(other.given, job.given).prefix { $0 == $1 }.count
         let isFar = common >= other.computed + PagePool.pageSize
         guard !cache.pool.layout.keepsAll else { return isFar }
@@ -847,6 +919,12 @@ package final class Engine {
         case .generate(let generation):
             p + 1 == job.given.count && generation.maxTokens > 0 ? generation.method.firstWant(rules(job, generation)) : .nothing
         case .score: p + 1 >= job.promptCount && p + 1 < job.given.count ? .token(job.given[p + 1]) : .nothing
+        case .judge(_, let places, let reading):
+            switch reading {
+            case _ where !places.contains(p): .nothing
+            case .head: .head
+            case .tokens(let tokens): .tokens(tokens)
+            }
         }
     }
 
@@ -863,7 +941,7 @@ package final class Engine {
     private func rules(_ job: Job, _ generation: Generation) -> Rules {
         Rules(
             tokenizer: model.tokenizer, ignoreEOS: generation.ignoreEOS, maxTokens: min(generation.maxTokens, context - job.promptCount),
-            hasRewards: model.rewardChannel != nil, start: job.promptCount, stop: generation.stop)
+            hasRewards: model.rewardChannel != nil, start: job.promptCount, stop: generation.stop, grammar: job.grammar)
     }
 
     /// Takes from the cache what it has of the given tokens: all but the last, whose logits are needed; or, to score, all that is scored already.
@@ -872,7 +950,7 @@ package final class Engine {
         var known = job.given.count - 1
         var limit = known
         if case .score = job.work {
-            let marks = cache.match(job.given, limit: job.given.count).marks
+            let marks = cache.match(job.given, limit: job.given.count, job.adapters).marks
             let lacking = marks.indices.first {
                 $0 >= job.promptCount && (marks[$0].logprob == nil || marks[$0].reward == nil && model.rewardChannel != nil)
             }
@@ -885,7 +963,9 @@ package final class Engine {
             // A token's log-probability comes from the row before it, so computing begins one row before the first token that lacks something.
             limit = max(known, job.promptCount) - 1
         }
-        let found = cache.match(job.given, limit: limit)
+        // What was read is not in the cache.
+        if case .judge(_, let places, _) = job.work { limit = min(limit, places.first ?? 0) }
+        let found = cache.match(job.given, limit: limit, job.adapters)
         (job.table, job.computed) = (found.table, found.count)
         job.summary.cachedTokens = min(found.count == limit ? known : found.count, job.promptCount)
         tellProgress(job, from: 0)
@@ -897,8 +977,13 @@ package final class Engine {
     private func receive(_ job: Job, _ results: [RowResult]) {
         guard let table = job.table, let last = results.last else { return }
         for (p, result) in zip(job.computed..., results) {
+            if case .judge(_, let places, let reading) = job.work, places.contains(p) {
+                job.readings.append(reading == .head ? result.head : result.candidates.map(\.logit))
+            }
             if p >= job.promptCount { job.marks[p].reward = result.reward }
-            if p + 1 < job.given.count, let next = result.candidates.first { job.marks[p + 1].logprob = next.logprob }
+            if p + 1 < job.given.count, p + 1 >= job.promptCount, let next = result.candidates.first {
+                job.marks[p + 1].logprob = next.logprob
+            }
         }
         let computed = job.computed + results.count
         for end in job.computed + 1...computed where end == computed || job.checkpoints.contains(end) {
@@ -920,6 +1005,7 @@ package final class Engine {
             finish(job, method.receive([]))
             advance(job)
         case .score: finish(job, [scored(job)])
+        case .judge: finish(job, [.judged(job.readings, job.summary)])
         }
     }
 
@@ -958,7 +1044,7 @@ package final class Engine {
                 job.summary.reward = summary.reward
                 output = .done(reason, job.summary)
                 retire(job)
-            case .scored, .failed: retire(job)
+            case .scored, .judged, .failed: retire(job)
             case .commit, .draft, .progress: break
             }
             outputs.append((job.id, output))
@@ -992,12 +1078,16 @@ package final class Engine {
 /// What is wanted of the distribution after a row.
 package enum Want {
     case nothing
-    /// The `count` most likely tokens; never one of `banned`.
-    case best(_ count: Int, banned: Set<Token>)
+    /// The `count` most likely tokens; never one of `banned`, nor one that a grammar does not allow.
+    case best(_ count: Int, banned: Set<Token>, allowed: AllowedTokens? = nil)
     /// One token's probability.
     case token(Token)
     /// Tokens drawn by chance.
     case drawn(Draws)
+    /// These tokens.
+    case tokens([Token])
+    /// The outputs of the classification head, in the place of the distribution.
+    case head
 }
 
 /// One token to compute: its place in a branch, and what is wanted of it.
@@ -1033,6 +1123,8 @@ package struct RowResult {
     /// The channel's output 0, and output 1 where it has one.
     var reward: Float?
     var prover: Float?
+    /// The classification head's outputs.
+    var head: [Float] = []
     /// False when the model is broken: some number on the way was not finite.
     var isSound = true
 }
@@ -1064,6 +1156,7 @@ struct RunState {
     let beside: FloatBuffer  // [m, hiddenSize + r]       [h_i ; r_i], which the channel's matrices read
     let channelOutput: FloatBuffer  // [m, widest]        what they give
     let headHidden: FloatBuffer  // [m, widest]           between the layers of a deep head
+    let judged: FloatBuffer  // [64, widest + outputs]    between the layers of a classification head, then what it gives
     let chosen: FloatBuffer  // [64, hiddenSize]          h_L of the rows whose logits are wanted
     let logits: FloatBuffer  // [64, vocabularySize]
 
@@ -1104,6 +1197,7 @@ struct RunState {
         beside = FloatBuffer(rows * (hiddenSize + channel))
         channelOutput = FloatBuffer(rows * max(channel, widest))
         headHidden = FloatBuffer(rows * widest)
+        judged = FloatBuffer(RunState.logitRows * (model.classifier.map { $0.hiddenSize + $0.outputs } ?? 0))
         chosen = FloatBuffer(RunState.logitRows * hiddenSize)
         logits = FloatBuffer(RunState.logitRows * model.shape.vocabularySize)
     }
@@ -1116,18 +1210,25 @@ package final class Transformer {
     let cacheType: CacheType
     private let state: RunState
     private let input = Activations()
+    private let adapters: RowAdapters
     /// Radians a position turns each pair, for each of the model's ropes.
     private let frequencies: [[Float]]
 
-    /// - Parameter context: the longest sequence that will be computed, where the model turns long ones otherwise; what it was made for when nil.
-    package init(_ model: Model, threads: Int, cacheType: CacheType, context: Int? = nil) {
+    /// - Parameters:
+    ///   - context: the longest sequence that will be computed, where the model turns long ones otherwise; what it was made for when nil.
+    ///   - packs: whether weights are packed to stay.
+    package init(_ model: Model, threads: Int, cacheType: CacheType, context: Int? = nil, packs: Bool = true) {
         self.model = model
         self.cacheType = cacheType
         threadPool = ThreadPool(threads: max(1, threads))
         cacheLayout = CacheLayout(model, cacheType)
         state = RunState(model)
+        adapters = RowAdapters(model.adapters)
+        (input.packs, state.experts.input.packs) = (packs, packs)
         frequencies = model.ropes.map { $0.frequencies(context: context ?? model.shape.context) }
     }
+
+    var packs: Bool { input.packs }
 
     /// The most rows in one pass; more are computed in several.
     package var maximumRows: Int { state.maximumRows }
@@ -1161,6 +1262,8 @@ package final class Transformer {
         let plans = model.windows.enumerated().map { AttentionPlan(places, window: $1, group: $0) }
         let runs = BranchRows.runs(places)
         findRotations(rows)
+        input.adapters = adapters.take(rows) ? adapters : nil
+        state.experts.input.adapters = input.adapters
 
         // Step 1: h_0 is the embedding.
         embed(rows)
@@ -1208,6 +1311,7 @@ package final class Transformer {
         var results = (0..<n).map { RowResult(isSound: isFinite(normed + $0 * size, count: size)) }
         // Step 9: rewards, and what is wanted of the logits.
         rewardHead(rewarded, &results)
+        judge(rows, &results)
         readLogits(rows, &results)
         return results
     }
@@ -1353,7 +1457,7 @@ package final class Transformer {
     /// One step of the reward channel for the rows that asked for it: r_1 = silu(W_1 · rmsNorm(h_0)), then
     /// r_{i+1} = r_i + silu(W_{i+1} · rmsNorm([h_i ; r_i])).
     private func rewardLayer(_ i: Int, _ rewarded: [Int]) {
-        guard let channel = model.rewardChannel, !rewarded.isEmpty else { return }
+        guard let channel = model.rewardChannel, !rewarded.isEmpty, channel.size > 0 else { return }
         let (norm, weight) = channel.layers[i]
         let (beside, output, count) = (state.beside.base, state.channelOutput.base, rewarded.count * channel.size)
         gather(state.x.base, rewarded, withChannel: i > 0)
@@ -1397,15 +1501,40 @@ package final class Transformer {
         }
     }
 
+    /// What the classification head says of the rows that want it, a few at a time.
+    private func judge(_ rows: [Row], _ results: inout [RowResult]) {
+        guard let head = model.classifier else { return }
+        let wanting = rows.indices.filter { if case .head = rows[$0].want { true } else { false } }
+        let size = model.shape.hiddenSize
+        let (between, output) = (state.judged.base, state.judged.base + RunState.logitRows * head.hiddenSize)
+        for start in stride(from: 0, to: wanting.count, by: RunState.logitRows) {
+            let some = wanting[start..<min(start + RunState.logitRows, wanting.count)]
+            for (i, row) in some.enumerated() { (state.chosen.base + i * size).update(from: state.normed.base + row * size, count: size) }
+            head.run(state.chosen.base, rows: some.count, columns: size, between: between, into: output, input, threadPool)
+            for (i, row) in some.enumerated() {
+                results[row].head = Array(UnsafeBufferPointer(start: output + i * head.outputs, count: head.outputs))
+                if !results[row].head.allSatisfy(\.isFinite) { results[row].isSound = false }
+            }
+        }
+    }
+
     /// Logits of the rows that want something of them, a few at a time, and what is wanted read off.
     private func readLogits(_ rows: [Row], _ results: inout [RowResult]) {
-        let wanting = rows.indices.filter { if case .nothing = rows[$0].want { false } else { true } }
+        let wanting = rows.indices.filter {
+            switch rows[$0].want {
+            case .nothing, .head: false
+            default: true
+            }
+        }
         let (size, vocabulary) = (model.shape.hiddenSize, model.shape.vocabularySize)
         for start in stride(from: 0, to: wanting.count, by: RunState.logitRows) {
             let some = wanting[start..<min(start + RunState.logitRows, wanting.count)]
             for (i, row) in some.enumerated() { (state.chosen.base + i * size).update(from: state.normed.base + row * size, count: size) }
             input.set(state.chosen.base, rows: some.count, columns: size)
-            model.output.multiply(input, into: state.logits.base, threadPool)
+            some.withUnsafeBufferPointer {
+                input.passRows = $0.baseAddress
+                model.output.multiply(input, into: state.logits.base, threadPool)
+            }
             for (i, row) in some.enumerated() {
                 let logits = UnsafeBufferPointer(start: finishLogits(state.logits.base + i * vocabulary), count: vocabulary)
                 observeLogits?(rows[row], logits)
@@ -1662,6 +1791,8 @@ struct AttentionKernel<Format: CacheFormat> {
 
 /// What was computed before, by the tokens it was computed from: a radix tree whose edges are runs of tokens.
 ///
+/// What other adapters computed is a tree of its own, whose root is a node without tokens.
+///
 /// A node holds the pages that its run lies in, of the layers that see all of the past, and each token's log-probability given those before it
 /// and its reward, as far as they were asked for. Where layers keep less than all of the past, a branch can begin behind a node only with
 /// a checkpoint there: the pages in the layers' windows and the recurrent layers' state. The least recently used leaves and checkpoints give way
@@ -1705,6 +1836,10 @@ package final class PrefixCache {
         // Its pages are those that `start ..< end` lies in; the first also holds the end of the path before it.
         var marks: [Mark]
         var children: [Token: Node] = [:]
+        /// Of the root: the trees of adapters.
+        fileprivate(set) var trees: [AdapterSet: Node] = [:]
+        /// Of such a tree's root: what was computed with these.
+        fileprivate var adapters: AdapterSet?
         fileprivate(set) var checkpoint: Checkpoint?
 
         init(tokens: [Token], start: Int, pages: [PagePool.Page], marks: [Mark], parent: Node?) {
@@ -1714,7 +1849,9 @@ package final class PrefixCache {
         var end: Int { start + tokens.count }
         var firstPage: Int { start / PagePool.pageSize }
 
-        fileprivate override func leaveParent() { parent?.children[tokens[0]] = nil }
+        fileprivate override func leaveParent() {
+            if let adapters { parent?.trees[adapters] = nil } else { parent?.children[tokens[0]] = nil }
+        }
     }
 
     /// What it takes to go on behind its node, beside pages that nodes hold.
@@ -1751,12 +1888,21 @@ package final class PrefixCache {
 
     deinit { clear() }
 
-    /// The longest cached beginning of `tokens`, at most `limit` tokens of it: its marks, and a table that holds as much of it as a branch can go
-    /// on behind, and how much that is. Complexity: O(limit).
-    package func match(_ tokens: [Token], limit: Int) -> (table: PageTable, count: Int, marks: [Mark]) {
+    /// Where what these adapters computed begins, and whether the tree is there.
+    private func tree(_ adapters: AdapterSet) -> Node? {
+        guard !adapters.isEmpty else { return root }
+        root.trees[adapters]?.use()
+        return root.trees[adapters]
+    }
+
+    /// The longest cached beginning of `tokens` that these adapters computed, at most `limit` tokens of it: its marks, and a table that holds as
+    /// much of it as a branch can go on behind, and how much that is. Complexity: O(limit).
+    package func match(_ tokens: [Token], limit: Int, _ adapters: AdapterSet = AdapterSet()) -> (
+        table: PageTable, count: Int, marks: [Mark]
+    ) {
         var pages: [PagePool.Page] = []
         var marks: [Mark] = []
-        var node = root
+        var node = tree(adapters) ?? Node(tokens: [], start: 0, pages: [], marks: [], parent: nil)
         var checkpoint: Checkpoint?
         while marks.count < limit, let child = node.children[tokens[marks.count]] {
             let common = zip(child.tokens, tokens[marks.count..<limit]).prefix { $0 == $1 }.count
@@ -1776,12 +1922,12 @@ package final class PrefixCache {
         }
         for page in pages + (checkpoint?.pages ?? []) { pool.retain(page) }
         let windows = checkpoint?.windows ?? pool.layout.groups.dropFirst().map { _ in PageRun() }
-        return (PageTable([PageRun(pages: pages)] + windows, checkpoint?.state, count: count, pool), count, marks)
+        return (PageTable([PageRun(pages: pages)] + windows, checkpoint?.state, count: count, adapters, pool), count, marks)
     }
 
     /// Remembers that `table` holds `tokens`, and their marks; `resumable` asks that branches can go on behind them. Complexity: O(tokens).
     package func insert(_ tokens: [Token], _ table: PageTable, marks: [Mark], resumable: Bool = false) {
-        var node = root
+        var node = tree(table.adapters) ?? plant(table.adapters)
         // Where a branch can go on before the end.
         var resumed = 0
         while node.end < tokens.count {
@@ -1813,6 +1959,15 @@ package final class PrefixCache {
         let checkpoint = Checkpoint(resume.windows, resume.state, parent: node)
         node.checkpoint = checkpoint
         checkpoint.use()
+    }
+
+    /// Begins a tree.
+    private func plant(_ adapters: AdapterSet) -> Node {
+        let tree = Node(tokens: [], start: 0, pages: [], marks: [], parent: root)
+        tree.adapters = adapters
+        root.trees[adapters] = tree
+        tree.use()
+        return tree
     }
 
     /// Cuts a node in two; the part before the cut is a new node in its place, which is returned, and has yet to be used.
@@ -1868,8 +2023,8 @@ package final class PrefixCache {
 
     /// Forgets everything and gives its memory back; running requests keep what they use. Complexity: O(nodes + pages).
     func clear() {
-        var stack = Array(root.children.values)
-        root.children = [:]
+        var stack = Array(root.children.values) + root.trees.values
+        (root.children, root.trees) = ([:], [:])
         (root.older, root.newer) = (root, root)
         while let node = stack.popLast() {
             for page in node.pages + (node.checkpoint?.pages ?? []) { pool.release(page) }

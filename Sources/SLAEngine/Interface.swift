@@ -1,13 +1,33 @@
 // What can be asked of the engine, and what it says.
 
 import SLABase
+import SLAGrammar
 import SLAText
 
 /// What can be asked of the engine.
 package enum Work: Sendable {
     case generate(Generation)
     /// The log-probability and reward of every token of `completion` behind `prompt`.
-    case score(prompt: [Token], completion: [Token])
+    case score(prompt: [Token], completion: [Token], adapters: AdapterSet? = nil)
+    /// What a reward model says behind some of the tokens, whose places are given in order.
+    case judge([Token], behind: [Int], Reading)
+
+    /// What is read at a place.
+    package enum Reading: Sendable, Equatable {
+        /// The outputs of the model's classification head.
+        case head
+        /// The logits of tokens that could follow.
+        case tokens([Token])
+    }
+
+    /// Nil are those that the model has by default.
+    var adapters: AdapterSet? {
+        switch self {
+        case .generate(let generation): generation.adapters
+        case .score(_, _, let adapters): adapters
+        case .judge: nil
+        }
+    }
 }
 
 /// An answer to be written.
@@ -34,6 +54,8 @@ package struct Generation: Sendable {
     package var maxTokens = 256
     /// The answer ends before the first of these.
     package var stop: [String] = []
+    /// What the answer must follow: no token is chosen that it does not allow, and the answer ends only where it may.
+    package var grammar: Grammar?
     /// Never choose an end-of-answer token.
     package var ignoreEOS = false
     /// Whether commits tell what was dropped.
@@ -45,6 +67,8 @@ package struct Generation: Sendable {
     package var prediction: [Token] = []
     /// Tokens that a step may compute on guesses.
     package var mostGuesses = Int.max
+    /// What the model is adapted with; nil is what it has by default.
+    package var adapters: AdapterSet?
 
     package init(prompt: [Token]) { self.prompt = prompt }
 }
@@ -80,6 +104,8 @@ package enum Output: Sendable, Equatable {
     case draft(String)
     case done(FinishReason, Summary)
     case scored([GeneratedToken], Summary)
+    /// What was read at each place.
+    case judged([[Float]], Summary)
     case failed(RequestFailure)
 
     /// A candidate that was not chosen.

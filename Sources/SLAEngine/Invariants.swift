@@ -53,9 +53,13 @@
             var (stack, holders, count) = ([root], [PagePool.Page: Int](), 1)
             while let here = stack.popLast() {
                 precondition(here.marks.count == here.tokens.count, "a token has no mark")
-                if here !== root {
+                if here.tokens.isEmpty {
+                    precondition(here.parent === root || here === root, "a root stands below")
+                    precondition(here === root || root.trees.values.contains { $0 === here }, "a tree is lost")
+                    precondition(here.pages.isEmpty && here.end == 0, "a root has a run")
+                } else {
                     let last = (here.end - 1) / PagePool.pageSize
-                    precondition(!here.tokens.isEmpty && here.pages.count == last - here.firstPage + 1, "a run does not fit its pages")
+                    precondition(here.pages.count == last - here.firstPage + 1, "a run does not fit its pages")
                 }
                 for page in here.pages + (here.checkpoint?.pages ?? []) { holders[page, default: 0] += 1 }
                 if let checkpoint = here.checkpoint {
@@ -66,6 +70,11 @@
                         precondition(run.end == (here.end - 1) / PagePool.pageSize + 1, "a checkpoint does not end where its node does")
                     }
                     count += 1
+                }
+                for tree in here.trees.values {
+                    precondition(here === root && tree.parent === root, "adapters have a tree below the root")
+                    count += 1
+                    stack.append(tree)
                 }
                 for (token, child) in here.children {
                     precondition(child.tokens.first == token && child.parent === here, "a child stands under another token")

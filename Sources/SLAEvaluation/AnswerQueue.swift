@@ -68,7 +68,7 @@ final class AnswerQueue<Key> {
                 answers.append((done.key, done.answer))
             case .failed(let failure):
                 throw DataError(failure.problem.at(open.removeValue(forKey: job)?.name ?? "a prompt"))
-            case .draft, .scored, .progress: break
+            case .draft, .scored, .judged, .progress: break
             }
         }
         return answers

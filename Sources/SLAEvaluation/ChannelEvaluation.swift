@@ -16,6 +16,8 @@ package struct ChannelEvaluation: Sendable {
 
     package let pairs: Int
     package let readings: [Reading]
+    /// The model's name.
+    let model: String
 
     /// Scores all answers, many at once. Nil when it was stopped.
     package static func run(
@@ -54,11 +56,11 @@ package struct ChannelEvaluation: Sendable {
             }
             progress(done / 2, data.count)
         }
-        return ChannelEvaluation(rewards.map { RewardPair(chosen: $0[0], rejected: $0[1]) }, seed: seed)
+        return ChannelEvaluation(rewards.map { RewardPair(chosen: $0[0], rejected: $0[1]) }, seed: seed, model: engine.model.name)
     }
 
-    package init(_ pairs: [RewardPair], seed: UInt64) {
-        self.pairs = pairs.count
+    package init(_ pairs: [RewardPair], seed: UInt64, model: String = "") {
+        (self.pairs, self.model) = (pairs.count, model)
         readings = RewardReading.allCases.map { reading in
             // Of each pair alone, so that the curve and its area are means over the pairs.
             let curves = pairs.compactMap { TokenRewardCurve([$0], reading: reading) }
@@ -89,16 +91,16 @@ package struct ChannelEvaluation: Sendable {
 
     /// For people.
     package var table: String {
-        var text = """
-            \(pairs) pairs. Pairwise accuracy: how often the chosen answer's reward is the higher one, equal ones counting half. AuTRC: the area under
-            that accuracy by the share of the answers that is read, at 0 (where it is 0.5), 10, … 100 % of the tokens, between them straight lines.
-            In brackets 95 % intervals (bootstrap over the pairs).
-
+        let intro = """
+            \(pairs) pairs. Pairwise accuracy: how often the chosen answer's reward is the higher one, equal ones counting half. AuTRC: the area \
+            under that accuracy by the share of the answers that is read, at 0 (where it is 0.5), 10, … 100 % of the tokens, between them \
+            straight lines. In brackets 95 % intervals (bootstrap over the pairs).
             """
+        var text = intro.wrapped(to: 80) + "\n"
         for reading in readings {
             guard let accuracy = reading.accuracy, let area = reading.area else { continue }
-            let name = reading.reading == .mean ? "mean reward:      " : "last token's:     "
-            text += "\n\(name)pairwise accuracy \(accuracy.text(3)), AuTRC \(area.text(3))\n"
+            let name = reading.reading == .mean ? "mean reward: " : "last token's:"
+            text += "\n\(name) pairwise accuracy \(accuracy.text(3)), AuTRC \(area.text(3))\n"
             text += "  curve: \(reading.curve.map { $0.value.fixed(2) }.joined(separator: " "))\n"
         }
         return text

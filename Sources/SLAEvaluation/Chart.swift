@@ -7,8 +7,6 @@ struct Chart {
     struct Point {
         let x, y: Estimate
         let label: String
-        /// What the others are measured against.
-        var isBaseline = false
     }
 
     struct Line {
@@ -32,15 +30,16 @@ struct Chart {
         }
     }
 
-    let title, description: String
+    /// `source`: what was measured on what, below the title.
+    let title, source, description: String
     let x, y: Axis
     var points: [Point] = []
     var lines: [Line] = []
     /// A level to compare with, and its name.
     var guide: (y: Double, label: String)?
 
-    private static let (width, height) = (760.0, 460.0)
-    private static let (left, right, top, bottom) = (64.0, 24.0, 56.0, 56.0)
+    private static let (width, height) = (760.0, 476.0)
+    private static let (left, right, top, bottom) = (64.0, 24.0, 72.0, 56.0)
     /// About the width of a letter and the height of a line of the labels, in pixels.
     private static let (letter, line) = (6.7, 15.0)
     /// Letters of a label; longer ones are cut, and stand whole in the point's title.
@@ -49,13 +48,36 @@ struct Chart {
     private static let style = """
         text { font: 12px system-ui, sans-serif; fill: #24292f } .title { font-size: 15px; font-weight: 600 } .axis { fill: #57606a }
         .page { fill: #ffffff } .grid { stroke: #e4e8ec } .guide { stroke: #8c959f; stroke-dasharray: 4 4 }
-        .line { fill: none; stroke-width: 2 } .a { stroke: #0969da } .b { stroke: #bc4c00 } .band { opacity: .15; stroke: none }
-        .fa { fill: #0969da } .fb { fill: #bc4c00 } .bar { stroke-width: 1.5 } .leader { stroke: #8c959f; stroke-width: .75 }
+        .line { fill: none; stroke-width: 2 } .second { stroke-dasharray: 7 4 } .band { opacity: .15; stroke: none }
+        .bar { stroke-width: 1.5 } .leader { stroke: #8c959f; stroke-width: .75 }
+        \(Chart.rules { $0.light })
         .frontier { fill: none; stroke: #8c959f; stroke-opacity: .6 }
         @media (prefers-color-scheme: dark) {
         text { fill: #e6edf3 } .axis { fill: #9ea7b3 } .page { fill: #0d1117 } .grid { stroke: #242b33 } .guide, .leader { stroke: #6e7681 }
-        .a { stroke: #58a6ff } .b { stroke: #f0883e } .fa { fill: #58a6ff } .fb { fill: #f0883e } }
+        \(Chart.rules { $0.dark }) }
         """
+
+    /// Not by variables, which some programs that show SVG do not know.
+    private static func rules(_ colour: ((light: String, dark: String)) -> String) -> String {
+        colours.enumerated().map { i, both in
+            ".c\(i) .bar, .line.c\(i) { stroke: \(colour(both)) } .c\(i) .mark, .band.c\(i) { fill: \(colour(both)) }"
+        }.joined(separator: "\n")
+    }
+
+    /// On light and on dark pages: Okabe and Ito's, which the colour-blind tell apart (Color Universal Design, 2008), made darker or lighter
+    /// where the page asks for it.
+    private static let colours = [
+        (light: "#24292f", dark: "#e6edf3"), ("#0072b2", "#56b4e9"), ("#d55e00", "#f0883e"), ("#008a64", "#2ed3a6"), ("#b0558a", "#e29bc4"),
+        ("#8a6d00", "#f0e442"), ("#6f42c1", "#b392f0"), ("#57606a", "#9ea7b3"),
+    ]
+
+    /// A circle, a square, triangles, a diamond, a cross, a plus and a star around the origin, of about the same area.
+    private static let marks = [
+        "M-4.8 0a4.8 4.8 0 1 0 9.6 0a4.8 4.8 0 1 0-9.6 0z", "M-4.3-4.3h8.6v8.6h-8.6z", "M0-5.8l5.6 9.6h-11.2z",
+        "M0-6.2l6.2 6.2l-6.2 6.2l-6.2-6.2z",
+        "M0 5.8l5.6-9.6h-11.2z", "M-5.2-3.2l2-2l3.2 3.2l3.2-3.2l2 2l-3.2 3.2l3.2 3.2l-2 2l-3.2-3.2l-3.2 3.2l-2-2l3.2-3.2z",
+        "M-1.6-5.6h3.2v4h4v3.2h-4v4h-3.2v-4h-4v-3.2h4z", "M0-6.6l1.9 4.1l4.5.5l-3.4 3l1 4.4l-4-2.3l-4 2.3l1-4.4l-3.4-3l4.5-.5z",
+    ]
 
     private func px(_ value: Double) -> Double { Chart.left + x.place(value) * (Chart.width - Chart.left - Chart.right) }
     private func py(_ value: Double) -> Double { Chart.height - Chart.bottom - y.place(value) * (Chart.height - Chart.top - Chart.bottom) }
@@ -68,7 +90,8 @@ struct Chart {
             <desc id="desc">\(description.escapedForXML())</desc>
             <style>\(Chart.style)</style>
             <rect class="page" width="100%" height="100%"/>
-            <text class="title" x="\(Chart.left.fixed(0))" y="28">\(title.escapedForXML())</text>
+            <text class="title" x="\(Chart.left.fixed(0))" y="26">\(title.escapedForXML())</text>
+            <text class="axis" x="\(Chart.left.fixed(0))" y="44">\(source.escapedForXML())</text>
 
             """
         for tick in y.ticks {
@@ -90,7 +113,7 @@ struct Chart {
         svg += frontier()
         for (i, line) in lines.enumerated() { svg += drawn(line) + legend(line, i) }
         // What others are measured against is the first, and on top.
-        for point in points.reversed() { svg += mark(point) }
+        for (i, point) in points.enumerated().reversed() { svg += mark(point, i) }
         return svg + labels() + "</svg>\n"
     }
 
@@ -109,30 +132,33 @@ struct Chart {
     private func legend(_ line: Line, _ number: Int) -> String {
         let y = Chart.top - 28 + 18 * Double(number)
         let end = Chart.width - Chart.right
-        return "<line class=\"line \(line.isSecond ? "b" : "a")\" \(span(end - 24, y - 4, end, y - 4))/>\n"
+        return "<line class=\"line \(Chart.kind(line))\" \(span(end - 24, y - 4, end, y - 4))/>\n"
             + text(line.label, end - 32, y, "end", nil)
     }
 
     private func drawn(_ line: Line) -> String {
-        let kind = line.isSecond ? "b" : "a"
         let upper = zip(line.x, line.y).map { "\(px($0).fixed(1)),\(py($1.high).fixed(1))" }
         let lower = zip(line.x, line.y).map { "\(px($0).fixed(1)),\(py($1.low).fixed(1))" }
         let middle = zip(line.x, line.y).map { "\(px($0).fixed(1)),\(py($1.value).fixed(1))" }
         return """
-            <polygon class="band f\(kind)" points="\((upper + lower.reversed()).joined(separator: " "))"/>
-            <polyline class="line \(kind)" points="\(middle.joined(separator: " "))"/>
+            <polygon class="band \(Chart.kind(line))" points="\((upper + lower.reversed()).joined(separator: " "))"/>
+            <polyline class="line \(Chart.kind(line))" points="\(middle.joined(separator: " "))"/>
 
             """
     }
 
-    private func mark(_ point: Point) -> String {
-        let kind = point.isBaseline ? "b" : "a"
+    private static func kind(_ line: Line) -> String { line.isSecond ? "c2 second" : "c1" }
+
+    /// Of the point of that number: it has its own colour, and its own form for those who do not see colours.
+    private func mark(_ point: Point, _ number: Int) -> String {
+        let colour = number % Chart.colours.count
+        let form = Chart.marks[(number + number / Chart.colours.count) % Chart.marks.count]
         let (x, y) = (px(point.x.value), py(point.y.value))
         return """
-            <g><title>\(point.label.escapedForXML())</title>
-            <line class="bar \(kind)" \(span(x, py(point.y.low), x, py(point.y.high)))/>
-            <line class="bar \(kind)" \(span(px(point.x.low), y, px(point.x.high), y))/>
-            <circle class="f\(kind)" cx="\(x.fixed(1))" cy="\(y.fixed(1))" r="4.5"/></g>
+            <g class="c\(colour)"><title>\(point.label.escapedForXML())</title>
+            <line class="bar" \(span(x, py(point.y.low), x, py(point.y.high)))/>
+            <line class="bar" \(span(px(point.x.low), y, px(point.x.high), y))/>
+            <path class="mark" transform="translate(\(x.fixed(1)),\(y.fixed(1)))" d="\(form)"/></g>
 
             """
     }
@@ -232,6 +258,13 @@ extension Chart.Axis {
     }
 }
 
+extension Chart {
+    /// `countdown, N = 100 prompts`
+    fileprivate static func source(_ model: String, _ count: Int, _ unit: String) -> String {
+        "\(model.isEmpty ? "" : "\(model.prefix(longest)), ")N = \(count) \(unit)"
+    }
+}
+
 extension Evaluation {
     /// Mean score against evaluated tokens, as SVG.
     package var costChart: String { chart(by: .evaluatedTokens, "evaluated tokens") }
@@ -239,16 +272,18 @@ extension Evaluation {
     package var latencyChart: String { chart(by: .firstTokenStep, "steps before the first committed token") }
 
     private func chart(by cost: Metric.Key, _ name: String) -> String {
-        let points = rows.enumerated().compactMap { i, row -> Chart.Point? in
+        let points = rows.compactMap { row -> Chart.Point? in
             guard let cost = row[cost], let score = row[.score] else { return nil }
-            return Chart.Point(x: cost, y: score, label: row.name, isBaseline: i == 0)
+            return Chart.Point(x: cost, y: score, label: row.name)
         }
         let told = points.map { "\($0.label): score \($0.y.text(2)) at \($0.x.text(1)) \(name)" }
         return Chart(
-            title: "Score by \(name)",
+            title: "Score by \(name)", source: Chart.source(model, prompts, "prompts"),
             description: "Means over \(prompts) prompts, in brackets 95 % intervals. \(told.joined(separator: "; ")).",
             x: .logarithmic("\(name), mean of the answers (logarithmic)", around: points.flatMap { [$0.x.low, $0.x.high] }),
-            y: .linear("mean score, with 95 % intervals", around: points.flatMap { [$0.y.low, $0.y.high] }), points: points
+            y: .linear(
+                "mean \(isByChannel ? "reward by the model's own channel" : "score"), with 95 % intervals",
+                around: points.flatMap { [$0.y.low, $0.y.high] }), points: points
         ).svg
     }
 }
@@ -266,7 +301,7 @@ extension ChannelEvaluation {
         let told = lines.map { line in "\(line.label), accuracy \(line.y.map { $0.value.fixed(2) }.joined(separator: " "))" }
         let low = min(0.4, lines.flatMap(\.y).map(\.low).min() ?? 0.4)
         return Chart(
-            title: "Pairwise accuracy by how much of the answers is read",
+            title: "Pairwise accuracy by how much of the answers is read", source: Chart.source(model, pairs, "pairs"),
             description: "\(pairs) pairs, read up to 0, 10, … 100 % of their tokens. \(told.joined(separator: "; ")).",
             x: Chart.Axis(
                 label: "per cent of the tokens read", ticks: percents.map { ($0, $0.fixed(0)) }, low: 0, high: 100),

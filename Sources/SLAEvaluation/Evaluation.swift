@@ -18,6 +18,10 @@ package struct Evaluation: Sendable {
 
     package let prompts: Int
     package let rows: [Row]
+    /// The model's name.
+    let model: String
+    /// Whether the model's own channel judged.
+    let isByChannel: Bool
 
     /// An answer and its score.
     package struct Result: Sendable {
@@ -37,13 +41,14 @@ package struct Evaluation: Sendable {
         _ decoders: [DecoderChoice], _ run: PromptRun, full: Double? = nil, seed: UInt64 = 0, output: String? = nil
     ) throws -> Evaluation? {
         let file = try output.map { try LineFile(path: $0) }
-        var work = DecoderComparison(decoders, full: full)
+        var work = DecoderComparison(decoders, full: full, isByChannel: run.judge.isChannel)
         guard try run.run(&work, add: { try file?.add($0.joined()) }) else { return nil }
-        return Evaluation(decoders.map(\.name), work.results, seed: seed)
+        return Evaluation(decoders.map(\.name), work.results, seed: seed, model: run.engine.model.name, isByChannel: run.judge.isChannel)
     }
 
     /// - Parameter results: for each decoder, in the order of the prompts.
-    package init(_ names: [String], _ results: [[Result]], seed: UInt64) {
+    package init(_ names: [String], _ results: [[Result]], seed: UInt64, model: String = "", isByChannel: Bool = false) {
+        (self.model, self.isByChannel) = (model, isByChannel)
         let baseline = results.first ?? []
         prompts = baseline.count
         let known = Metric.all.filter { metric in results.allSatisfy { metric.isKnown($0, baseline) } }
@@ -62,11 +67,12 @@ package struct Evaluation: Sendable {
 private struct DecoderComparison: PromptWork {
     private let decoders: [DecoderChoice]
     private let full: Double?
+    private let isByChannel: Bool
     /// For each decoder, in the order of the prompts.
     private(set) var results: [[Evaluation.Result]]
 
-    init(_ decoders: [DecoderChoice], full: Double?) {
-        (self.decoders, self.full) = (decoders, full)
+    init(_ decoders: [DecoderChoice], full: Double?, isByChannel: Bool) {
+        (self.decoders, self.full, self.isByChannel) = (decoders, full, isByChannel)
         results = Array(repeating: [], count: decoders.count)
     }
 
@@ -96,7 +102,8 @@ private struct DecoderComparison: PromptWork {
             let (answer, score) = judged
             results[place].append(
                 Evaluation.Result(
-                    score: score, full: task.prompt.full ?? full, summary: answer.summary, milliseconds: answer.duration / .milliseconds(1))
+                    score: score, full: (isByChannel ? nil : task.prompt.full) ?? full, summary: answer.summary,
+                    milliseconds: answer.duration / .milliseconds(1))
             )
             return JSONObject {
                 $0.add("line", task.prompt.line)
@@ -171,17 +178,21 @@ extension Evaluation {
         }.line
     }
 
-    /// For people.
+    /// For people, in 80 columns.
     package var table: String {
-        """
-        \(prompts) prompts; win, tie and loss against \(rows.first?.name ?? ""); equity is win + tie / 2; in brackets 95 % intervals (bootstrap over the prompts)
-
-        \(columns(.quality))
-        An answer, on average. Evaluated: every token the search asked for. Steps: forward passes one after another, all of them and those before
-        the first committed token. Wall time is measured with all answers of all decoders in one batch, so it is no decoder's own.
-
-        \(columns(.cost))
-        """
+        let judge =
+            isByChannel
+            ? " Scores are the rewards of the model's own channel, which look-ahead itself goes by: they tell what it looked for, not how good "
+                + "the answers are; a --judge does." : ""
+        let intro = """
+            \(prompts) prompts; equity, win + tie / 2, is against \(rows.first?.name ?? ""), and so are win, tie and loss; in brackets 95 % \
+            intervals (bootstrap over the prompts).\(judge)
+            """
+        let costs = """
+            An answer, on average. Evaluated: every token the search asked for. Steps: forward passes one after another, all of them and those \
+            before the first committed token. Wall time is measured with all answers of all decoders in one batch, so it is no decoder's own.
+            """
+        return "\(intro.wrapped(to: 80))\n\n\(columns(.quality))\n\(costs.wrapped(to: 80))\n\n\(columns(.cost))"
     }
 
     /// Only what is known of some decoder has a column, comparisons always.
@@ -196,17 +207,31 @@ extension Evaluation {
     }
 }
 
-/// Columns: the first to the left, the others to the right.
+/// Columns: the first, of names, to the left, the others to the right. Those that do not fit into 80 columns come below, with the names again;
+/// a name that takes too much of them has a line of its own.
 private func aligned(_ rows: [[String]]) -> String {
-    let columns = rows.map(\.count).max() ?? 0
-    let widths = (0..<columns).map { column in rows.map { $0.count > column ? $0[column].count : 0 }.max() ?? 0 }
-    return rows.map { row in
-        let cells = row.enumerated().map { column, cell in
-            let space = String(repeating: " ", count: widths[column] - cell.count)
-            return column == 0 ? cell + space : space + cell
+    func padded(_ cell: String, _ width: Int) -> String { String(repeating: " ", count: max(0, width - cell.count)) + cell }
+    let longest = 26
+    let names = rows.map { $0.first ?? "" }
+    let nameWidth = names.map { $0.count > longest ? 2 : $0.count }.max() ?? 0
+    let widths = (1..<max(1, rows.map(\.count).max() ?? 0)).map { column in rows.map { $0.count > column ? $0[column].count : 0 }.max() ?? 0
+    }
+    var blocks: [[Int]] = [[]]
+    var room = 80 - nameWidth
+    for (column, width) in widths.enumerated() {
+        if room < width + 2, blocks.last?.isEmpty == false {
+            blocks.append([])
+            room = 80 - nameWidth
         }
-        var line = cells.joined(separator: "  ")
-        while line.last == " " { line.removeLast() }
-        return line + "\n"
-    }.joined()
+        blocks[blocks.count - 1].append(column)
+        room -= width + 2
+    }
+    return blocks.map { columns in
+        zip(names, rows).map { name, row in
+            var line = name.count > longest ? "\(name)\n" + padded("", nameWidth) : name + padded("", nameWidth - name.count)
+            for column in columns where row.count > column + 1 { line += "  " + padded(row[column + 1], widths[column]) }
+            while line.last == " " || line.last == "\n" { line.removeLast() }
+            return line + "\n"
+        }.joined()
+    }.joined(separator: "\n")
 }

@@ -10,7 +10,7 @@ package struct JudgedAnswer {
     let rewards: [Float]
 }
 
-/// Gives answers scores, in the order in which they were asked for: ``JudgeProgram`` or ``ChannelJudge``.
+/// Gives answers scores, in the order in which they were asked for: ``JudgeProgram``, ``ModelJudge`` or ``ChannelJudge``.
 package protocol Judge: AnyObject {
     /// Asks for an answer's score.
     func ask(_ answer: JudgedAnswer)
@@ -18,6 +18,12 @@ package protocol Judge: AnyObject {
     func finish()
     /// The scores that came since the last call; waits so many milliseconds for one. Throws when the judge fails.
     func scores(wait: Int32) throws -> [Double]
+    /// Whether scores are what the model's own channel says: no measure of quality, nor on the scale of a prompt's full score.
+    var isChannel: Bool { get }
+}
+
+extension Judge {
+    package var isChannel: Bool { false }
 }
 
 /// The model's own reward channel as judge.
@@ -25,11 +31,13 @@ package final class ChannelJudge: Judge {
     /// How the channel's rewards are read.
     private let reading: RewardReading
     private var unread: [Double] = []
+    package let isChannel = true
 
     /// Throws ``RequestFailure`` when the model has no channel. It is read as it recommends, unless `reading` says otherwise.
     package init(_ model: Model, reading: RewardReading? = nil) throws {
         guard let channel = model.rewardChannel else {
-            throw RequestFailure.invalid("the model has no reward channel to judge by; give --judge CMD or --reward FILE", field: "judge")
+            throw RequestFailure.invalid(
+                "the model has no reward channel to judge by; give --judge CMD, --judge-model FILE or --reward FILE", field: "judge")
         }
         self.reading = reading ?? (channel.recommended.score == .mean ? .mean : .last)
     }

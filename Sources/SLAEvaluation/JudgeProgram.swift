@@ -18,6 +18,9 @@ package final class JudgeProgram: Judge {
     private var answered = 0
     private var unsent: [UInt8] = []
     private var received: [UInt8] = []
+    /// The beginning of a line on its standard error.
+    private var complaint: [UInt8] = []
+    private let pass: ([UInt8]) -> Void
     private var isComplete = false
     private let timeout: Duration
     private let clock = ContinuousClock()
@@ -27,11 +30,15 @@ package final class JudgeProgram: Judge {
     private static let longestLine = 1 << 20
 
     /// Starts a program. After `timeout` without a line, when it was given all it will be, it counts as hung. Throws ``FileError``.
-    package init(_ command: String, timeout: Duration = .seconds(600)) throws {
-        self.timeout = timeout
+    ///
+    /// - Parameter pass: takes what it says on standard error, in whole lines.
+    package init(_ command: String, timeout: Duration = .seconds(600), pass: @escaping ([UInt8]) -> Void = { _ in }) throws {
+        (self.timeout, self.pass) = (timeout, pass)
         lastNews = clock.now
         process = try Subprocess("/bin/sh", ["sh", "-c", command], name: "the judge")
-        for descriptor in [process.input, process.output] { _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK) }
+        for descriptor in [process.input, process.output, process.errors] {
+            _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
+        }
     }
 
     package func ask(_ answer: JudgedAnswer) {
@@ -49,6 +56,8 @@ package final class JudgeProgram: Judge {
 
     /// Throws ``DataError`` when the judge fails.
     package func scores(wait: Int32) throws -> [Double] {
+        // What it said before a score is there once the score is.
+        defer { passComplaints() }
         if isComplete, unsent.isEmpty { process.closeInput() }
         guard !waiting.isEmpty else { return [] }
         var watched = [pollfd(fd: process.output, events: Int16(POLLIN), revents: 0)]
@@ -81,6 +90,7 @@ package final class JudgeProgram: Judge {
         if count < 0, errno == EAGAIN || errno == EINTR { return [] }
         guard count > 0 else {
             process.closeInput()
+            defer { passComplaints(isLast: true) }
             guard process.hasEnded(within: .seconds(1)) else { throw DataError("the judge closed its output; \(expected)") }
             throw DataError("the judge ended \(process.end); \(expected)")
         }
@@ -97,6 +107,23 @@ package final class JudgeProgram: Judge {
             throw DataError("the judge's line \(answered + 1) is longer than 1 MiB; \(expected)")
         }
         return scores
+    }
+
+    /// Passes on the whole lines that have come on standard error; of the last one also what has no end.
+    private func passComplaints(isLast: Bool = false) {
+        var buffer = [UInt8](repeating: 0, count: 1 << 14)
+        // So much at once: a judge that complains without end must not keep us from our work.
+        for _ in 0..<64 {
+            let count = read(process.errors, &buffer, buffer.count)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { break }
+            complaint += buffer[..<count]
+            if complaint.count > JudgeProgram.longestLine { break }
+        }
+        let end = isLast || complaint.count > JudgeProgram.longestLine ? complaint.count : (complaint.lastIndex(of: 0x0a) ?? -1) + 1
+        guard end > 0 else { return }
+        pass(Array(complaint[..<end]) + (complaint[end - 1] == 0x0a ? [] : [0x0a]))
+        complaint.removeFirst(end)
     }
 
     private func score(_ line: [UInt8]) throws -> Double {

@@ -2,7 +2,7 @@
 package struct Metric: Sendable {
     /// The names in JSON.
     package enum Key: String, CaseIterable, Sendable {
-        case score, full = "full_score", wins, ties, losses, win, tie, loss, equity, decided = "decided_won"
+        case equity, decided = "decided_won", score, full = "full_score", wins, ties, losses, win, tie, loss
         case completionTokens = "completion_tokens", evaluatedTokens = "evaluated_tokens", steps, firstTokenStep = "first_token_step"
         case stepsPerToken = "steps_per_token", wall = "wall_ms"
     }
@@ -37,6 +37,12 @@ package struct Metric: Sendable {
 
     /// In the order of the JSON, and of the columns.
     static let all: [Metric] = [
+        // The papers' figure comes first.
+        comparison(.equity, (.quality, "equity"), .percentInterval) { wins($0, $1) + ties($0, $1) / 2 },
+        // Wins among the prompts that are no ties.
+        Metric(key: .decided, column: (.quality, "of decided won"), form: .percentInterval, missing: "none", isComparison: true) {
+            (wins($0, $1), wins($0, $1) + losses($0, $1))
+        },
         mean(.score, (.quality, "score"), .interval(digits: 2)) { $0.score },
         mean(.full, (.quality, "full score"), .percentInterval) { own in own.full.map { own.score >= $0 ? 1 : 0 } },
         comparison(.wins, (.quality, "win"), .count, wins),
@@ -45,11 +51,6 @@ package struct Metric: Sendable {
         comparison(.win, nil, .percentInterval, wins),
         comparison(.tie, nil, .percentInterval, ties),
         comparison(.loss, nil, .percentInterval, losses),
-        comparison(.equity, (.quality, "equity"), .percentInterval) { wins($0, $1) + ties($0, $1) / 2 },
-        // Wins among the prompts that are no ties.
-        Metric(key: .decided, column: (.quality, "of decided won"), form: .percentInterval, missing: "none", isComparison: true) {
-            (wins($0, $1), wins($0, $1) + losses($0, $1))
-        },
         mean(.completionTokens, (.cost, "tokens"), .value(digits: 1)) { Double($0.summary.completionTokens) },
         mean(.evaluatedTokens, (.cost, "evaluated"), .value(digits: 1)) { Double($0.summary.evaluatedTokens) },
         // Forward passes of an answer, one after another, and those before its first committed token.

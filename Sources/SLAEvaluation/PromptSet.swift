@@ -1,5 +1,6 @@
 import SLABase
 import SLAEngine
+import SLATemplate
 import SLAText
 
 #if canImport(FoundationEssentials)
@@ -34,11 +35,14 @@ package struct PromptSet: Sendable {
     /// - Parameters:
     ///   - context: the most tokens that a prompt and its answer may have.
     ///   - limit: how many of the first prompts are taken.
-    package init(path: String, _ model: Model, context: Int? = nil, limit: Int = .max) throws {
-        try self.init(MappedBytes(path: path), name: path, model, context: context, limit: limit)
+    ///   - date: the day that chat templates are told.
+    package init(path: String, _ model: Model, context: Int? = nil, limit: Int = .max, date: CalendarDate? = nil) throws {
+        try self.init(MappedBytes(path: path), name: path, model, context: context, limit: limit, date: date)
     }
 
-    package init(_ bytes: some Collection<UInt8>, name: String, _ model: Model, context: Int? = nil, limit: Int = .max) throws {
+    package init(
+        _ bytes: some Collection<UInt8>, name: String, _ model: Model, context: Int? = nil, limit: Int = .max, date: CalendarDate? = nil
+    ) throws {
         let context = min(context ?? .max, model.shape.context)
         var prompts: [Prompt] = []
         for (i, line) in bytes.split(separator: 0x0a, omittingEmptySubsequences: false).enumerated() where prompts.count < limit {
@@ -46,7 +50,7 @@ package struct PromptSet: Sendable {
             let place = "\(name), line \(i + 1)"
             do {
                 let line = try PromptSet.read(Array(line))
-                let tokens = try line.prompt.tokens(by: model.tokenizer)
+                let tokens = try line.prompt.dated(date).tokens(by: model.tokenizer)
                 if let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabularySize }) {
                     throw DataError("token \(wrong) is not in the vocabulary of \(model.shape.vocabularySize)")
                 }

@@ -9,14 +9,11 @@ enum Incoming: Sendable {
     case response(RequestID, JSONValue?)
     case invalid(RequestID?, ResponseError)
 
-    /// Arrays and objects within one another. Reading takes time as the cube of it, and what editors send is not deep.
-    private static let deepest = 64
-
     /// Reads a message. Complexity: linear.
     init(_ bytes: [UInt8]) {
         let value: JSONValue
         do {
-            value = try JSON.decode(JSONValue.self, from: bytes, deepest: Self.deepest)
+            value = try JSON.decode(JSONValue.self, from: bytes)
         } catch JSON.Failure.longName {
             self = .invalid(nil, ResponseError(.invalidRequest, "a field's name is longer than \(longestJSONName) bytes"))
             return
@@ -85,5 +82,5 @@ extension JSONValue {
     var integer: Int? { if case .integer(let number) = self { number } else { nil } }
     var bool: Bool? { if case .bool(let flag) = self { flag } else { nil } }
     var array: [JSONValue]? { if case .array(let values) = self { values } else { nil } }
-    var object: [String: JSONValue]? { if case .object(let fields) = self { fields } else { nil } }
+    var object: [String: JSONValue]? { if case .object(let fields) = self { fields.byName } else { nil } }
 }

@@ -74,7 +74,7 @@ package final class LineSink: Sendable {
 
     private struct State: Sendable {
         var waiting = ""
-        /// Bytes that are handed over and not written yet.
+        /// Bytes that are handed over and not written, yet or for ever.
         var bytes = 0
         /// The errno of a write that failed; nothing is written any more.
         var failure: Int32?
@@ -82,7 +82,7 @@ package final class LineSink: Sendable {
     }
 
     private let state = Locked(State())
-    private let written = DispatchSemaphore(value: 0)
+    private let written = DispatchSemaphore(value: 0), closed = DispatchSemaphore(value: 0)
     private let news: DispatchSemaphore
     /// A pipe that wakes the writing thread: with nothing to write that waits for a byte here, or for the reader of events to go away.
     private let wake: (read: Int32, write: Int32)
@@ -100,6 +100,7 @@ package final class LineSink: Sendable {
         DispatchQueue(label: "sla.events").async {
             self.drain(own)
             close(own)
+            self.closed.signal()
         }
     }
 
@@ -115,21 +116,20 @@ package final class LineSink: Sendable {
     package func write(_ text: String) {
         guard !text.isEmpty else { return }
         let mustWake = state.withLock { state in
+            state.bytes += text.utf8.count
             guard state.failure == nil else { return false }
-            defer {
-                state.waiting += text
-                state.bytes += text.utf8.count
-            }
+            defer { state.waiting += text }
             return state.waiting.isEmpty
         }
         if mustWake { wakeUp() }
     }
 
-    /// Waits until everything is written, cannot be, or the time is up. Nothing may be written after it.
+    /// Waits until everything is written, or cannot be, and the descriptor is given back, or the time is up. Nothing may be written after it.
     package func finish(by deadline: DispatchTime) {
         while state.withLock({ $0.bytes > 0 && $0.failure == nil }), written.wait(timeout: deadline) == .success {}
         state.withLock { $0.isFinished = true }
         wakeUp()
+        _ = closed.wait(timeout: deadline)
     }
 
     private func wakeUp() {
@@ -154,13 +154,14 @@ package final class LineSink: Sendable {
                 return state.waiting
             }
             var failure = text.withUTF8 { writeAll($0, to: descriptor) }
+            let written = failure == nil ? text.utf8.count : 0
             let isGone = watched[1].revents & Int16(POLLERR | POLLHUP) != 0
             if failure == ECONNRESET || failure == nil && isGone { failure = EPIPE }
             state.withLock { state in
-                state.bytes -= text.utf8.count
+                state.bytes -= written
                 state.failure = failure
             }
-            written.signal()
+            self.written.signal()
             news.signal()
         }
     }

@@ -1,5 +1,6 @@
 import SLABase
 import SLAEngine
+import SLATemplate
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials
@@ -112,6 +113,8 @@ package struct RecordedSession {
         let finishReason: String?
         /// Of a `ready`: what the model is, in words.
         package let model: String?
+        /// Of a `ready`: the day that chat templates were told.
+        let date: CalendarDate?
 
         /// Whether it ends its request.
         package var isTerminal: Bool { !["ready", "token", "commit", "draft", "progress"].contains(type) }
@@ -124,9 +127,10 @@ package struct RecordedSession {
                 let line: Int?
                 let finishReason: String?
                 let model: Model?
+                let date: String?
 
                 enum CodingKeys: String, CodingKey {
-                    case type, id, code, line, model
+                    case type, id, code, line, model, date
                     case finishReason = "finish_reason"
                 }
             }
@@ -149,6 +153,7 @@ package struct RecordedSession {
             line = head.line
             finishReason = head.finishReason
             model = head.model.map { "\($0)" }
+            date = head.date.flatMap { CalendarDate($0) }
         }
 
         /// The line without what depends on circumstances: timing, all of `stats`, and of `ready` all but the model, since the rest tells of
@@ -165,6 +170,13 @@ package struct RecordedSession {
     }
 
     let entries: [Entry]
+
+    /// The day that chat templates were told in the session.
+    package var date: CalendarDate? {
+        for case .event(let event) in entries where event.type == "ready" { return event.date }
+        return nil
+    }
+
     /// Milliseconds of each entry since the session's start, where they were recorded.
     package let times: [Double?]
 

@@ -1,5 +1,6 @@
 import SLABase
 import SLAEngine
+import SLATemplate
 import SLAText
 
 /// What a client calls a request by: bytes, which are not the same when they only look the same, as é does in one code point and in two.
@@ -65,7 +66,7 @@ package struct RequestError: Error, Equatable, Sendable {
     package init(_ failure: RequestFailure) {
         let code: Code =
             switch failure {
-            case .invalid, .noRewardChannel: .invalidRequest
+            case .invalid, .noRewardChannel, .noAdapter, .noJudge: .invalidRequest
             case .contextOverflow, .cacheTooSmall: .contextOverflow
             case .overloaded, .cacheFull: .overloaded
             case .modelError: .modelError
@@ -77,7 +78,8 @@ package struct RequestError: Error, Equatable, Sendable {
 /// What a request line says, before anything is done for it.
 enum Request: Sendable {
     case generate(GenerateRequest)
-    case score(prompt: PromptContent, completions: [Text], priority: Int)
+    case score(prompt: PromptContent, completions: [Text], lora: [AdapterChoice]?, priority: Int)
+    case judge([ChatMessage], priority: Int)
     case tokenize(text: String, addSpecial: Bool)
     case detokenize([Token])
     case cancel(RequestID)
@@ -86,7 +88,7 @@ enum Request: Sendable {
     /// What an answer goes on from.
     enum Prompt: Sendable {
         case place(Surroundings)
-        case messages([ChatMessage])
+        case chat(Chat)
     }
 
     /// A `generate` request.
@@ -96,9 +98,12 @@ enum Request: Sendable {
         var maxTokens: Int
         var stop: [String]
         var ignoreEOS: Bool
+        var grammar: AnswerGrammar?
         /// What the answer is likely to follow, and the most tokens of a step that may be guessed.
         var prediction: Text?
         var speculate: Int?
+        /// The adapters to use; nil: all that are loaded.
+        var lora: [AdapterChoice]?
         var deadline: Int?
         var include: [String]
         var priority: Int
@@ -108,7 +113,7 @@ enum Request: Sendable {
     static func parse(_ line: [UInt8]) -> (id: RequestID?, request: Result<Request, RequestError>) {
         let error: RequestError
         do {
-            let parsed = try JSON.decode(ParsedLine.self, from: line)
+            let parsed = try JSON.decode(ParsedLine.self, from: line, userInfo: CodingUserInfoKey.line.map { [$0: line] } ?? [:])
             return (parsed.id, parsed.request)
         } catch JSON.Failure.notUTF8 {
             error = RequestError(.invalidJSON, "the line is not UTF-8")
@@ -132,7 +137,8 @@ private struct ParsedLine: Decodable {
     var request: Result<Request, RequestError>
 
     init(from decoder: any Decoder) throws {
-        let fields = FieldReader(container: try decoder.container(keyedBy: JSONName.self))
+        let line = CodingUserInfoKey.line.flatMap { decoder.userInfo[$0] as? [UInt8] } ?? []
+        let fields = FieldReader(container: try decoder.container(keyedBy: JSONName.self), line: line)
         do {
             id = try fields.id()
             request = .success(try fields.request())
@@ -142,9 +148,15 @@ private struct ParsedLine: Decodable {
     }
 }
 
+extension CodingUserInfoKey {
+    /// The line itself, for what has to be read in its order.
+    fileprivate static let line = CodingUserInfoKey(rawValue: "line")
+}
+
 /// The fields of a line, read as ``Fields`` and ``Setting`` describe them.
 private struct FieldReader {
     let container: KeyedDecodingContainer<JSONName>
+    let line: [UInt8]
 
     func id() throws -> RequestID? {
         let key = JSONName(Fields.id.name)
@@ -166,6 +178,7 @@ private struct FieldReader {
         return switch type {
         case .generate: .generate(try generate())
         case .score: try score()
+        case .judge: .judge(try messages(Fields.judged) ?? [], priority: try value(Fields.priority))
         case .tokenize: .tokenize(text: try value(Fields.text), addSpecial: try value(Fields.addSpecial))
         case .detokenize: .detokenize(try value(Fields.tokens))
         case .cancel: .cancel(try target())
@@ -195,9 +208,25 @@ private struct FieldReader {
         let include = try included()
         return Request.GenerateRequest(
             prompt: try place(), settings: settings, maxTokens: try value(Fields.maxTokens), stop: try strings(Fields.stop) ?? [],
-            ignoreEOS: try value(Fields.ignoreEOS), prediction: try optional(Fields.prediction), speculate: speculate,
+            ignoreEOS: try value(Fields.ignoreEOS), grammar: try grammar(), prediction: try optional(Fields.prediction),
+            speculate: speculate,
+            lora: try lora(),
             deadline: deadline, include: include,
             priority: try value(Fields.priority))
+    }
+
+    /// What the answer must follow.
+    private func grammar() throws -> AnswerGrammar? {
+        let text = try optional(Fields.grammar)
+        let key = JSONName(Fields.jsonSchema.name)
+        guard container.contains(key), try !container.decodeNil(forKey: key) else { return text.map { .gbnf(Array($0.utf8)) } }
+        guard text == nil else { throw RequestError(.invalidRequest, "give either json_schema or grammar", field: Fields.grammar.name) }
+        // Whose fields keep their order, which is that of the answer's.
+        guard let schema = JSONTree(checked: line)[Fields.jsonSchema.name] else { throw wrong(Fields.jsonSchema) }
+        switch schema {
+        case .object, .bool: return .schema(schema)
+        default: throw wrong(Fields.jsonSchema)
+        }
     }
 
     /// A prompt with what stands around it, or messages.
@@ -218,13 +247,38 @@ private struct FieldReader {
                 place.truncates = true
             }
             return .place(place)
-        case .messages(let messages):
-            let others: [any RequestField] = [Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate]
-            for field in others where (try? container.decodeNil(forKey: JSONName(field.name))) == false {
-                throw invalid(field, "goes with a prompt, not with messages")
-            }
-            return .messages(messages)
+        case .chat(let chat):
+            try refuse(
+                [Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate], "goes with a prompt, not with messages")
+            return .chat(chat)
         }
+    }
+
+    /// Refuses what is given of these fields.
+    private func refuse(_ fields: [any RequestField], _ problem: String) throws {
+        for field in fields where (try? container.decodeNil(forKey: JSONName(field.name))) == false { throw invalid(field, problem) }
+    }
+
+    /// What a conversation's template is told beside the messages.
+    private func chat(_ messages: [ChatMessage]) throws -> Chat {
+        var chat = Chat(messages)
+        do {
+            chat.tools = try value(Fields.tools)
+            if let arguments = try optional(Fields.templateArguments) {
+                guard case .object(let fields) = arguments else { throw wrong(Fields.templateArguments) }
+                chat.arguments = fields
+            }
+            try chat.checkTools()
+            try chat.checkArguments()
+        } catch let failure as RequestFailure {
+            throw RequestError(failure)
+        }
+        chat.isContinued = try value(Fields.continued)
+        if let text = try optional(Fields.date) {
+            guard let date = CalendarDate(text) else { throw wrong(Fields.date) }
+            chat.date = date
+        }
+        return chat
     }
 
     private func pieces() throws -> [FilePiece] {
@@ -250,7 +304,20 @@ private struct FieldReader {
         guard case .texts(let most) = Fields.completions.type, (1...most).contains(completions.count) else {
             throw invalid(Fields.completions, "may hold \(Fields.completions.type.bounds ?? "")")
         }
-        return .score(prompt: try prompt(), completions: completions, priority: try value(Fields.priority))
+        return .score(prompt: try prompt(), completions: completions, lora: try lora(), priority: try value(Fields.priority))
+    }
+
+    private func lora() throws -> [AdapterChoice]? {
+        let choices: [AdapterChoice]?
+        do {
+            choices = try container.decodeIfPresent([AdapterChoice].self, forKey: JSONName(Fields.lora.name))
+        } catch let failure as RequestFailure {
+            throw RequestError(failure)
+        } catch {
+            throw wrong(Fields.lora)
+        }
+        guard choices?.count ?? 0 <= AdapterChoice.most else { throw invalid(Fields.lora, "may hold \(Fields.lora.type.bounds ?? "")") }
+        return choices
     }
 
     private func target() throws -> RequestID {
@@ -261,22 +328,30 @@ private struct FieldReader {
 
     /// What an answer goes on from: a prompt or messages.
     private func prompt() throws -> PromptContent {
-        let messages: [ChatMessage]?
-        do {
-            messages = try container.decodeIfPresent([ChatMessage].self, forKey: JSONName(Fields.messages.name))
-        } catch let failure as RequestFailure {
-            throw RequestError(failure)
-        } catch {
-            throw wrong(Fields.messages)
-        }
+        let messages = try messages(Fields.messages)
         let text = try optional(Fields.prompt)
         switch (text, messages) {
-        case (let text?, nil): return .text(text)
-        case (nil, let messages?): return .messages(messages)
+        case (let text?, nil):
+            try refuse([Fields.tools, Fields.templateArguments, Fields.continued, Fields.date], "goes with messages, not with a prompt")
+            return .text(text)
+        case (nil, let messages?): return .chat(try chat(messages))
         case (nil, nil):
             throw invalid(Fields.prompt, "is missing; it is \(Fields.prompt.type.name), and messages may stand in its place")
         default: throw RequestError(.invalidRequest, "give either prompt or messages", field: Fields.messages.name)
         }
+    }
+
+    private func messages(_ field: Field<[ChatMessage]>) throws -> [ChatMessage]? {
+        let messages: [ChatMessage]?
+        do {
+            messages = try container.decodeIfPresent([ChatMessage].self, forKey: JSONName(field.name))
+        } catch let failure as RequestFailure {
+            throw RequestError(failure)
+        } catch {
+            throw wrong(field)
+        }
+        if messages == nil, case .refused = field.absence { throw invalid(field, "is missing; it is \(field.type.name)") }
+        return messages
     }
 
     private func included() throws -> [String] {
@@ -347,4 +422,44 @@ private struct FieldReader {
     private func invalid(_ field: any RequestField, _ problem: String) -> RequestError {
         RequestError(.invalidRequest, "\(field.name) \(problem)", field: field.name)
     }
+}
+
+extension AdapterChoice: Decodable {
+    /// The most of a request.
+    static let most = 64
+
+    /// Reads `{"name": …, "scale": …}`, or `{"id": …, "scale": …}`. Throws ``RequestFailure``.
+    package init(from decoder: any Decoder) throws {
+        func invalid(_ message: String) -> RequestFailure { .invalid(message, field: Fields.lora.name) }
+        guard let fields = try? decoder.container(keyedBy: JSONName.self) else {
+            throw invalid("an adapter of lora must be an object with a name or an id")
+        }
+        let (name, id, scale) = (JSONName("name"), JSONName("id"), JSONName("scale"))
+        if let unknown = fields.allKeys.map(\.stringValue).filter({ !["name", "id", "scale"].contains($0) }).min() {
+            throw invalid("an adapter of lora has no field \(unknown); it has a name or an id, and a scale")
+        }
+        guard fields.contains(name) != fields.contains(id) else { throw invalid("an adapter of lora has either a name or an id") }
+        let key: Key
+        if fields.contains(id) {
+            guard let number = try? fields.decode(Int.self, forKey: id) else { throw invalid("the id of an adapter must be an integer") }
+            key = .id(number)
+        } else {
+            guard let text = try? fields.decode(String.self, forKey: name), text.utf8.count <= longestJSONName else {
+                throw invalid("the name of an adapter must be a string of up to \(longestJSONName) bytes")
+            }
+            key = .name(text)
+        }
+        var number: Float?
+        if fields.contains(scale) {
+            guard let value = try? fields.decode(Double.self, forKey: scale), abs(value) <= Double(AdapterChoice.largestScale) else {
+                throw invalid(
+                    "the scale of an adapter must be a number from -\(AdapterChoice.largestScale) to \(AdapterChoice.largestScale)")
+            }
+            number = Float(value)
+        }
+        self.init(key, scale: number)
+    }
+
+    /// Beyond it nothing sensible comes of an adapter.
+    static let largestScale = 1000
 }

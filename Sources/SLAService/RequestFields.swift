@@ -1,10 +1,11 @@
 import SLABase
 import SLAEngine
+import SLATemplate
 import SLAText
 
 /// What a line can ask for.
 enum RequestType: String, CaseIterable {
-    case generate, score, tokenize, detokenize, cancel, stats
+    case generate, score, judge, tokenize, detokenize, cancel, stats
     case clearCache = "clear_cache"
     case shutdown
 
@@ -13,13 +14,19 @@ enum RequestType: String, CaseIterable {
         switch self {
         case .generate:
             [
-                Fields.prompt, Fields.messages, Fields.suffix, Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate,
+                Fields.prompt, Fields.messages, Fields.tools, Fields.templateArguments, Fields.continued, Fields.date, Fields.suffix,
+                Fields.suffixTokens, Fields.path, Fields.context, Fields.truncate,
                 Fields.decoder,
             ] + Setting.all + [
-                Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.prediction, Fields.speculate, Fields.deadline, Fields.include,
-                Fields.priority,
+                Fields.maxTokens, Fields.stop, Fields.ignoreEOS, Fields.jsonSchema, Fields.grammar, Fields.prediction, Fields.speculate,
+                Fields.lora, Fields.deadline, Fields.include, Fields.priority,
             ]
-        case .score: [Fields.prompt, Fields.messages, Fields.completion, Fields.completions, Fields.priority]
+        case .score:
+            [
+                Fields.prompt, Fields.messages, Fields.tools, Fields.templateArguments, Fields.continued, Fields.date, Fields.completion,
+                Fields.completions, Fields.lora, Fields.priority,
+            ]
+        case .judge: [Fields.judged, Fields.priority]
         case .tokenize: [Fields.text, Fields.addSpecial]
         case .detokenize: [Fields.tokens]
         case .cancel: [Fields.target]
@@ -61,6 +68,10 @@ enum Fields {
     /// Messages may stand in its place.
     static let prompt = Field<Text>("prompt", .text, .refused)
     static let messages = Field<[ChatMessage]>("messages", .messages, .nothing)
+    static let tools = Field<[JSONValue]>("tools", .objects(Chat.mostTools), .means([]))
+    static let templateArguments = Field<JSONValue>("template_arguments", .object, .nothing)
+    static let continued = Field<Bool>("continue_final_message", .boolean, .means(false))
+    static let date = Field<String>("date", .date, .nothing)
     static let suffix = Field<Text>("suffix", .text, .nothing)
     static let suffixTokens = Field<Int>("suffix_tokens", .integer(0...Int.max), .nothing)
     static let path = Field<String>("path", .shortString(FilePiece.longestPath), .nothing)
@@ -71,11 +82,19 @@ enum Fields {
     static let maxTokens = Field<Int>("max_tokens", .integer(0...Int.max), .means(256))
     static let stop = Field<[String]>("stop", .strings, .means([]))
     static let ignoreEOS = Field<Bool>("ignore_eos", .boolean, .means(false))
+    /// Read with its fields in order.
+    static let jsonSchema = Field<JSONValue>("json_schema", .schema, .nothing)
+    static let grammar = Field<String>("grammar", .string, .nothing)
     static let prediction = Field<Text>("prediction", .text, .nothing)
     static let speculate = Field<Int>("speculate", .integer(0...Int.max), .nothing)
+    /// Not given, all that are loaded are used.
+    static let lora = Field<[AdapterChoice]>("lora", .objects(AdapterChoice.most), .nothing)
     static let deadline = Field<Int>("deadline_ms", .integer(0...Int.max), .nothing)
     static let include = Field<[String]>("include", .words(["branches", "draft", "progress"]), .means([]))
     static let priority = Field<Int>("priority", .integer(Int.min...Int.max), .means(0))
+
+    /// A conversation that ends with what is judged.
+    static let judged = Field<[ChatMessage]>("messages", .messages, .refused)
 
     static let completion = Field<Text>("completion", .text, .nothing)
     static let completions = Field<[Text]>("completions", .texts(256), .nothing)

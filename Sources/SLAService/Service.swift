@@ -1,16 +1,30 @@
 import Dispatch
 import SLABase
 import SLAEngine
+import SLATemplate
+import SLAText
+
+/// A reward model that answers `judge` requests, and the engine that computes it.
+package struct ServiceJudge {
+    let model: RewardModel
+    let engine: Engine
+
+    package init(_ model: RewardModel, _ engine: Engine) { (self.model, self.engine) = (model, engine) }
+}
 
 /// The process's conversation: lines in, requests to the engine, events out. `Protocol.md` describes every message.
 package final class Service {
     private let engine: Engine
+    private let judge: ServiceJudge?
     private let source: InputSource<LineFraming<PreparedLine>>
     private let sink: LineSink
     private let news: DispatchSemaphore
     private let withTiming: Bool
     private let maximumQueued: Int?
     private let recorder: Recorder?
+    private let fingerprint: Fingerprint
+    private let answers: AnswerFile?
+    private let date: CalendarDate?
     private let log: (LogLevel, String) -> Void
     private let clock = ContinuousClock()
     private let interrupt = Interrupt()
@@ -19,39 +33,60 @@ package final class Service {
     private static let maximumWaiting = 1024
 
     /// How much people are told.
-    package enum LogLevel: String, Comparable, Sendable {
+    package enum LogLevel: String, Comparable, CaseIterable, Sendable {
         case error, info, debug
         package static func < (a: LogLevel, b: LogLevel) -> Bool { a.rank < b.rank }
         private var rank: Int { self == .error ? 0 : self == .info ? 1 : 2 }
     }
 
-    /// A request on its way. A `score` has a job for each completion.
+    /// A line that is being handled: what its request is called, its number, and its place among the requests.
+    private struct TakenLine {
+        let id: RequestID
+        let number, place: Int
+    }
+
+    /// A request on its way. A `score` has a job for each completion, a `judge` one or more, of the judge's engine.
     private final class Live {
         let id: RequestID
         let line: Int
+        /// Among the requests, as ``EventOrder`` counts them.
+        let place: Int
         let jobs: [Engine.JobID]
+        let isJudged: Bool
         let received: ContinuousClock.Instant
         var text = ""
         var firstToken: ContinuousClock.Instant?
         var deadline: ContinuousClock.Instant?
         /// The results of a `score`, one for each completion.
         var results: [JSONText?]
+        /// Those of a `judge`.
+        var outputs: [[[Float]]?]
+        /// What finds tool calls in the answer, where there may be some.
+        var calls: ToolCallReader?
 
-        init(id: RequestID, line: Int, jobs: [Engine.JobID], received: ContinuousClock.Instant) {
-            self.id = id
-            self.line = line
+        init(_ line: TakenLine, jobs: [Engine.JobID], isJudged: Bool = false, received: ContinuousClock.Instant) {
+            id = line.id
+            self.line = line.number
+            place = line.place
             self.jobs = jobs
+            self.isJudged = isJudged
             self.received = received
+            outputs = Array(repeating: nil, count: isJudged ? jobs.count : 0)
             results = Array(repeating: nil, count: jobs.count)
         }
     }
 
     private var live: [Engine.JobID: Live] = [:]
+    /// Of the judge's engine.
+    private var judged: [Engine.JobID: Live] = [:]
     private var liveByID: [RequestID: Live] = [:]
     /// Those of several jobs.
     private var scores: [RequestID: Live] = [:]
     private var output = ""
-    private var shutdown: RequestID?
+    private var order: EventOrder
+    private let waitingLimit: Int
+    /// What ended the input, and whether that is still to be said.
+    private var shutdown: (line: TakenLine, isSaid: Bool)?
     private var requests = 0
     private var errors = 0
     private var generated = 0
@@ -64,31 +99,45 @@ package final class Service {
     private var lastStats: (at: ContinuousClock.Instant, generated: Int)
 
     /// - Parameters:
+    ///   - judge: what answers `judge` requests.
     ///   - input, output: the descriptors that lines are read from and events written to.
     ///   - withTiming: whether `done` events tell what depends on circumstances.
     ///   - maximumQueued: requests that may wait; one that would make it more is refused as `overloaded`. Without it no more lines are taken while
     ///     many wait.
+    ///   - isOrdered: whether all events of a request come before those of the next.
     ///   - recorder: what the session is recorded with.
+    ///   - fingerprint: what results depend on; the engine's when nothing else does.
+    ///   - answers: what an earlier run has answered, which is not asked again; events then go there.
+    ///   - date: the day that chat templates are told; without one they cannot ask.
     ///   - log: what people are told with.
     package init(
-        _ engine: Engine, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true, maximumQueued: Int? = nil,
-        recorder: Recorder? = nil,
+        _ engine: Engine, judge: ServiceJudge? = nil, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true,
+        maximumQueued: Int? = nil, isOrdered: Bool = false, recorder: Recorder? = nil, fingerprint: Fingerprint? = nil,
+        answers: AnswerFile? = nil, date: CalendarDate? = nil,
         log: @escaping (LogLevel, String) -> Void = { _, _ in }
     ) {
         self.engine = engine
+        self.judge = judge
         self.log = log
         self.maximumQueued = maximumQueued
         self.recorder = recorder
+        self.fingerprint = fingerprint ?? Fingerprint(engine)
+        self.answers = answers
+        self.date = date
+        order = EventOrder(isByRequest: isOrdered)
+        // What is held for its turn can become as much as all of these say.
+        waitingLimit = isOrdered ? min(engine.maximumJobs, Service.maximumWaiting) : Service.maximumWaiting
         self.withTiming = withTiming
         started = clock.now
         lastStats = (started, 0)
         lastTrim = started
         let news = DispatchSemaphore(value: 0)
         self.news = news
-        sink = LineSink(descriptor: output, news: news)
-        let (tokenizer, context) = (engine.model.tokenizer, engine.context)
+        sink = LineSink(descriptor: answers?.descriptor ?? output, news: news)
+        let (model, reward, context) = (engine.model, judge?.model, engine.context)
         source = InputSource(
-            descriptor: input, news: news, framing: LineFraming { PreparedLine($0, by: tokenizer, context: context) })
+            descriptor: input, news: news,
+            framing: LineFraming { PreparedLine($0, for: model, judge: reward, context: context, date: date) })
     }
 
     /// Ends everything that is running, each request with its `done`, and then ``run()``. May be called from any thread.
@@ -106,10 +155,15 @@ package final class Service {
     /// The errno of a read that failed, which ended the input.
     package var inputFailure: Int32? { source.failure }
 
-    /// Serves until the input ends, a `shutdown` request is done, the reader goes away or it is interrupted. Returns the errno of a failed
-    /// write, or nil.
+    /// Whether the input was read to its end, or to a `shutdown`, and all of it was answered.
+    package private(set) var isComplete = false
+
+    /// Serves until the input ends, a `shutdown` request is done, the reader goes away, it is interrupted, or the input is not what ``AnswerFile``
+    /// was begun with. Returns the errno of a write that failed, or nil: also when the reader went away and there was nothing left to say.
     package func run() -> Int32? {
-        say(ready)
+        let ready = ready
+        recorder?.event(ready)
+        if answers?.isBegun != true { output += ready.line }
         log(.info, "ready: \(engine.model.name), \(engine.context) tokens of context; \(engine.model.tokenizer.chatInWords)")
         defer {
             source.stop()
@@ -119,35 +173,42 @@ package final class Service {
             // While the reader is slow nothing is computed, but requests are taken, so that a `cancel` gets through.
             let isCongested = sink.waitingBytes > LineSink.congestion
             handlePending()
+            if answers?.mismatch != nil { break }
             if interrupt.isSet {
-                cancelAll()
+                // What an answer file lacks will be answered another time.
+                if answers == nil { cancelAll() }
                 flush()
                 // A reader that takes nothing must not keep the process from ending.
                 sink.finish(by: .now() + .seconds(1))
                 return sink.failure
             }
             cancelOverdue()
-            if engine.isIdle, source.isExhausted || shutdown != nil {
-                if let shutdown { say(event("shutdown", shutdown)) }
+            if isIdle, source.isExhausted || shutdown != nil {
+                if let shutdown, !shutdown.isSaid { say(event("shutdown", shutdown.line.id), of: shutdown.line.place, isLast: true) }
+                isComplete = true
                 break
             }
-            if !isCongested, !engine.isIdle {
-                for (job, output) in engine.step() { tell(job, output) }
+            if !isCongested {
+                if !engine.isIdle { for (job, output) in engine.step() { tell(job, output) } }
+                if let judge, !judge.engine.isIdle { for (job, output) in judge.engine.step() { tell(job, output, isJudged: true) } }
             }
             flush()
             if clock.now - lastTrim > Service.trimInterval { trimMemory() }
             if isCongested {
                 _ = news.wait(timeout: .now() + .milliseconds(20))
-            } else if engine.isIdle, source.count == 0, !engine.packNext(), news.wait(timeout: .now() + .seconds(10)) == .timedOut {
+            } else if isIdle, source.count == 0, !engine.packNext(), news.wait(timeout: .now() + .seconds(10)) == .timedOut {
                 trimMemory()
                 news.wait()
             }
         }
         flush()
         sink.finish(by: .distantFuture)
+        let isUnsaid = sink.waitingBytes > 0 || !live.isEmpty || source.count > 0
         cancelAll()
-        return sink.failure
+        return sink.failure == EPIPE && !isUnsaid ? nil : sink.failure
     }
+
+    private var isIdle: Bool { engine.isIdle && judge?.engine.isIdle ?? true }
 
     private static let trimInterval = Duration.seconds(10)
     private var lastTrim: ContinuousClock.Instant
@@ -167,9 +228,10 @@ package final class Service {
         output = ""
     }
 
-    private func say(_ event: JSONObject) {
+    /// Says an event of the request at that place, its last one or not.
+    private func say(_ event: JSONObject, of place: Int, isLast: Bool = false) {
         recorder?.event(event)
-        output += event.line
+        order.add(event.line, of: place, isLast: isLast, to: &output)
     }
 
     private func event(_ type: String, _ id: RequestID?, _ build: (inout JSONObject) -> Void = { _ in }) -> JSONObject {
@@ -186,29 +248,46 @@ package final class Service {
     /// writing go on between.
     private func handlePending() {
         for _ in 0..<source.count {
-            let mayWait = maximumQueued != nil || engine.waitingJobs < Service.maximumWaiting
-            let hasRoom = sink.waitingBytes + output.utf8.count <= LineSink.fullness
+            let waiting = engine.waitingJobs + (judge?.engine.waitingJobs ?? 0)
+            let mayWait = maximumQueued != nil || waiting < waitingLimit
+            let hasRoom = sink.waitingBytes + output.utf8.count + order.bytes <= LineSink.fullness
             guard shutdown == nil, mayWait, hasRoom, let item = source.next() else { return }
             switch item {
             case .tooLong(let number):
+                guard let meeting = meet(nil, number) else { return }
+                if meeting == .answered { continue }
                 recorder?.tooLongRequest(number: number)
                 refuse(
-                    nil, number,
+                    nil, number, order.begin(),
                     RequestError(.invalidRequest, "the line is longer than \(longestLine >> 20) MiB; send less in one request"))
-            case .line(let line, let number, let arrived, let prepared):
-                recorder?.request(line, number: number)
+            case .line(let bytes, let number, let arrived, let prepared):
+                let id = prepared.isReadable ? prepared.id ?? .integer(number) : nil
+                guard let meeting = meet(id, number) else { return }
+                if meeting == .answered {
+                    if case .success(.shutdown) = prepared.request {
+                        shutDown(TakenLine(id: .integer(number), number: number, place: 0), isSaid: true)
+                    }
+                    continue
+                }
+                recorder?.request(bytes, number: number)
                 requests += 1
+                let line = TakenLine(id: id ?? .integer(number), number: number, place: order.begin())
                 do {
-                    try handle(prepared.id ?? .integer(number), number, arrived, prepared.request.get())
+                    if meeting == .repeated {
+                        throw RequestError(
+                            .duplicateID, "an earlier request has this id; in a run that can be gone on with ids must differ", field: "id")
+                    }
+                    try handle(line, arrived, prepared.request.get())
                 } catch {
-                    let error = RequestError(error)
-                    refuse(prepared.id ?? (error.code == .invalidJSON ? nil : .integer(number)), number, error)
+                    refuse(id, number, line.place, RequestError(error))
                 }
             }
         }
     }
 
-    private func refuse(_ id: RequestID?, _ line: Int, _ error: RequestError) {
+    private func meet(_ id: RequestID?, _ line: Int) -> AnswerFile.Meeting? { answers.map { $0.meet(id, line: line) } ?? .new }
+
+    private func refuse(_ id: RequestID?, _ line: Int, _ place: Int, _ error: RequestError) {
         errors += 1
         say(
             event("error", id) {
@@ -216,37 +295,48 @@ package final class Service {
                 $0.add("message", error.message)
                 $0.add("line", line)
                 if let field = error.field { $0.add("field", field) }
-            })
+            }, of: place, isLast: true)
     }
 
-    private func handle(_ id: RequestID, _ line: Int, _ arrived: ContinuousClock.Instant, _ request: PreparedRequest) throws {
+    private func handle(_ line: TakenLine, _ arrived: ContinuousClock.Instant, _ request: PreparedRequest) throws {
+        let id = line.id
         guard liveByID[id] == nil else {
             throw RequestError(.duplicateID, "a request with this id is still running; ids must differ while they run", field: "id")
         }
         switch request {
-        case .generate(var generation, let settings, let deadline, let priority):
+        case .generate(var generation, let settings, let deadline, let priority, let calls):
             generation.method = try settings.method(for: engine.model)
-            let live = Live(id: id, line: line, jobs: try submit([.generate(generation)], priority), received: arrived)
+            let live = Live(line, jobs: try submit([.generate(generation)], priority), received: arrived)
             live.deadline = deadline.map { live.received + $0 }
+            live.calls = calls
             add(live)
-        case .score(let prompt, let completions, let priority):
-            let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0) }, priority)
-            add(Live(id: id, line: line, jobs: jobs, received: arrived))
-        case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) })
+        case .score(let prompt, let completions, let adapters, let priority):
+            let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0, adapters: adapters) }, priority)
+            add(Live(line, jobs: jobs, received: arrived))
+        case .judge(let work, let priority):
+            let jobs = try submit(toJudge: work, priority)
+            let request = Live(line, jobs: jobs, isJudged: true, received: arrived)
+            liveByID[id] = request
+            for job in jobs { judged[job] = request }
+        case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) }, of: line.place, isLast: true)
         case .cancel(let target):
-            guard let jobs = liveByID[target]?.jobs else {
+            guard let running = liveByID[target] else {
                 throw RequestError(.unknownID, "no running request has this id; it may be done already", field: "target")
             }
-            for job in jobs { cancel(job, .cancelled) }
-            say(event("cancelled", id) { $0.add("target", target) })
-        case .stats: say(stats(id))
+            for job in running.jobs { cancel(job, .cancelled, isJudged: running.isJudged) }
+            say(event("cancelled", id) { $0.add("target", target) }, of: line.place, isLast: true)
+        case .stats: say(stats(id), of: line.place, isLast: true)
         case .clearCache:
             engine.clearCache()
-            say(event("cleared", id))
-        case .shutdown:
-            shutdown = id
-            source.stop()
+            judge?.engine.clearCache()
+            say(event("cleared", id), of: line.place, isLast: true)
+        case .shutdown: shutDown(line, isSaid: false)
         }
+    }
+
+    private func shutDown(_ line: TakenLine, isSaid: Bool) {
+        shutdown = (line, isSaid)
+        source.stop()
     }
 
     /// Hands a request's parts to the engine: all, or, when one of them or all together cannot be taken, none.
@@ -267,6 +357,25 @@ package final class Service {
             \(liveByID.count - waiting) requests run and \(waiting) wait, which is all that may; \
             send this one again after the next done or score
             """)
+    }
+
+    /// The same of the judge's engine.
+    private func submit(toJudge parts: [Work], _ priority: Int) throws -> [Engine.JobID] {
+        guard let judge else { throw RequestFailure.noJudge }
+        var jobs: [Engine.JobID] = []
+        func giveUp() {
+            for job in jobs { judge.engine.cancel(job) }
+            _ = judge.engine.takeOutputs()
+        }
+        do {
+            for part in parts { jobs.append(try judge.engine.submit(part, priority: priority)) }
+        } catch {
+            giveUp()
+            throw error
+        }
+        guard let maximumQueued, judge.engine.queuedJobs.count > maximumQueued else { return jobs }
+        giveUp()
+        throw RequestError(.overloaded, "the judge has as many requests as may wait; send this one again after the next judge")
     }
 
     /// The requests, and one more with those jobs, of which nothing can begin yet. Complexity: linear in what runs, and in what waits when
@@ -292,18 +401,23 @@ package final class Service {
     private func remove(_ request: Live) {
         liveByID[request.id] = nil
         scores[request.id] = nil
-        for job in request.jobs where live.removeValue(forKey: job) != nil { engine.cancel(job) }
+        if request.isJudged {
+            for job in request.jobs where judged.removeValue(forKey: job) != nil { judge?.engine.cancel(job) }
+        } else {
+            for job in request.jobs where live.removeValue(forKey: job) != nil { engine.cancel(job) }
+        }
     }
 
     // MARK: - Ends
 
-    private func cancel(_ job: Engine.JobID, _ reason: FinishReason) {
-        guard engine.cancel(job, reason: reason) else { return }
-        for (job, output) in engine.takeOutputs() { tell(job, output) }
+    private func cancel(_ job: Engine.JobID, _ reason: FinishReason, isJudged: Bool = false) {
+        guard let engine = isJudged ? judge?.engine : engine, engine.cancel(job, reason: reason) else { return }
+        for (job, output) in engine.takeOutputs() { tell(job, output, isJudged: isJudged) }
     }
 
     private func cancelAll() {
         for job in live.keys.sorted() { cancel(job, .cancelled) }
+        for job in judged.keys.sorted() { cancel(job, .cancelled, isJudged: true) }
     }
 
     private func cancelOverdue() {
@@ -334,7 +448,28 @@ package final class Service {
                     $0.add("fill", model.tokenizer.fillsGaps)
                     $0.add("chat", model.tokenizer.noChat == nil)
                 })
+            $0.add("date", date.map(\.description))
             $0.add("decoder", model.defaultDecoder)
+            if let judge {
+                $0.add(
+                    "judge",
+                    JSONObject {
+                        $0.add("name", judge.model.model.name)
+                        $0.add("arch", judge.model.model.architecture)
+                        $0.add("steps", judge.model.kind != .outcome)
+                    })
+            }
+            if !model.adapters.isEmpty {
+                $0.add(
+                    "lora",
+                    model.adapters.enumerated().map { id, adapter in
+                        JSONObject {
+                            $0.add("id", id)
+                            $0.add("name", adapter.name)
+                            $0.add("scale", adapter.scale)
+                        }
+                    })
+            }
             if let search = model.rewardChannel?.recommended {
                 $0.add(
                     "search",
@@ -342,28 +477,31 @@ package final class Service {
                         for setting in Setting.announced { $0.add(setting.name, setting.value(in: SettingValues(search))) }
                     })
             }
+            $0.add("fingerprint", fingerprint.hash)
+            $0.add("inputs", fingerprint.object)
         }
     }
 
     /// Turns what the engine says of a job into its request's events.
-    private func tell(_ job: Engine.JobID, _ output: Output) {
-        guard let request = live[job] else { return }
+    private func tell(_ job: Engine.JobID, _ output: Output, isJudged: Bool = false) {
+        guard let request = isJudged ? judged[job] : live[job] else { return }
         switch output {
         case .progress(let computed, let count):
             say(
                 event("progress", request.id) {
                     $0.add("computed", computed)
                     $0.add("prompt_tokens", count)
-                })
+                }, of: request.place)
         case .token(let index, let token):
             generated += 1
             if request.firstToken == nil { request.firstToken = clock.now }
             request.text += token.text
+            request.calls?.append(token.token, engine.model.tokenizer)
             say(
                 event("token", request.id) {
                     $0.add("index", index)
                     add(token, to: &$0)
-                })
+                }, of: request.place)
         case .commit(let index, let from, let to, let score, let rejected):
             say(
                 event("commit", request.id) {
@@ -382,10 +520,10 @@ package final class Service {
                                 }
                             })
                     }
-                })
-        case .draft(let text): say(event("draft", request.id) { $0.add("text", text) })
+                }, of: request.place)
+        case .draft(let text): say(event("draft", request.id) { $0.add("text", text) }, of: request.place)
         case .done(let reason, let summary):
-            live[job] = nil
+            if isJudged { judged[job] = nil } else { live[job] = nil }
             remove(request)
             log(.debug, "line \(request.line): \(reason.rawValue) after \(summary.completionTokens) tokens")
             promptTokens += summary.promptTokens
@@ -394,20 +532,11 @@ package final class Service {
             acceptedTokens += summary.acceptedTokens
             say(
                 event("done", request.id) {
-                    $0.add("finish_reason", reason.rawValue)
-                    $0.add("text", request.text)
-                    $0.add("reward", summary.reward)
-                    $0.add(
-                        "usage",
-                        JSONObject {
-                            $0.add("prompt_tokens", summary.promptTokens)
-                            $0.add("completion_tokens", summary.completionTokens)
-                            $0.add("evaluated_tokens", summary.evaluatedTokens)
-                            $0.add("steps", summary.steps)
-                            $0.add("first_token_step", summary.firstTokenStep)
-                        })
-                    if withTiming { $0.add("timing", timing(request, summary)) }
-                })
+                    $0.add(reason, text: request.text, calls: request.calls?.calls, summary)
+                    if withTiming {
+                        $0.add(firstToken: request.firstToken.map { $0 - request.received }, total: clock.now - request.received, summary)
+                    }
+                }, of: request.place, isLast: true)
         case .scored(let tokens, let summary):
             guard let place = request.jobs.firstIndex(of: job) else { return }
             live[job] = nil
@@ -415,11 +544,28 @@ package final class Service {
             request.results[place] = JSONText(completion(tokens, summary))
             guard request.results.allSatisfy({ $0 != nil }) else { return }
             remove(request)
-            say(event("score", request.id) { $0.add("completions", request.results) })
-        case .failed(let failure):
-            live[job] = nil
+            say(event("score", request.id) { $0.add("completions", request.results) }, of: request.place, isLast: true)
+        case .judged(let outputs, _):
+            guard let judge, let place = request.jobs.firstIndex(of: job) else { return }
+            judged[job] = nil
+            request.outputs[place] = outputs
+            guard request.outputs.allSatisfy({ $0 != nil }) else { return }
             remove(request)
-            refuse(request.id, request.line, RequestError(failure))
+            let judgement = judge.model.judgement(request.outputs.compactMap(\.self).flatMap(\.self))
+            guard judgement.score.isFinite else {
+                return refuse(
+                    request.id, request.line, request.place,
+                    RequestError(.modelError, "the judge computed a number that is not finite; its file may be damaged"))
+            }
+            say(
+                event("judge", request.id) {
+                    $0.add("score", judgement.score)
+                    $0.add("steps", judge.model.kind == .outcome ? nil : judgement.steps)
+                }, of: request.place, isLast: true)
+        case .failed(let failure):
+            if isJudged { judged[job] = nil } else { live[job] = nil }
+            remove(request)
+            refuse(request.id, request.line, request.place, RequestError(failure))
         }
     }
 
@@ -438,23 +584,11 @@ package final class Service {
         }
     }
 
-    private func timing(_ request: Live, _ summary: Output.Summary) -> JSONObject {
-        func milliseconds(_ duration: Duration) -> Double { (duration / .microseconds(1)).rounded() / 1000 }
-        let now = clock.now
-        return JSONObject {
-            $0.add("first_token_ms", request.firstToken.map { milliseconds($0 - request.received) })
-            $0.add("total_ms", milliseconds(now - request.received))
-            $0.add("cached_tokens", summary.cachedTokens)
-            $0.add("drafted_tokens", summary.draftedTokens)
-            $0.add("accepted_tokens", summary.acceptedTokens)
-        }
-    }
-
     private func stats(_ id: RequestID) -> JSONObject {
         let (pages, bytes) = (engine.cachePages, engine.cacheBytes)
         return event("stats", id) {
-            $0.add("active", engine.activeJobs)
-            $0.add("waiting", engine.waitingJobs)
+            $0.add("active", engine.activeJobs + (judge?.engine.activeJobs ?? 0))
+            $0.add("waiting", engine.waitingJobs + (judge?.engine.waitingJobs ?? 0))
             $0.add("requests", requests)
             $0.add("errors", errors)
             $0.add("generated_tokens", generated)

@@ -193,7 +193,7 @@ package struct ViewPage {
             guard let head = try? JSON.decode(Head.self, from: line), ["generate", "score"].contains(head.type ?? "generate") else {
                 return nil
             }
-            let prompt = head.prompt?.text ?? (head.messages ?? []).map { "\($0.role): \($0.content.text)" }.joined(separator: "\n\n")
+            let prompt = head.prompt?.text ?? (head.messages ?? []).map { "\($0.role): \($0.said)" }.joined(separator: "\n\n")
             return Answer(id: head.id?.value ?? .integer(number), prompt: prompt, decoder: head.decoder, begun: time)
         }
     }
@@ -218,7 +218,23 @@ package struct ViewPage {
 
     private struct Message: Decodable {
         let role: String
-        let content: Prompt
+        let content: Prompt?
+        let calls: [JSONValue]?
+
+        enum CodingKeys: String, CodingKey {
+            case role, content
+            case calls = "tool_calls"
+        }
+
+        /// What is said, and the calls as they were given.
+        var said: String {
+            let calls = (calls ?? []).map { call -> String? in
+                var text = ""
+                call.writeJSON(to: &text)
+                return text
+            }
+            return ([content?.text] + calls).compactMap(\.self).joined(separator: "\n")
+        }
     }
 
     // MARK: The page

@@ -9,9 +9,20 @@ extension ChatTemplateInterpreter {
         case .raiseException:
             let message = try call.take("message").map(text) ?? TracedText("")
             throw ChatTemplateError(nil, message.string, isRefusal: true)
+        case .strftimeNow:
+            let format = try string(call.take("format"), "strftime_now")
+            try call.finish(self)
+            try charge(16 * format.count)
+            guard let date else { throw failure("strftime_now is not supported without a date") }
+            do { return try checked(date.formatted(format)) } catch let unknown as CalendarDate.UnknownDirective {
+                throw failure("the directive \(unknown.name) of strftime_now is not supported")
+            }
         case .namespace:
             let namespace = try kept(ChatTemplate.Namespace())
-            for (name, value) in call.named { namespace.values[name] = value }
+            for (name, value) in call.named {
+                try checkAttribute(name)
+                namespace.values[name] = value
+            }
             call.named = []
             try call.finish(self)
             return .namespace(namespace)
@@ -79,6 +90,8 @@ extension ChatTemplateInterpreter {
 
     func stringMethod(_ method: ChatTemplate.StringMethod, _ text: TracedText, _ call: Call) throws -> Value {
         var call = call
+        // Python's would escape what they are given.
+        guard !text.isSafe else { throw failure("\(method.rawValue) of a text behind the filter safe is not supported") }
         let value = try result(method, text, &call)
         try call.finish(self)
         return value
@@ -114,6 +127,13 @@ extension ChatTemplateInterpreter {
             guard !separator.isEmpty else { throw failure("split needs a separator") }
             try chargeSearch(text, separator)
             return try list(text.split(separator, most: most))
+        case .rsplit:
+            let separator = try optionalString(call.take("sep"))
+            let limit = try call.take("maxsplit").map { try integer($0, name) } ?? -1
+            guard let separator, !separator.isEmpty else { throw failure("rsplit without a separator is not supported") }
+            try chargeSearch(text, separator)
+            let (turned, mark) = (TracedText(text.units.reversed()), TracedText(separator.units.reversed()))
+            return try list(turned.split(mark, most: limit < 0 ? .max : limit).reversed().map { TracedText($0.units.reversed()) })
         case .splitlines: return try list(text.lines())
         case .upper: return .string(text.uppercased())
         case .lower: return .string(text.lowercased())
@@ -127,6 +147,27 @@ extension ChatTemplateInterpreter {
             let part = try string(call.take("sub"), name)
             try chargeSearch(text, part)
             return .integer(text.find(part) ?? -1)
+        case .index:
+            let part = try string(call.take("sub"), name)
+            try chargeSearch(text, part)
+            guard let place = text.find(part) else { throw failure("index finds no such text") }
+            return .integer(place)
+        case .rfind:
+            let part = try string(call.take("sub"), name)
+            try chargeSearch(text, part)
+            let place = TracedText(text.units.reversed()).find(TracedText(part.units.reversed()))
+            return .integer(place.map { text.count - $0 - part.count } ?? -1)
+        case .count:
+            let part = try string(call.take("sub"), name)
+            try chargeSearch(text, part)
+            return .integer(part.isEmpty ? text.count + 1 : text.split(part).count - 1)
+        case .isspace: return .bool(!text.isEmpty && text.units.allSatisfy(TracedText.isSpace))
+        case .isdigit: return .bool(isAll(text) { $0.properties.numericType == .digit || $0.properties.numericType == .decimal })
+        case .isalpha: return .bool(isAll(text) { ChatTemplateInterpreter.isLetter($0) })
+        case .isalnum: return .bool(isAll(text) { ChatTemplateInterpreter.isLetter($0) || $0.properties.numericType != nil })
+        case .format:
+            defer { (call.positional, call.named) = ([], []) }
+            return try format(text, call)
         case .removeprefix:
             let affix = try string(call.take("prefix"), name)
             return .string(text.hasPrefix(affix) ? TracedText(text.units.dropFirst(affix.count)) : text)
@@ -134,6 +175,61 @@ extension ChatTemplateInterpreter {
             let affix = try string(call.take("suffix"), name)
             return .string(text.hasSuffix(affix) ? TracedText(text.units.dropLast(affix.count)) : text)
         }
+    }
+
+    private func isAll(_ text: TracedText, _ holds: (Unicode.Scalar) -> Bool) -> Bool {
+        !text.isEmpty && text.units.allSatisfy { holds(TracedText.scalar($0)) }
+    }
+
+    private static func isLetter(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.properties.generalCategory {
+        case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: true
+        default: false
+        }
+    }
+
+    /// Python's `str.format`: fields `{}`, `{0}` and `{name}`, and braces that are doubled.
+    private func format(_ text: TracedText, _ call: Call) throws -> Value {
+        let positional = Array(call.positional)
+        var result = TracedText("")
+        var automatic = 0
+        var i = 0
+        func point(_ place: Int) -> UInt32? { place < text.count ? TracedText.codePoint(text.units[place]) : nil }
+        while i < text.count {
+            let unit = text.units[i]
+            switch point(i) {
+            case 0x7b where point(i + 1) == 0x7b, 0x7d where point(i + 1) == 0x7d:
+                result.units.append(unit)
+                i += 2
+            case 0x7d: throw failure("format has a } that nothing opens")
+            case 0x7b:
+                guard let end = text.units[i...].firstIndex(where: { TracedText.codePoint($0) == 0x7d }) else {
+                    throw failure("format has a { that nothing closes")
+                }
+                let name = TracedText(text.units[(i + 1)..<end]).string
+                guard name.utf8.count <= 64,
+                    name.utf8.allSatisfy({ $0 == 0x5f || 0x30...0x39 ~= $0 || 0x41...0x5a ~= $0 || 0x61...0x7a ~= $0 })
+                else { throw failure("format's field {\(name.prefix(64))} is not supported") }
+                var value: Value?
+                if name.isEmpty || name.utf8.allSatisfy({ 0x30...0x39 ~= $0 }) {
+                    let place = name.isEmpty ? automatic : Int(name) ?? .max
+                    if name.isEmpty { automatic += 1 }
+                    value = positional.indices.contains(place) ? positional[place] : nil
+                } else {
+                    value = call.named.first { $0.name == name }?.value
+                }
+                guard let value else { throw failure("format has no value for the field {\(name)}") }
+                let piece = try self.text(value)
+                try charge(piece.count)
+                result += piece
+                i = end + 1
+            default:
+                result.units.append(unit)
+                i += 1
+            }
+            guard result.count <= ChatTemplateInterpreter.longestText else { throw failure("a text becomes too long") }
+        }
+        return try checked(result)
     }
 
     private func list(_ texts: [TracedText]) throws -> Value {
@@ -180,8 +276,9 @@ extension ChatTemplateInterpreter {
         case .length, .count: return .integer(try length(value))
         case .string: return .string(try text(value))
         case .safe:
-            // It only matters where text is escaped for HTML.
-            return .string(try text(value))
+            var text = try text(value)
+            text.isSafe = true
+            return .string(text)
         case .trim:
             let characters = try call.take("chars").map { try string($0, name) }
             return try checked(text(value).trimmed(characters))
@@ -270,21 +367,109 @@ extension ChatTemplateInterpreter {
                 return try (test.map { try holds(self.test($0), part, arguments) } ?? isTrue(part)) == wanted
             }
             return .iterator(ChatTemplate.Iterator(items))
+        case .dictsort:
+            guard case .dictionary(let pairs) = value else { throw failure("dictsort needs a dictionary, not \(kind(of: value))") }
+            let isCaseSensitive = call.take("case_sensitive").map(isTrue) ?? false
+            let by = try call.take("by").map { try string($0, name).string } ?? "key"
+            let isReversed = call.take("reverse").map(isTrue) ?? false
+            guard by == "key" || by == "value" else { throw failure("dictsort sorts by key or by value, not by \(by.prefix(40))") }
+            let sorted = try sorted(pairs, isReversed: isReversed) { try folded(by == "key" ? $0.key : $0.value, isCaseSensitive) }
+            return try made(.list(sorted.map { .tuple([$0.key, $0.value]) }))
+        case .sort:
+            let isReversed = call.take("reverse").map(isTrue) ?? false
+            let isCaseSensitive = call.take("case_sensitive").map(isTrue) ?? false
+            let attribute = try attribute(&call, name)
+            return try made(
+                .list(sorted(elements(value), isReversed: isReversed) { try folded(part(attribute, of: $0), isCaseSensitive) }))
+        case .unique:
+            let isCaseSensitive = call.take("case_sensitive").map(isTrue) ?? false
+            let attribute = try attribute(&call, name)
+            var (seen, kept): ([Value], [Value]) = ([], [])
+            for item in try elements(value) {
+                let key = try folded(part(attribute, of: item), isCaseSensitive)
+                if try seen.contains(where: { try areEqual($0, key) }) { continue }
+                seen.append(key)
+                kept.append(item)
+            }
+            return .iterator(ChatTemplate.Iterator(kept))
+        case .min, .max:
+            let isCaseSensitive = call.take("case_sensitive").map(isTrue) ?? false
+            let attribute = try attribute(&call, name)
+            let keys = try elements(value).map { (value: $0, key: try folded(part(attribute, of: $0), isCaseSensitive)) }
+            guard var best = keys.first else { return .undefined("the \(name) of nothing") }
+            for item in keys.dropFirst() where try compare(filter == .min ? "<" : ">", item.key, best.key) { best = item }
+            return best.value
+        case .sum:
+            let attribute = try attribute(&call, name)
+            let start = call.take("start") ?? .integer(0)
+            return try elements(value).reduce(start) { try arithmetic("+", $0, part(attribute, of: $1)) }
+        case .float:
+            let otherwise = call.take("default") ?? .number(0)
+            switch value {
+            case .integer(let number): return .number(Double(number))
+            case .bool(let flag): return .number(flag ? 1 : 0)
+            case .number: return value
+            case .string(let text):
+                let digits = text.trimmed().string
+                let isPlain = digits.utf8.allSatisfy { 0x30...0x39 ~= $0 || [0x2b, 0x2d, 0x2e, 0x45, 0x65].contains($0) }
+                if isPlain, let number = Double(digits), number.isFinite { return .number(number) }
+                guard digits.utf8.allSatisfy({ !(0x30...0x39).contains($0) }) else {
+                    throw failure("float of \(digits.prefix(40).debugDescription) is not supported")
+                }
+                return otherwise
+            default: return otherwise
+            }
         case .tojson:
-            let indentation = try call.take("indent").flatMap { value in
+            var style = JSONStyle()
+            style.isASCII = call.take("ensure_ascii").map(isTrue) ?? false
+            style.indentation = try call.take("indent").flatMap { value in
                 if case .none = value { return nil as Int? }
                 return try integer(value, "indent")
             }
-            guard (0...64).contains(indentation ?? 0) else { throw failure("tojson cannot indent by \(indentation ?? 0)") }
-            // The other way is to escape letters outside of ASCII, which is not supported.
-            if let index = call.named.firstIndex(where: { $0.name == "ensure_ascii" }), !isTrue(call.named[index].value) {
-                call.named.remove(at: index)
+            guard (0...64).contains(style.indentation ?? 0) else { throw failure("tojson cannot indent by \(style.indentation ?? 0)") }
+            if style.indentation != nil { style.comma = TracedText(",") }
+            switch call.take("separators") {
+            case nil, .some(.none): break
+            case let pair?:
+                let pair = try elements(pair)
+                guard pair.count == 2 else { throw failure("tojson takes two separators") }
+                (style.comma, style.colon) = (try string(pair[0], "separators"), try string(pair[1], "separators"))
+                guard style.comma.count + style.colon.count <= 64 else { throw failure("tojson's separators are too long") }
             }
+            style.isSorted = call.take("sort_keys").map(isTrue) ?? false
             var json = TracedText("")
-            try writeJSON(value, indentation, 0, &json)
+            try writeJSON(value, style, 0, &json)
             return try checked(json)
         }
     }
+
+    /// Sorted by a key, in Python's order: what is equal stays in its order, also when the largest comes first.
+    private func sorted<T>(_ items: [T], isReversed: Bool, by key: (T) throws -> Value) throws -> [T] {
+        let keyed = try items.enumerated().map { (place: $0.offset, item: $0.element, key: try key($0.element)) }
+        return try keyed.sorted { a, b in
+            try charge(8)
+            let (first, second) = isReversed ? (b.key, a.key) : (a.key, b.key)
+            if try compare("<", first, second) { return true }
+            return try !compare("<", second, first) && a.place < b.place
+        }.map(\.item)
+    }
+
+    /// What is compared of a value: of a text its small letters.
+    private func folded(_ value: Value, _ isCaseSensitive: Bool) throws -> Value {
+        guard !isCaseSensitive, case .string(let text) = value else { return value }
+        return try checked(text.lowercased())
+    }
+
+    private func attribute(_ call: inout Call, _ name: String) throws -> Value? {
+        guard let attribute = call.take("attribute") else { return nil }
+        if case .none = attribute { return nil }
+        if case .string(let text) = attribute, text.units.contains(where: { TracedText.codePoint($0) == 0x2c }) {
+            throw failure("\(name) by several attributes is not supported")
+        }
+        return attribute
+    }
+
+    private func part(_ attribute: Value?, of value: Value) throws -> Value { try attribute.map { try path($0, of: value) } ?? value }
 
     /// A filter and a test by the name that a template gives as a text.
     private func filter(_ name: String) throws -> ChatTemplate.Filter {
@@ -344,47 +529,68 @@ extension ChatTemplateInterpreter {
 
     // MARK: - JSON, as Python's json.dumps writes it
 
-    private func writeJSON(_ value: Value, _ indentation: Int?, _ depth: Int, _ json: inout TracedText) throws {
+    private struct JSONStyle {
+        /// Whether what is no ASCII is escaped.
+        var isASCII = false
+        var indentation: Int?
+        var comma = TracedText(", ")
+        var colon = TracedText(": ")
+        var isSorted = false
+    }
+
+    private func writeJSON(_ value: Value, _ style: JSONStyle, _ depth: Int, _ json: inout TracedText) throws {
         try charge(4)
         guard depth < 64 else { throw failure("tojson nests too deeply") }
         func newline(_ depth: Int) {
-            guard let indentation else { return }
+            guard let indentation = style.indentation else { return }
             json += TracedText("\n" + String(repeating: " ", count: indentation * depth))
         }
         func all<T>(_ items: [T], _ open: String, _ close: String, _ write: (T) throws -> Void) throws {
             json += TracedText(open)
             for (i, item) in items.enumerated() {
-                if i > 0 { json += TracedText(indentation == nil ? ", " : ",") }
+                if i > 0 { json += style.comma }
                 newline(depth + 1)
                 try write(item)
             }
             if !items.isEmpty { newline(depth) }
             json += TracedText(close)
+            guard json.count <= ChatTemplateInterpreter.longestText else { throw failure("a text becomes too long") }
         }
         switch value {
         case .none: json += TracedText("null")
         case .bool(let flag): json += TracedText(flag ? "true" : "false")
         case .integer, .number: json += try text(value)
-        case .string(let text): try writeJSON(text, &json)
+        case .string(let text): try writeJSON(text, style, &json)
         case .list(let items), .tuple(let items):
-            try all(items, "[", "]") { try writeJSON($0, indentation, depth + 1, &json) }
-        case .dictionary(let pairs):
+            try all(items, "[", "]") { try writeJSON($0, style, depth + 1, &json) }
+        case .dictionary(var pairs):
+            if style.isSorted { pairs = try sorted(pairs, isReversed: false) { $0.key } }
             try all(pairs, "{", "}") { key, value in
-                try writeJSON(string(key, "tojson of a dictionary's key"), &json)
-                json += TracedText(": ")
-                try writeJSON(value, indentation, depth + 1, &json)
+                switch key {
+                case .string(let name): try writeJSON(name, style, &json)
+                case .none: json += TracedText("\"null\"")
+                case .bool(let flag): json += TracedText(flag ? "\"true\"" : "\"false\"")
+                case .integer, .number: try writeJSON(text(key), style, &json)
+                default: throw failure("\(kind(of: key)) cannot be a key in JSON")
+                }
+                json += style.colon
+                try writeJSON(value, style, depth + 1, &json)
             }
         default: throw failure("\(kind(of: value)) cannot become JSON")
         }
     }
 
-    private func writeJSON(_ text: TracedText, _ json: inout TracedText) throws {
+    private func writeJSON(_ text: TracedText, _ style: JSONStyle, _ json: inout TracedText) throws {
         try charge(text.count)
         json.units.append(0x22)
         for unit in text.units {
-            let mark = unit & TracedText.outside
+            let (point, mark) = (TracedText.codePoint(unit), unit & TracedText.marks)
             func write(_ escape: String) { json.units += escape.unicodeScalars.map { $0.value | mark } }
-            switch TracedText.codePoint(unit) {
+            func writeUnit(_ unit: UInt32) {
+                let hex = String(unit, radix: 16)
+                write("\\u" + String(repeating: "0", count: 4 - hex.count) + hex)
+            }
+            switch point {
             case 0x22: write("\\\"")
             case 0x5c: write("\\\\")
             case 0x08: write("\\b")
@@ -392,9 +598,14 @@ extension ChatTemplateInterpreter {
             case 0x0a: write("\\n")
             case 0x0d: write("\\r")
             case 0x09: write("\\t")
-            case let control where control < 0x20:
-                let hex = String(control, radix: 16)
-                write("\\u" + String(repeating: "0", count: 4 - hex.count) + hex)
+            case 0..<0x20: writeUnit(point)
+            case 0x7f... where style.isASCII:
+                if point < 0x10000 {
+                    writeUnit(point)
+                } else {
+                    writeUnit(0xd800 + (point - 0x10000) >> 10)
+                    writeUnit(0xdc00 + (point - 0x10000) & 0x3ff)
+                }
             default: json.units.append(unit)
             }
         }

@@ -11,10 +11,16 @@ final class ChatTemplateInterpreter {
     private var depth = 0
     private var work = 0
 
+    /// The day that templates are told.
+    let date: CalendarDate?
+    private let refused: ChatTemplate.PythonValues
+
+    init(date: CalendarDate?, refused: ChatTemplate.PythonValues) { (self.date, self.refused) = (date, refused) }
+
     private static let deepest = 400
     /// Code points copied and compared, and some more for every step. A rendering takes some thousands; this many take about a second.
     private static let mostWork = 1 << 26
-    private static let longestText = 1 << 24
+    static let longestText = 1 << 24
 
     // MARK: - Memory
 
@@ -128,6 +134,14 @@ final class ChatTemplateInterpreter {
             let value = try evaluate(filtered, Scope([ChatTemplate.captured: text], parent: scope))
             if let target { try set(target, value, scope) } else { try write(self.text(value)) }
         case .macro(let macro): scope.values[macro.name] = .function(.macro(macro, try kept(scope)))
+        case .call(let called, let caller, let line):
+            self.line = line
+            guard case .call(let function, let arguments) = called,
+                case .function(.macro(let macro, let its)) = try evaluate(function, scope)
+            else { throw failure("call needs a macro") }
+            var call = try self.call(macro.name, arguments, scope)
+            call.named.append(("caller", .function(.macro(caller, try kept(scope)))))
+            try write(expand(macro, its, call))
         case .block(let body): return try run(body, scope)
         case .leave: return .leave
         case .next: return .next
@@ -157,6 +171,7 @@ final class ChatTemplateInterpreter {
             guard case .namespace(let namespace) = scope.value(name) else {
                 throw failure("\(name) is no namespace, so it cannot be changed")
             }
+            try checkAttribute(attribute)
             namespace.values[attribute] = value
         case .tuple(let targets):
             let values = try elements(value)
@@ -165,6 +180,11 @@ final class ChatTemplateInterpreter {
             }
             for (target, value) in zip(targets, values) { try set(target, value, scope) }
         }
+    }
+
+    /// The sandbox lets nobody near Python's own attributes.
+    func checkAttribute(_ name: String) throws {
+        if name.hasPrefix("_") { throw failure("a namespace cannot have the attribute \(name)") }
     }
 
     // MARK: - Expressions
@@ -265,6 +285,9 @@ final class ChatTemplateInterpreter {
                 inner.values[name] = try value.map { try evaluate($0, inner) } ?? .undefined(name)
             }
         }
+        if let place = given.named.firstIndex(where: { $0.name == "caller" }) {
+            inner.values["caller"] = given.named.remove(at: place).value
+        }
         try given.finish(self)
         return try captured { _ = try run(macro.body, inner) }
     }
@@ -332,14 +355,98 @@ final class ChatTemplateInterpreter {
     /// The value as text, as `str` has it.
     func text(_ value: Value) throws -> TracedText {
         switch value {
-        case .undefined: TracedText("")
-        case .none: TracedText("None")
-        case .bool(let flag): TracedText(flag ? "True" : "False")
-        case .integer(let number): TracedText(String(number))
-        case .number(let number): TracedText(number.description)
-        case .string(let text): text
+        case .undefined: return TracedText("")
+        case .bool(let flag): return TracedText(flag ? "True" : "False")
+        case .integer(let number): return TracedText(String(number))
+        case .number(let number): return TracedText(ChatTemplateInterpreter.digits(number))
+        case .string(let text): return text
+        case .none, .list, .tuple, .dictionary:
+            var text = TracedText("")
+            try writeRepresentation(value, &text)
+            _ = try checked(text)
+            return text
         default: throw failure("\(kind(of: value)) cannot be written out")
         }
+    }
+
+    /// A fraction as Python writes it: the shortest digits that read back the same, with an exponent from 1e16 on.
+    static func digits(_ number: Double) -> String {
+        let digits = number.description
+        guard number.magnitude >= 1e16, number.isFinite, !digits.contains("e"), let whole = Int(exactly: number.magnitude) else {
+            return digits
+        }
+        // Swift has no exponent up to 2^54.
+        let all = String(whole)
+        var rest = all.dropFirst()
+        while rest.last == "0" { rest.removeLast() }
+        return "\(number < 0 ? "-" : "")\(all.prefix(1))\(rest.isEmpty ? "" : ".")\(rest)e+\(all.count - 1)"
+    }
+
+    /// What Python's `repr` makes of a value.
+    private func writeRepresentation(_ value: Value, _ text: inout TracedText) throws {
+        try charge(4)
+        func all<T>(_ items: [T], _ open: String, _ close: String, _ write: (T) throws -> Void) throws {
+            text += TracedText(open)
+            for (i, item) in items.enumerated() {
+                if i > 0 { text += TracedText(", ") }
+                try write(item)
+            }
+            text += TracedText(close)
+        }
+        switch value {
+        case .none:
+            guard !refused.contains(.none) else { throw failure("None would be written out") }
+            text += TracedText("None")
+        case .string(let string): try writeRepresentation(string, &text)
+        case .list(let items): try nested { try all(items, "[", "]") { try writeRepresentation($0, &text) } }
+        case .tuple(let items): try nested { try all(items, "(", items.count == 1 ? ",)" : ")") { try writeRepresentation($0, &text) } }
+        case .dictionary(let pairs):
+            if refused.contains(.arguments), case .string(let name)? = pairs.first?.key,
+                name.units.first.map({ $0 & TracedText.argument }) ?? 0 > 0
+            {
+                throw failure("a call's arguments would be written out as Python writes them")
+            }
+            try nested {
+                try all(pairs, "{", "}") {
+                    try writeRepresentation($0.key, &text)
+                    text += TracedText(": ")
+                    try writeRepresentation($0.value, &text)
+                }
+            }
+        case .undefined: text += TracedText("Undefined")
+        case .bool, .integer, .number: text += try self.text(value)
+        default: throw failure("\(kind(of: value)) cannot be written out")
+        }
+        guard text.count <= ChatTemplateInterpreter.longestText else { throw failure("a text becomes too long") }
+    }
+
+    private func writeRepresentation(_ string: TracedText, _ text: inout TracedText) throws {
+        try charge(2 * string.count)
+        let points = string.units.map(TracedText.codePoint)
+        let quote: UInt32 = points.contains(0x27) && !points.contains(0x22) ? 0x22 : 0x27
+        text.units.append(quote)
+        for unit in string.units {
+            let (point, mark) = (TracedText.codePoint(unit), unit & TracedText.marks)
+            func write(_ escape: String) { text.units += escape.unicodeScalars.map { $0.value | mark } }
+            func hex(_ letter: String, _ count: Int) {
+                let digits = String(point, radix: 16)
+                write("\\\(letter)" + String(repeating: "0", count: count - digits.count) + digits)
+            }
+            switch point {
+            case quote, 0x5c: text.units += [0x5c | mark, unit]
+            case 0x09: write("\\t")
+            case 0x0a: write("\\n")
+            case 0x0d: write("\\r")
+            case 0x20...0x7e: text.units.append(unit)
+            default:
+                switch TracedText.scalar(unit).properties.generalCategory {
+                case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator, .paragraphSeparator, .spaceSeparator:
+                    if point <= 0xff { hex("x", 2) } else if point <= 0xffff { hex("u", 4) } else { hex("U", 8) }
+                default: text.units.append(unit)
+                }
+            }
+        }
+        text.units.append(quote)
     }
 
     func string(_ value: Value?, _ what: String) throws -> TracedText {
@@ -474,10 +581,15 @@ final class ChatTemplateInterpreter {
         }
     }
 
-    private func arithmetic(_ operation: String, _ a: Value, _ b: Value) throws -> Value {
+    func arithmetic(_ operation: String, _ a: Value, _ b: Value) throws -> Value {
         switch (operation, a, b) {
-        case ("+", .string(var a), .string(let b)):
+        case ("+", .string(var a), .string(var b)):
             try charge(a.count)
+            if a.isSafe != b.isSafe {
+                try charge(a.count + b.count)
+                if a.isSafe { b = b.escaped() } else { a = a.escaped() }
+                a.isSafe = true
+            }
             a += b
             return try checked(a)
         case ("+", .list(let a), .list(let b)):

@@ -4,11 +4,12 @@ extension ChatTemplate {
     package enum BuiltIn: String, CaseIterable {
         case dict, namespace, range
         case raiseException = "raise_exception"
+        case strftimeNow = "strftime_now"
     }
 
     enum Filter: String {
         case `default`, d, length, count, string, safe, trim, upper, lower, capitalize, title, replace, indent, int, abs, list, first, last
-        case reverse, items, join, map, select, reject, selectattr, rejectattr, tojson
+        case reverse, items, join, map, select, reject, selectattr, rejectattr, tojson, dictsort, sort, unique, min, max, sum, float
     }
 
     enum Test: String {
@@ -18,7 +19,7 @@ extension ChatTemplate {
 
     package enum StringMethod: String {
         case strip, lstrip, rstrip, startswith, endswith, split, splitlines, upper, lower, title, capitalize, replace, join, find
-        case removeprefix, removesuffix
+        case removeprefix, removesuffix, format, rsplit, rfind, count, index, isdigit, isspace, isalpha, isalnum
     }
 
     package enum DictionaryMethod: String {
@@ -27,9 +28,9 @@ extension ChatTemplate {
 
     /// Python's other methods: to take one for a missing field would render something else.
     private static let otherStringMethods: Set<String> = [
-        "casefold", "center", "count", "encode", "expandtabs", "format", "format_map", "index", "isalnum", "isalpha", "isascii",
-        "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable", "isspace", "istitle", "isupper", "ljust",
-        "maketrans", "partition", "rfind", "rindex", "rjust", "rpartition", "rsplit", "swapcase", "translate", "zfill",
+        "casefold", "center", "encode", "expandtabs", "format_map", "isascii", "isdecimal", "isidentifier", "islower", "isnumeric",
+        "isprintable", "istitle", "isupper", "ljust", "maketrans", "partition", "rindex", "rjust", "rpartition", "swapcase", "translate",
+        "zfill",
     ]
     private static let otherDictionaryMethods: Set<String> = ["clear", "copy", "fromkeys", "pop", "popitem", "setdefault", "update"]
     private static let listMethods: Set<String> = [

@@ -39,6 +39,8 @@ struct ChatTemplateParser {
     private var called: [(name: String, isMethod: Bool, line: Int)] = []
     /// What it gives a name to, or asks for with `is defined` before it takes it.
     private var known = Set(ChatTemplate.BuiltIn.allCases.map(\.rawValue))
+    /// What it takes the value of, and of what it asks whether it is defined.
+    private var (taken, asked): (Set<String>, Set<String>) = ([], [])
 
     init(_ source: String) throws {
         var lexer = Lexer(source)
@@ -245,6 +247,14 @@ struct ChatTemplateParser {
                 isWhole = false
                 end = digits(end + 1)
             }
+            // An exponent.
+            if isAt("e", end) || isAt("E", end) {
+                let first = isAt("+", end + 1) || isAt("-", end + 1) ? end + 2 : end + 1
+                if first < source.count, (0x30...0x39).contains(source[first]) {
+                    isWhole = false
+                    end = digits(first)
+                }
+            }
             if end < source.count, isWord(source[end]) { throw failure("a number is written in a way that is not supported") }
             let text = TracedText(source[position..<end].filter { $0 != 0x5f }).string
             guard text.utf8.count < 40, isWhole && (text == "0" || !text.hasPrefix("0")) || !isWhole else {
@@ -254,7 +264,8 @@ struct ChatTemplateParser {
                 guard let number = Int(text) else { throw failure("the number \(text) is too large") }
                 tokens.append((.integer(number), line))
             } else {
-                tokens.append((.number(Double(text) ?? .nan), line))
+                guard let number = Double(text), number.isFinite else { throw failure("the number \(text) is too large") }
+                tokens.append((.number(number), line))
             }
             advance(to: end)
         }
@@ -333,6 +344,9 @@ struct ChatTemplateParser {
             "\($0.what) (line \($0.line))"
         }
     }
+
+    /// See ``ChatTemplate/asksFor``.
+    var asksFor: Set<String> { taken.subtracting(known).union(asked).subtracting(["loop", "caller"]) }
 
     /// Statements up to a tag that begins with one of the names; the tag's name is the next token.
     private mutating func statements(until ends: Set<String>) throws -> [Statement] {
@@ -414,21 +428,14 @@ struct ChatTemplateParser {
         case "macro":
             let name = try name()
             known.insert(name)
-            var parameters: [(name: String, value: Expression?)] = []
-            try expect(symbol: "(")
-            while !skip(symbol: ")") {
-                if !parameters.isEmpty { try expect(symbol: ",") }
-                let parameter = try self.name()
-                let value = skip(symbol: "=") ? try expression() : nil
-                guard value != nil || parameters.last?.value == nil else {
-                    throw failure("the parameter \(parameter) has no value of its own, but the one before it has")
-                }
-                known.insert(parameter)
-                parameters.append((parameter, value))
-            }
-            statement = .macro(ChatTemplate.Macro(name, parameters, try block(until: "endmacro")))
+            statement = .macro(ChatTemplate.Macro(name, try parameters(), try block(until: "endmacro")))
+        case "call":
+            let parameters = token == .symbol("(") ? try parameters() : []
+            let called = try expression()
+            guard case .call = called else { throw failure("call needs a call of a macro") }
+            statement = .call(called, caller: ChatTemplate.Macro("caller", parameters, try block(until: "endcall")), line: line)
         case "generation": statement = .block(try block(until: "endgeneration"))
-        case "else", "elif", "endif", "endfor", "endset", "endmacro", "endfilter", "endgeneration":
+        case "else", "elif", "endif", "endfor", "endset", "endmacro", "endfilter", "endcall", "endgeneration":
             throw ChatTemplateError(line, "\(keyword) stands where nothing is open for it")
         case "break": statement = .leave
         case "continue": statement = .next
@@ -436,6 +443,23 @@ struct ChatTemplateParser {
         }
         try expect(.endStatement, "%}")
         return statement
+    }
+
+    /// A macro's parameters, in parentheses.
+    private mutating func parameters() throws -> [(name: String, value: Expression?)] {
+        var parameters: [(name: String, value: Expression?)] = []
+        try expect(symbol: "(")
+        while !skip(symbol: ")") {
+            if !parameters.isEmpty { try expect(symbol: ",") }
+            let parameter = try name()
+            let value = skip(symbol: "=") ? try expression() : nil
+            guard value != nil || parameters.last?.value == nil else {
+                throw failure("the parameter \(parameter) has no value of its own, but the one before it has")
+            }
+            known.insert(parameter)
+            parameters.append((parameter, value))
+        }
+        return parameters
     }
 
     /// The filters of a tag, which are one whole expression.
@@ -648,7 +672,10 @@ struct ChatTemplateParser {
                 default: break
                 }
                 let test = ChatTemplate.Test(rawValue: name)
-                if case .name(let asked) = value, test == .defined || test == .undefined { known.insert(asked) }
+                if case .name(let name) = value, test == .defined || test == .undefined {
+                    known.insert(name)
+                    asked.insert(name)
+                }
                 value = test.map { .test(value, $0, arguments) } ?? refused("the test \(name)", line)
                 if isNegated { value = .not(value) }
             } else if token == .symbol("(") {
@@ -706,6 +733,7 @@ struct ChatTemplateParser {
         case .name("none"), .name("None"): return .none
         case .name(let name):
             guard !ChatTemplateParser.words.contains(name) else { throw ChatTemplateError(line, "a value is missing before \(name)") }
+            taken.insert(name)
             return .name(name)
         case .string(var text):
             // Strings one behind the other are one.

@@ -4,8 +4,8 @@
 /// let template = try ChatTemplate("{% for word in words %}{{ word | upper }} {% endfor %}")
 /// let text = try template.render(["words": .list([.string(TracedText("hello"))])])
 /// ```
-/// The rendering is that of Hugging Face's `apply_chat_template` (Jinja 3 with `trim_blocks`, `lstrip_blocks` and loop controls, no tools,
-/// no documents). What is not understood is refused by name and never rendered in another way.
+/// The rendering is that of Hugging Face's `apply_chat_template` (Jinja 3 with `trim_blocks`, `lstrip_blocks` and loop controls). What is not
+/// understood is refused by name and never rendered in another way.
 ///
 /// A template comes from a file and may be hostile: its size, its nesting, its work and its output are bounded.
 /// Source of the language: the Jinja documentation, and its lexer and parser where that is silent.
@@ -17,6 +17,9 @@ package struct ChatTemplate: Sendable {
     /// What the template names and cannot have here, with the lines: "the filter sort (line 3)". Many templates have such things where
     /// tools are described, so they are refused where a rendering reaches them and not before.
     package let unsupported: [String]
+    /// Names of values that it asks for and does not make itself: `messages`, `tools`, `enable_thinking`.
+    package let asksFor: Set<String>
+    package let source: String
 
     /// Parses a template. Throws ``ChatTemplateError``.
     package init(_ source: String) throws {
@@ -26,16 +29,31 @@ package struct ChatTemplate: Sendable {
         var parser = try ChatTemplateParser(source)
         body = try parser.template()
         unsupported = parser.unsupported
+        asksFor = parser.asksFor
+        self.source = source
     }
 
     /// The text that the template makes of the values behind those names. Throws ``ChatTemplateError``.
-    package func render(_ values: [String: Value]) throws -> TracedText {
-        let functions = BuiltIn.allCases.map { ($0.rawValue, Value.function(.builtIn($0))) }
+    ///
+    /// - Parameters:
+    ///   - date: the day that `strftime_now` tells; without one there is no such function.
+    ///   - refused: what may not be written out as Python writes it.
+    package func render(_ values: [String: Value], date: CalendarDate? = nil, refusing refused: PythonValues = []) throws -> TracedText {
+        let known = BuiltIn.allCases.filter { $0 != .strftimeNow || date != nil }
+        let functions = known.map { ($0.rawValue, Value.function(.builtIn($0))) }
         let globals = Scope(values.merging(functions) { given, _ in given })
-        let interpreter = ChatTemplateInterpreter()
+        let interpreter = ChatTemplateInterpreter(date: date, refused: refused)
         defer { interpreter.tearDown() }
         _ = try interpreter.run(body, interpreter.kept(Scope(parent: globals)))
         return interpreter.output
+    }
+
+    /// Values that Python writes into a text in a way of its own, which templates do not mean to do: `None`, and a tool call's arguments as
+    /// `{'a': 1}`.
+    package struct PythonValues: OptionSet, Sendable {
+        package let rawValue: Int
+        package init(rawValue: Int) { self.rawValue = rawValue }
+        package static let none = PythonValues(rawValue: 1), arguments = PythonValues(rawValue: 2)
     }
 
     // MARK: - The tree
@@ -93,6 +111,8 @@ package struct ChatTemplate: Sendable {
         /// `{% set x %}…{% endset %}`, or `{% filter trim %}…{% endfilter %}`: what becomes of the text, which is ``captured`` there.
         case capture(Target?, [Statement], as: Expression, line: Int)
         case macro(Macro)
+        /// `{% call(x) f(…) %}…{% endcall %}`: the part is a macro by the name of `caller` to what is called.
+        case call(Expression, caller: Macro, line: Int)
         /// A part with no meaning of its own: `{% generation %}`.
         case block([Statement])
         case leave

@@ -6,10 +6,17 @@
 ///
 /// Units are code points because templates count in them, as Python does.
 package struct TracedText: Sendable {
-    /// Code points in the lower 21 bits, and the mark.
+    /// Code points in the lower 21 bits, and the marks.
     package var units: [UInt32] = []
 
     package static let outside: UInt32 = 1 << 31
+    /// Of text that only tells where something stands in the rendering.
+    package static let tag: UInt32 = 1 << 30
+    /// Of the names of a tool call's arguments, which tell the whole apart from other dictionaries.
+    package static let argument: UInt32 = 1 << 29
+    static let marks = outside | tag
+    /// Whether the filter `safe` was used on it: text that is added to it is escaped for HTML then, which few templates mean to happen.
+    var isSafe = false
     static func codePoint(_ unit: UInt32) -> UInt32 { unit & 0x1f_ffff }
 
     package init(_ units: some Sequence<UInt32>) { self.units = Array(units) }
@@ -68,7 +75,7 @@ package struct TracedText: Sendable {
     }
 
     /// `strip`, `lstrip` and `rstrip`, of white space or of given characters.
-    func trimmed(_ characters: TracedText? = nil, left: Bool = true, right: Bool = true) -> TracedText {
+    package func trimmed(_ characters: TracedText? = nil, left: Bool = true, right: Bool = true) -> TracedText {
         let set = characters.map { Set($0.units.map(TracedText.codePoint)) }
         func goes(_ unit: UInt32) -> Bool { set?.contains(TracedText.codePoint(unit)) ?? TracedText.isSpace(unit) }
         var rest = units[...]
@@ -152,13 +159,33 @@ package struct TracedText: Sendable {
         return text
     }
 
+    /// As HTML shows it, by the escapes of MarkupSafe.
+    func escaped() -> TracedText {
+        var text = TracedText("")
+        for unit in units {
+            let escape: String
+            switch TracedText.codePoint(unit) {
+            case 0x26: escape = "&amp;"
+            case 0x3c: escape = "&lt;"
+            case 0x3e: escape = "&gt;"
+            case 0x27: escape = "&#39;"
+            case 0x22: escape = "&#34;"
+            default:
+                text.units.append(unit)
+                continue
+            }
+            text.units += escape.unicodeScalars.map { $0.value | unit & TracedText.marks }
+        }
+        return text
+    }
+
     // MARK: - Letters
 
     private func mapped(_ mapping: (Int, Unicode.Scalar) -> String) -> TracedText {
         var text = TracedText("")
         text.units.reserveCapacity(count)
         for (i, unit) in units.enumerated() {
-            for scalar in mapping(i, TracedText.scalar(unit)).unicodeScalars { text.units.append(scalar.value | unit & TracedText.outside) }
+            for scalar in mapping(i, TracedText.scalar(unit)).unicodeScalars { text.units.append(scalar.value | unit & TracedText.marks) }
         }
         return text
     }

@@ -13,8 +13,9 @@ struct BytePairEncoder: Sendable {
     private let unknown: Token?
     /// The string of each single byte.
     private let byteStrings: [Token]
-    /// The token of each byte that is part of no other.
+    /// The token of each byte that is part of no other: `<0x0A>`.
     private let byteTokens: [Token?]
+    private let unknowns: Unknowns
     /// The pair `left << 32 | right` to its rank, and the ranks to the strings that come out.
     ///
     /// The numbers are those of `strings`: below `tokenCount` they are tokens, above it strings on the way to a token.
@@ -22,6 +23,14 @@ struct BytePairEncoder: Sendable {
     private let merged: [Token]
     /// There are no merges: any string that is a token is merged, and its rank is its number.
     private let ranksAreTokens: Bool
+
+    /// What becomes of a character that is no token.
+    enum Unknowns: Sendable {
+        /// It is merged as the string that it is. Bytes of what is no token in the end are looked up then.
+        case merge
+        /// It becomes bytes, or else the unknown token, one for each or for as many as follow each other, and all that is merged. Or it is left out.
+        case replace(byBytes: Bool, fuse: Bool)
+    }
 
     /// Reads `tokenizer.ggml.merges`, and adds to the vocabulary's strings those that are no token but are needed on the way to one.
     init(_ file: GGUF, _ vocabulary: inout Vocabulary, preTokenizer: PreTokenizer, unknown: Token?) throws {
@@ -31,6 +40,7 @@ struct BytePairEncoder: Sendable {
         }
         let merges = givenMerges ?? ByteStrings()
         ranksAreTokens = givenMerges == nil
+        unknowns = .merge
         guard merges.count < 1 << 28 else { throw ModelError("the tokenizer has \(merges.count) merges, too many to number") }
         self.preTokenizer = preTokenizer
         self.unknown = unknown
@@ -76,18 +86,37 @@ struct BytePairEncoder: Sendable {
         strings = vocabulary.strings
     }
 
-    /// Adds the tokens of `text[range]`.
-    func encode(_ text: [UInt8], _ range: Range<Int>, into tokens: inout [Token]) {
-        if preTokenizer.isByteLevel { return encodeWords(text, range, into: &tokens) }
+    /// The encoder of a `tokenizer.json`: `strings` are its vocabulary, and each merge is of two tokens to a third.
+    init(
+        _ strings: ByteStringTable, merges: [(left: Token, right: Token, merged: Token)], preTokenizer: PreTokenizer, byteTokens: [Token?],
+        unknown: Token?, _ unknowns: Unknowns
+    ) {
+        self.preTokenizer = preTokenizer
+        self.strings = strings
+        self.unknown = unknown
+        self.unknowns = unknowns
+        self.byteTokens = byteTokens
+        tokenCount = strings.count
+        byteStrings = preTokenizer.isByteLevel ? (0...255).map { Token(strings.find([UInt8($0)], 0..<1) ?? -1) } : []
+        var ranks = IntegerTable(count: merges.count)
+        for (rank, merge) in merges.enumerated() { ranks.insert(Int32(rank), at: UInt64(merge.left) << 32 | UInt64(merge.right)) }
+        self.ranks = ranks
+        merged = merges.map(\.merged)
+        ranksAreTokens = false
+    }
+
+    /// Adds the tokens of `text[range]`, which lies at `place` in what is encoded.
+    func encode(_ text: [UInt8], _ range: Range<Int>, _ place: TextPlace = .start, into tokens: inout [Token]) {
+        if !preTokenizer.escapesSpaces { return encodeWords(text, range, place, into: &tokens) }
         var spaced: [UInt8] = []
         spaced.reserveCapacity(range.count)
         SentencePieceEncoder.unescape(text[range], into: &spaced)
-        encodeWords(spaced, spaced.indices, into: &tokens)
+        encodeWords(spaced, spaced.indices, place, into: &tokens)
     }
 
-    private func encodeWords(_ text: [UInt8], _ range: Range<Int>, into tokens: inout [Token]) {
+    private func encodeWords(_ text: [UInt8], _ range: Range<Int>, _ place: TextPlace, into tokens: inout [Token]) {
         var merger = SymbolMerger()
-        preTokenizer.forEachWord(in: text, range) { word in
+        preTokenizer.forEachWord(in: text, range, place) { text, word in
             // Newlines make words of their own where they are kept.
             let isWhole =
                 preTokenizer.ignoresMerges || ranksAreTokens || preTokenizer.keepsNewlines && text[word.lowerBound] == UInt8(ascii: "\n")
@@ -96,7 +125,9 @@ struct BytePairEncoder: Sendable {
                 return
             }
             merger.removeAll()
-            if preTokenizer.isByteLevel {
+            if case .replace(let byBytes, let fuse) = unknowns {
+                appendKnown(text, word, byBytes: byBytes, fuse: fuse, to: &merger)
+            } else if preTokenizer.isByteLevel {
                 for position in word { merger.append(token: byteStrings[Int(text[position])], start: position, end: position + 1) }
             } else {
                 merger.append(charactersOf: text, word, in: strings)
@@ -125,6 +156,46 @@ struct BytePairEncoder: Sendable {
     }
 }
 
+extension BytePairEncoder {
+    /// Adds the symbols of a word's characters, or of its bytes. Source: tokenizers' `merge_word`.
+    private func appendKnown(_ text: [UInt8], _ word: Range<Int>, byBytes: Bool, fuse: Bool, to merger: inout SymbolMerger) {
+        var start = word.lowerBound
+        /// Where unknown characters begin that have not been added.
+        var unknownStart: Int?
+        while start < word.upperBound {
+            let end = preTokenizer.isByteLevel ? start + 1 : Scalars.next(text, start, word.upperBound).end
+            let token = preTokenizer.isByteLevel ? byteStrings[Int(text[start])] : Token(strings.find(text, start..<end) ?? -1)
+            if token >= 0 {
+                if let place = unknownStart, let unknown { merger.append(token: unknown, start: place, end: start) }
+                unknownStart = nil
+                merger.append(token: token, start: start, end: end)
+            } else if let bytes = byBytes ? fallback(text, start..<end) : nil {
+                // Symbols must not be empty: what was written as several bytes ends as one.
+                for (offset, token) in bytes.enumerated() {
+                    let place = min(start + offset, end - 1)
+                    merger.append(token: token, start: place, end: place + 1)
+                }
+            } else if let unknown {
+                if let place = unknownStart, !fuse {
+                    merger.append(token: unknown, start: place, end: start)
+                    unknownStart = start
+                } else if unknownStart == nil {
+                    unknownStart = start
+                }
+            }
+            start = end
+        }
+        if let place = unknownStart, let unknown { merger.append(token: unknown, start: place, end: word.upperBound) }
+    }
+
+    /// The byte tokens of a character as the vocabulary writes it, if there are all.
+    private func fallback(_ text: [UInt8], _ range: Range<Int>) -> [Token]? {
+        let bytes = preTokenizer.isByteLevel ? ByteAlphabet.written[Int(text[range.lowerBound])] : Array(text[range])
+        let tokens = bytes.compactMap { byteTokens[Int($0)] }
+        return tokens.count == bytes.count ? tokens : nil
+    }
+}
+
 /// GPT-2's writing of bytes as printable characters: those that are printable in Latin-1 are themselves, the others are numbered
 /// from U+0100 on.
 ///
@@ -147,6 +218,9 @@ package struct ByteAlphabet {
             }
         }
     }
+
+    /// The writing of each byte.
+    static let written = characters.map { Array(String(Character($0)).utf8) }
 
     /// Adds the bytes that `text` writes; false when it is not written in this alphabet.
     package func decode(_ text: ArraySlice<UInt8>, _ decoded: inout [UInt8]) -> Bool {

@@ -9,7 +9,7 @@ import SLATemplate
 /// matched == pattern.count    // whether the text ends with the pattern
 /// ```
 package struct BytePattern: Sendable {
-    private let bytes: [UInt8]
+    let bytes: [UInt8]
     /// For each `n`, the longest proper beginning that is also an ending of the first `n` bytes.
     private let borders: [Int]
 

@@ -5,18 +5,36 @@ import SLATemplate
 ///
 /// ```swift
 /// let words = try PreTokenizer(named: "qwen2")
-/// words.forEachWord(in: text, text.indices) { … }    // "it", "'s", " ", "1", "2" of "it's 12"
+/// words.forEachWord(in: text, text.indices) { text, word in … }    // "it", "'s", " ", "1", "2" of "it's 12"
 /// ```
 /// Each name stands for a few regular expressions, one after the other: each cuts the pieces of the one before into its matches and what
 /// lies between them. Source: which name stands for which expressions, as in llama.cpp's `llama-vocab.cpp`, whose words these are even
 /// where a model's own `tokenizer.json` says a little more: llama.cpp knows no upper and lower case but that of ASCII.
 struct PreTokenizer: Sendable {
-    private enum Step: Sendable {
-        case split(WordExpression)
+    enum Step: Sendable {
+        case split(WordExpression, Delimiter = .isolated, isInverted: Bool = false)
         /// Numbers are grouped from their end, as people group thousands. Cuts stand before the groups, or behind them; between digits
         /// that is the same.
         case thousands(WordExpression, cutsBehind: Bool)
+        /// Spaces become the character, which words begin with.
+        case metaspace([UInt8], Prefix, splits: Bool)
+        /// Each piece begins with a space.
+        case spaces
+        /// From here on the text is GPT-2's writing of its bytes.
+        case byteLevel
     }
+
+    /// What becomes of a match, and of what lies between matches. Source: tokenizers' `SplitDelimiterBehavior`.
+    enum Delimiter: String, Sendable, CaseIterable {
+        case removed = "Removed"
+        case isolated = "Isolated"
+        case mergedWithPrevious = "MergedWithPrevious"
+        case mergedWithNext = "MergedWithNext"
+        case contiguous = "Contiguous"
+    }
+
+    /// Which pieces get a space put before them.
+    enum Prefix: Sendable { case never, first, always }
 
     private let steps: [Step]
     private let family: Family
@@ -28,8 +46,10 @@ struct PreTokenizer: Sendable {
     var needsBOS: Bool { family.isGemma }
     /// A number of newlines that is a token is that token.
     var keepsNewlines: Bool { family.isGemma }
-    /// Merging begins with bytes, in GPT-2's writing. Otherwise it begins with characters, and spaces are written as in SentencePiece.
+    /// Merging begins with bytes, in GPT-2's writing. Otherwise it begins with characters.
     var isByteLevel: Bool { family.isByteLevel }
+    /// Spaces are written as in SentencePiece, and so is one before the text.
+    var escapesSpaces: Bool { !isByteLevel && !family.names.isEmpty }
     /// Reads a token's text as bytes of text; false when no text can have it.
     var decode: (ArraySlice<UInt8>, inout [UInt8]) -> Bool {
         guard isByteLevel else { return SentencePieceEncoder.decode }
@@ -42,7 +62,7 @@ struct PreTokenizer: Sendable {
     /// What the names in `tokenizer.ggml.pre` stand for.
     private struct Family: Sendable {
         let names: String
-        let steps: [Source]
+        var steps: [Source] = []
         var ignoresMerges = false
         var addsBOS = false
         var isGemma = false
@@ -65,7 +85,7 @@ struct PreTokenizer: Sendable {
     private static let symbols = #" ?[^\s\p{L}\p{N}]+[\r\n]*"#
     private static let llama3 = #"\#(endings)|\#(words)|\p{N}{1,3}|\#(symbols)|\#(spaces)"#
     private static let qwen2 = #"\#(endings)|\#(words)|\p{N}|\#(symbols)|\#(spaces)"#
-    private static let gpt2 = #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
+    static let gpt2 = #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
     private static let sentences = #" ?[^(\s|.,!?…。，、।۔،)]+"#
     private static let deepSeek3 =
         ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+"##
@@ -216,63 +236,33 @@ struct PreTokenizer: Sendable {
         self.family = family
     }
 
-    /// Gives the words of `text[range]`, which cover it without gaps.
-    func forEachWord(in text: [UInt8], _ range: Range<Int>, _ body: (Range<Int>) -> Void) {
-        var start = range.lowerBound
-        for end in ends(in: text, range) {
-            body(start..<end)
-            start = end
-        }
+    /// The pre-tokenizer of a `tokenizer.json`.
+    init(_ steps: [Step], ignoresMerges: Bool) {
+        self.steps = steps
+        let isByteLevel = steps.contains { if case .byteLevel = $0 { true } else { false } }
+        family = Family(names: "", ignoresMerges: ignoresMerges, isByteLevel: isByteLevel)
     }
 
-    /// Pieces that follow each other, by where each ends.
-    private struct Cuts {
-        var ends: [Int] = []
-        var start: Int
-
-        /// Ends a piece here, if it is not empty.
-        @inline(__always)
-        mutating func cut(_ place: Int) {
-            guard start < place else { return }
-            ends.append(place)
-            start = place
-        }
-    }
-
-    /// Where the words of `text[range]` end. One step after the other goes over all pieces: going into each with all steps took longer.
-    private func ends(in text: [UInt8], _ range: Range<Int>) -> [Int] {
-        var ends = [range.upperBound]
-        var cuts = Cuts(start: range.lowerBound)
+    /// Gives the words of `text[range]`: the text that they are in, which is another where spaces were added or replaced, and where.
+    /// `place` is where the range lies in what is encoded.
+    @inline(__always)
+    func forEachWord(in text: [UInt8], _ range: Range<Int>, _ place: TextPlace = .start, _ body: ([UInt8], Range<Int>) -> Void) {
+        var pieces = Pieces(text: text, pieces: [range], place: place)
         var choices = WordExpression.Choices()
-        for step in steps {
-            cuts.ends.removeAll(keepingCapacity: true)
-            cuts.start = range.lowerBound
+        for (number, step) in steps.enumerated() {
             switch step {
-            case .split(let expression):
-                for end in ends {
-                    expression.forEachMatch(in: text, cuts.start..<end, &choices) { match in
-                        cuts.cut(match.lowerBound)
-                        cuts.cut(match.upperBound)
-                    }
-                    cuts.cut(end)
-                }
-            case .thousands(let digits, let cutsBehind):
-                for end in ends {
-                    digits.forEachMatch(in: text, cuts.start..<end, &choices) { match in
-                        var places = [match.lowerBound]
-                        while let last = places.last, last < match.upperBound {
-                            places.append(Scalars.next(text, last, match.upperBound).end)
-                        }
-                        let count = places.count - 1
-                        for (digit, place) in places.enumerated() where (count - digit) % 3 == 0 {
-                            if cutsBehind ? digit > 0 : digit < count { cuts.cut(place) }
-                        }
-                    }
-                    cuts.cut(end)
-                }
+            case .split(let expression, .isolated, isInverted: _): pieces.cut(at: expression, &choices)
+            case .split(let expression, let delimiter, let isInverted):
+                pieces.split(at: expression, delimiter, isInverted: isInverted, &choices)
+            case .thousands(let digits, let cutsBehind): pieces.cut(thousands: digits, cutsBehind: cutsBehind, &choices)
+            case .metaspace(let replacement, let prefix, let splits): pieces.replaceSpaces(replacement, prefix, splits: splits)
+            case .spaces: pieces.addSpaces()
+            case .byteLevel:
+                // Where nothing else comes, the bytes can stay what they are.
+                if number + 1 < steps.count { pieces.writeBytes() }
             }
-            swap(&ends, &cuts.ends)
         }
-        return ends
+        if pieces.isWritten { pieces.readBytes() }
+        for piece in pieces.pieces { body(pieces.text, piece) }
     }
 }

@@ -12,11 +12,32 @@ struct SpecialTokens: Sendable {
     /// The control token that ends at a node, and the user-defined one.
     private var control: [Token] = [none]
     private var userDefined: [Token] = [none]
+    /// What is said of tokens beside their text.
+    private var traits: [Token: Traits] = [:]
     /// Which bytes a token begins with: nearly every place in a text is settled by this alone.
     private var isFirst = [Bool](repeating: false, count: 256)
 
+    /// How a token takes what lies around it. Source: tokenizers' `AddedToken`.
+    struct Traits: OptionSet, Sendable {
+        let rawValue: UInt8
+        /// White space before the token, or behind it, is part of it.
+        static let takesSpaceBefore = Traits(rawValue: 1), takesSpaceBehind = Traits(rawValue: 2)
+        /// Of white space behind it only ASCII's is part of it: llama.cpp's rule for Phi-3.
+        static let takesASCIISpaceBehind = Traits(rawValue: 8)
+        /// It is none where it stands at the beginning or the end of a longer word.
+        static let isWord = Traits(rawValue: 4)
+    }
+
+    func traits(of token: Token) -> Traits { traits.isEmpty ? [] : traits[token] ?? [] }
+
+    private(set) var hasControl = false
+    private(set) var isEmpty = true
+
     /// Adds a token. Of equal texts the first is kept.
-    mutating func insert(_ token: Token, _ text: ArraySlice<UInt8>, isControl: Bool) throws {
+    mutating func insert(_ token: Token, _ text: ArraySlice<UInt8>, isControl: Bool, traits: Traits = []) throws {
+        if !traits.isEmpty { self.traits[token] = traits }
+        isEmpty = isEmpty && text.isEmpty
+        hasControl = hasControl || isControl
         guard let first = text.first else { return }
         guard control.count + text.count < 1 << 28 else { throw ModelError("the vocabulary's control tokens are too long") }
         isFirst[Int(first)] = true

@@ -129,8 +129,8 @@ extension Tokenizer {
         let asComments = hasFiles && fileMarks == nil
         let gap = place.suffix == nil ? nil : infill
 
-        var start = addsBOS ? [bos].compactMap(\.self) : []
-        var end = gap.map { [$0.middle] } ?? (addsEOS ? [eos].compactMap(\.self) : [])
+        var start = self.prefix
+        var end = gap.map { [$0.middle] } ?? self.suffix
         var prefix: [Token]
         switch place.prefix {
         case .string(let text):

@@ -12,12 +12,13 @@ package typealias Token = Int32
 /// let text = String(decoding: tokenizer.decode(prompt), as: UTF8.self)
 /// ```
 /// These kinds of model are read: byte-pair encoding of bytes (`gpt2`: Llama 3, Qwen, GPT-2 and their relatives) and of characters
-/// (`gemma4`), and SentencePiece's byte-pair encoding (`llama`: Llama 2, Mistral, Gemma) and unigram model (`t5`). Encoding takes
-/// O(n log n) whatever the text is, with `t5` O(n) times the longest piece. All that is kept is shared between copies.
+/// (`gemma4`), and SentencePiece's byte-pair encoding (`llama`: Llama 2, Mistral, Gemma) and unigram model (`t5`). Where the file has a
+/// `tokenizer.json` in it, its ids are what counts (``TokenizerFile``). Encoding takes O(n log n) whatever the text is, with `t5` O(n) times the
+/// longest piece. All that is kept is shared between copies.
 ///
 /// Source of the metadata's meaning: ggml's `docs/gguf.md`, and llama.cpp's `llama-vocab.cpp`, whose tokens these are.
 package struct Tokenizer: Sendable {
-    private enum Encoder: Sendable {
+    enum Encoder: Sendable {
         case bytePair(BytePairEncoder)
         case sentencePiece(SentencePieceEncoder)
         case unigram(UnigramEncoder)
@@ -37,22 +38,33 @@ package struct Tokenizer: Sendable {
         let special: SpecialTokens
         let encoder: Encoder
         let chatTemplate: Result<ChatTemplate, any Error>?
+        /// The one for conversations with tools, where the file has one of its own.
+        let toolTemplate: Result<ChatTemplate, any Error>?
         let infill: Infill?
         let fileMarks: FileMarks?
-        /// Special tokens that take the white space behind them away.
-        let stripping: Set<Token>
+        let normalizer: TextNormalizer?
+        /// The special tokens that are looked for in normalized text.
+        let normalizedSpecial: SpecialTokens
+        /// Up to so many spaces at the start of a text were put there by `encode`, but not where a user-defined token begins the text.
+        let leadingSpaces: Int
+        let sparesUserDefined: Bool
 
         init(
             _ vocabulary: Vocabulary, _ special: SpecialTokens, _ encoder: Encoder, _ chatTemplate: Result<ChatTemplate, any Error>?,
-            _ infill: Infill?, _ fileMarks: FileMarks?, stripping: Set<Token>
+            _ toolTemplate: Result<ChatTemplate, any Error>?, _ infill: Infill?, _ fileMarks: FileMarks?, _ file: TokenizerFile?,
+            _ normalizedSpecial: SpecialTokens
         ) {
             self.vocabulary = vocabulary
             self.special = special
             self.encoder = encoder
             self.chatTemplate = chatTemplate
+            self.toolTemplate = toolTemplate
             self.infill = infill
             self.fileMarks = fileMarks
-            self.stripping = stripping
+            normalizer = file?.normalizer
+            self.normalizedSpecial = normalizedSpecial
+            leadingSpaces = file?.decoder.leadingSpaces ?? (encoder.addsSpacePrefix ? 1 : 0)
+            sparesUserDefined = file == nil
         }
     }
 
@@ -70,8 +82,8 @@ package struct Tokenizer: Sendable {
     private let model: Model
     /// The token before a text, and the one behind it.
     package let bos: Token?, eos: Token?
-    /// Whether `encode(_:addSpecial:)` adds them.
-    package let addsBOS: Bool, addsEOS: Bool
+    /// What `encode(_:addSpecial:)` puts before a text and behind it: mostly BOS, EOS or nothing.
+    package let prefix: [Token], suffix: [Token]
     /// The tokens with which a model says that it has finished.
     package let endOfGeneration: Set<Token>
 
@@ -91,19 +103,24 @@ package struct Tokenizer: Sendable {
 
     /// Reads the `tokenizer.ggml.*` metadata. Throws ``ModelError`` for a tokenizer of another kind, or one that contradicts itself.
     package init(_ file: GGUF) throws {
-        guard let kind = try file.stringIfPresent("tokenizer.ggml.model") else {
+        // ggml's `docs/gguf.md`: the file of the tokenizers package as it is.
+        let original = try file.textIfPresent("tokenizer.huggingface.json").map { try TokenizerFile(Array($0.utf8)) }
+        guard let kind = try file.stringIfPresent("tokenizer.ggml.model") ?? original.map({ _ in "" }) else {
             throw ModelError("tokenizer.ggml.model is missing: the file has no tokenizer")
         }
         let isGemma = kind == "gemma4"
-        let isBytePair = isGemma || kind == "gpt2"
-        let isUnigram = kind == "t5"
+        let isBytePair = isGemma || kind == "gpt2" || original != nil
+        let isUnigram = kind == "t5" && original == nil
         guard isBytePair || isUnigram || kind == "llama" else {
             throw ModelError(
                 "tokenizer.ggml.model is \(kind), which is not supported; gpt2 (byte-level BPE), gemma4 (BPE of characters), "
                     + "llama (SentencePiece) and t5 (unigram) are")
         }
-        let preTokenizer = isBytePair ? try PreTokenizer(named: isGemma ? kind : file.stringIfPresent("tokenizer.ggml.pre")) : nil
-        var vocabulary = try Vocabulary(file, decode: preTokenizer?.decode ?? SentencePieceEncoder.decode)
+        let preTokenizer =
+            isBytePair && original == nil ? try PreTokenizer(named: isGemma ? kind : file.stringIfPresent("tokenizer.ggml.pre")) : nil
+        var vocabulary =
+            try original?.vocabulary(count: file.arrayCount("tokenizer.ggml.tokens") ?? 0)
+            ?? Vocabulary(file, decode: preTokenizer?.decode ?? SentencePieceEncoder.decode)
 
         /// A token that the file names, or the default where there is one in this vocabulary.
         func token(_ name: String, default number: Int? = nil) throws -> Token? {
@@ -122,6 +139,13 @@ package struct Tokenizer: Sendable {
         let eos = try token("eos", default: isBytePair ? nil : isUnigram ? 1 : 2)
         let unknown = try token("unknown", default: isBytePair ? nil : isUnigram ? 2 : 0)
         var ends = Set([eos, try token("eot"), try token("eom")].compactMap(\.self))
+        // Where a model has more of them than there are keys for.
+        for number in try file.integersIfPresent("tokenizer.ggml.eog_token_ids") ?? [] {
+            guard (0..<vocabulary.count).contains(number) else {
+                throw ModelError("tokenizer.ggml.eog_token_ids has \(number), but the vocabulary has \(vocabulary.count) tokens")
+            }
+            ends.insert(Token(number))
+        }
 
         var specials = vocabulary.kinds.indices.filter {
             switch vocabulary.kinds[$0] {
@@ -142,17 +166,27 @@ package struct Tokenizer: Sendable {
             if let end = marks.removeValue(forKey: Array("<|end|>".utf8)) { ends.remove(end) }
         }
         // Gemma 4 has </s> for HTML.
-        if has("<|tool_response>"), let text = marks.removeValue(forKey: Array("</s>".utf8)) {
+        if original == nil, has("<|tool_response>"), let text = marks.removeValue(forKey: Array("</s>".utf8)) {
             ends.remove(text)
             specials.removeAll { $0 == text }
             vocabulary.setKind(of: text, .normal)
         }
         var special = SpecialTokens()
+        var normalizedSpecial = SpecialTokens()
+        let added = Dictionary(original?.added.map { ($0.token, $0) } ?? []) { first, _ in first }
+        let stripping = try Self.stripping(file, vocabulary, specials)
         for number in specials {
             let token = Token(number)
             let text = vocabulary.strings[number]
             let isEnd = marks[Array(text)] != nil && vocabulary.kinds[number] != .unknown
-            try special.insert(token, text, isControl: isEnd || vocabulary.kinds[number] != .userDefined)
+            let isControl = isEnd || vocabulary.kinds[number] != .userDefined
+            let traits = added[token]?.traits ?? (stripping.contains(token) ? .takesASCIISpaceBehind : [])
+            if let original, added[token]?.isNormalized == true {
+                let written = original.normalizer?.apply(to: text)[...] ?? text
+                try normalizedSpecial.insert(token, written, isControl: isControl, traits: traits)
+            } else {
+                try special.insert(token, text, isControl: isControl, traits: traits)
+            }
             if isEnd {
                 ends.insert(token)
                 // Some files call them user-defined; they would then be part of the answer.
@@ -164,7 +198,10 @@ package struct Tokenizer: Sendable {
 
         let encoder: Encoder
         let addsBOS: Bool
-        if let preTokenizer {
+        if let original {
+            encoder = try original.encoder()
+            addsBOS = false
+        } else if let preTokenizer {
             encoder = .bytePair(try BytePairEncoder(file, &vocabulary, preTokenizer: preTokenizer, unknown: unknown))
             addsBOS = preTokenizer.addsBOS
         } else if isUnigram {
@@ -196,20 +233,27 @@ package struct Tokenizer: Sendable {
             .map { FileMarks(repository: repository, file: $0) }
 
         // A template that cannot be read matters to nobody who sends no messages.
-        let chatTemplate = try file.textIfPresent("tokenizer.chat_template").map { source in
-            Result { try ChatTemplate(source) }
+        func template(_ key: String) throws -> Result<ChatTemplate, any Error>? {
+            try file.textIfPresent(key).map { source in Result { try ChatTemplate(source) } }
         }
+        let chatTemplate = try template("tokenizer.chat_template")
+        let toolTemplate = try template("tokenizer.chat_template.tool_use")
         let wantsBOS = try file.boolIfPresent("tokenizer.ggml.add_bos_token")
         let wantsEOS = try file.boolIfPresent("tokenizer.ggml.add_eos_token")
         if wantsBOS == true, bos == nil { throw ModelError("add_bos_token is true, but tokenizer.ggml.bos_token_id is missing") }
         if wantsEOS == true, eos == nil { throw ModelError("add_eos_token is true, but tokenizer.ggml.eos_token_id is missing") }
-        self.addsBOS = (preTokenizer?.needsBOS == true || wantsBOS ?? addsBOS) && bos != nil
-        self.addsEOS = (wantsEOS ?? isUnigram) && eos != nil
+        /// What the original puts there, unless the metadata says otherwise.
+        func around(_ given: [Token], _ token: Token?, isWanted: Bool?, default byDefault: Bool) -> [Token] {
+            guard isWanted ?? (byDefault || !given.isEmpty) else { return [] }
+            return given.isEmpty ? [token].compactMap(\.self) : given
+        }
+        self.prefix = around(
+            original?.prefix ?? [], bos, isWanted: preTokenizer?.needsBOS == true ? true : wantsBOS, default: addsBOS)
+        self.suffix = around(original?.suffix ?? [], eos, isWanted: wantsEOS, default: isUnigram)
         self.bos = bos
         self.eos = eos
         endOfGeneration = ends
-        model = Model(
-            vocabulary, special, encoder, chatTemplate, infill, fileMarks, stripping: try Self.stripping(file, vocabulary, specials))
+        model = Model(vocabulary, special, encoder, chatTemplate, toolTemplate, infill, fileMarks, original, normalizedSpecial)
     }
 
     /// Which special tokens take the white space behind them away: those of Phi-3 but for these. The file tells by the model's name alone.
@@ -234,9 +278,9 @@ package struct Tokenizer: Sendable {
         let text = Array(text.utf8)
         var tokens: [Token] = []
         tokens.reserveCapacity(text.count / 3 + 2)
-        if addSpecial, addsBOS, let bos { tokens.append(bos) }
+        if addSpecial { tokens += prefix }
         encode(text, outside: parseSpecial ? [] : [0..<text.count], continues: continues, into: &tokens)
-        if addSpecial, addsEOS, let eos { tokens.append(eos) }
+        if addSpecial { tokens += suffix }
         return tokens
     }
 
@@ -251,33 +295,78 @@ package struct Tokenizer: Sendable {
     /// `outside`: where no control token is looked for.
     private func encode(_ text: [UInt8], outside: [Range<Int>], continues: Bool, into tokens: inout [Token]) {
         var outside = outside[...]
+        for part in Self.parts(of: text, model.special, outside: outside) {
+            if let token = part.token {
+                tokens.append(token)
+                continue
+            }
+            let place = part.range.lowerBound > 0 ? TextPlace.later : continues ? .continued : .start
+            guard model.normalizer != nil || !model.normalizedSpecial.isEmpty else {
+                encode(text, part.range, place, into: &tokens)
+                continue
+            }
+            outside = outside.drop { $0.upperBound <= part.range.lowerBound }
+            let marks = model.normalizedSpecial.hasControl ? outside.prefix { $0.lowerBound < part.range.upperBound } : []
+            var normalized = MarkedText(text, part.range, outside: Array(marks))
+            model.normalizer?.apply(to: &normalized, continues: place == .continued)
+            for inner in Self.parts(of: normalized.bytes, model.normalizedSpecial, outside: normalized.outside[...]) {
+                if let token = inner.token {
+                    tokens.append(token)
+                } else {
+                    encode(normalized.bytes, inner.range, inner.range.lowerBound > 0 ? .later : place, into: &tokens)
+                }
+            }
+        }
+    }
+
+    /// Special tokens in a text, and what lies between them.
+    private static func parts(
+        of text: [UInt8], _ special: SpecialTokens, outside: ArraySlice<Range<Int>>
+    ) -> [(range: Range<Int>, token: Token?)] {
+        if special.isEmpty { return text.isEmpty ? [] : [(text.indices, nil)] }
+        var parts: [(range: Range<Int>, token: Token?)] = []
+        var outside = outside
         var plainStart = 0
         var position = 0
-        var afterSpecial = !continues
         while position < text.count {
             while let range = outside.first, range.upperBound <= position { outside.removeFirst() }
-            guard let special = model.special.longest(in: text, at: position, controlUpTo: outside.first?.lowerBound ?? text.count) else {
+            guard let found = special.longest(in: text, at: position, controlUpTo: outside.first?.lowerBound ?? text.count) else {
                 position += 1
                 continue
             }
-            if plainStart < position { encode(text, plainStart..<position, first: afterSpecial, into: &tokens) }
-            tokens.append(special.token)
-            afterSpecial = true
-            position = special.end
-            if model.stripping.contains(special.token) {
-                // What C's `isspace` says.
-                while position < text.count, text[position] == 32 || 9...13 ~= text[position] { position += 1 }
+            let traits = special.traits(of: found.token)
+            if traits.contains(.isWord),
+                position > 0 && Scalars.isWord(text, before: position, text.indices, joiners: true)
+                    || found.end < text.count && Scalars.isWord(text, behind: found.end, text.indices, joiners: true)
+            {
+                position = found.end
+                continue
             }
+            var start = position
+            if traits.contains(.takesSpaceBefore) {
+                while start > plainStart, let before = Scalars.spaceStart(text, start, plainStart) { start = before }
+            }
+            if plainStart < start { parts.append((plainStart..<start, nil)) }
+            position = found.end
             plainStart = position
+            if traits.contains(.takesSpaceBehind) {
+                while plainStart < text.count, let behind = Scalars.spaceEnd(text, plainStart, text.count) { plainStart = behind }
+            }
+            if traits.contains(.takesASCIISpaceBehind) {
+                while plainStart < text.count, text[plainStart] == 0x20 || 0x09...0x0d ~= text[plainStart] { plainStart += 1 }
+            }
+            // White space that is taken may be a token too.
+            parts.append((start..<plainStart, found.token))
         }
-        if plainStart < text.count { encode(text, plainStart..<text.count, first: afterSpecial, into: &tokens) }
+        if plainStart < text.count { parts.append((plainStart..<text.count, nil)) }
+        return parts
     }
 
-    private func encode(_ text: [UInt8], _ range: Range<Int>, first: Bool, into tokens: inout [Token]) {
+    private func encode(_ text: [UInt8], _ range: Range<Int>, _ place: TextPlace, into tokens: inout [Token]) {
         switch model.encoder {
-        case .bytePair(let encoder): encoder.encode(text, range, into: &tokens)
-        case .sentencePiece(let encoder): encoder.encode(text, range, first: first, into: &tokens)
-        case .unigram(let encoder): encoder.encode(text, range, first: first, into: &tokens)
+        case .bytePair(let encoder): encoder.encode(text, range, place, into: &tokens)
+        case .sentencePiece(let encoder): encoder.encode(text, range, first: place != .continued, into: &tokens)
+        case .unigram(let encoder): encoder.encode(text, range, place, into: &tokens)
         }
     }
 
@@ -289,22 +378,29 @@ package struct Tokenizer: Sendable {
     package func name(of token: Token) -> String { model.vocabulary.name(of: token) }
 
     var chatTemplate: Result<ChatTemplate, any Error>? { model.chatTemplate }
+    var toolTemplate: Result<ChatTemplate, any Error>? { model.toolTemplate }
     var infill: Infill? { model.infill }
     var fileMarks: FileMarks? { model.fileMarks }
 
     /// The control or user-defined token that is written like this: `<|fim_prefix|>`.
-    package func token(named name: String) -> Token? { model.special.token(named: name.utf8) }
+    package func token(named name: String) -> Token? {
+        model.special.token(named: name.utf8) ?? model.normalizedSpecial.token(named: name.utf8)
+    }
 
-    /// The text of a whole sequence, without the space that `encode` put before it.
+    /// The text of a whole sequence, without the spaces that `encode` put before it.
     package func decode(_ tokens: some Sequence<Token>) -> [UInt8] {
         var text: [UInt8] = []
-        var mayHavePrefix = model.encoder.addsSpacePrefix
+        var spaces = model.leadingSpaces
         for token in tokens {
             var bytes = bytes(of: token)
-            if mayHavePrefix, let first = bytes.first {
+            if spaces > 0, !bytes.isEmpty {
                 // A user-defined token is written as it was found, without a space.
-                if first == UInt8(ascii: " "), model.vocabulary.kind(of: token) != .userDefined { bytes = bytes.dropFirst() }
-                mayHavePrefix = false
+                if model.sparesUserDefined, model.vocabulary.kind(of: token) == .userDefined { spaces = 0 }
+                while spaces > 0, bytes.first == UInt8(ascii: " ") {
+                    bytes = bytes.dropFirst()
+                    spaces -= 1
+                }
+                if !bytes.isEmpty { spaces = 0 }
             }
             text.append(contentsOf: bytes)
         }

@@ -19,13 +19,24 @@ struct UnigramEncoder: Sendable {
     let addsSpacePrefix: Bool
     /// Each word has one space before it, however many there were, and none is behind the last.
     private let mergesSpaces: Bool
+    private let words: Words?
+
+    /// What a `tokenizer.json` adds: the text is cut into words, and unknown characters become bytes.
+    private struct Words: Sendable {
+        let preTokenizer: PreTokenizer
+        let strings: ByteStringTable
+        let byteTokens: [Token?]
+    }
 
     /// Reads `tokenizer.ggml.scores`, `add_space_prefix`, `remove_extra_whitespaces` and `precompiled_charsmap`.
     init(_ file: GGUF, _ vocabulary: Vocabulary, unknown: Token?) throws {
         let scores = try SentencePieceEncoder.scores(file, vocabulary, kind: "t5")
         addsSpacePrefix = try file.boolIfPresent("tokenizer.ggml.add_space_prefix") ?? false
         mergesSpaces = try file.boolIfPresent("tokenizer.ggml.remove_extra_whitespaces") ?? false
-        normalizer = try file.integersIfPresent("tokenizer.ggml.precompiled_charsmap").map { try CharacterMap($0) }
+        normalizer = try file.integersIfPresent("tokenizer.ggml.precompiled_charsmap").map { numbers in
+            try CharacterMap(numbers.map { UInt8(truncatingIfNeeded: $0) }, named: "tokenizer.ggml.precompiled_charsmap")
+        }
+        words = nil
         self.unknown = unknown
         self.scores = zip(scores, vocabulary.kinds).map { $1 == .userDefined ? 0 : Double($0) }
         // SentencePiece's penalty: 10 less than the worst piece.
@@ -41,6 +52,18 @@ struct UnigramEncoder: Sendable {
             case .unknown, .control, .byte: break
             }
         }
+    }
+
+    /// The encoder of a `tokenizer.json`, whose vocabulary is `strings`. Without `byteTokens` unknown characters become the unknown token.
+    init(_ strings: ByteStringTable, scores: [Double], preTokenizer: PreTokenizer, byteTokens: [Token?], unknown: Token?) throws {
+        addsSpacePrefix = false
+        mergesSpaces = false
+        normalizer = nil
+        words = Words(preTokenizer: preTokenizer, strings: strings, byteTokens: byteTokens)
+        self.unknown = unknown
+        self.scores = scores
+        unknownScore = (scores.min() ?? 0) - 10
+        for number in 0..<strings.count where strings.isFindable[number] { try insert(Token(number), strings[number]) }
     }
 
     private mutating func insert(_ token: Token, _ piece: ArraySlice<UInt8>) throws {
@@ -62,22 +85,31 @@ struct UnigramEncoder: Sendable {
     private static func key(_ node: Int, _ byte: UInt8) -> UInt64 { UInt64(node) << 8 | UInt64(byte) }
 
     /// Adds the tokens of `text[range]`. `first` says that the text begins here, or that a special token lies before it.
-    func encode(_ text: [UInt8], _ range: Range<Int>, first: Bool, into tokens: inout [Token]) {
-        let text = normalized(text, range, first: first)
-        /// The best way to write the text up to here: its last token, where that begins, and the sum.
-        var best = [(token: Token, start: Int, score: Double)](repeating: (-1, 0, -.infinity), count: text.count + 1)
+    func encode(_ text: [UInt8], _ range: Range<Int>, _ place: TextPlace, into tokens: inout [Token]) {
+        if let words {
+            words.preTokenizer.forEachWord(in: text, range, place) { text, word in encodeWord(text, word, into: &tokens) }
+        } else {
+            let text = normalized(text, range, first: place != .continued)
+            encodeWord(text, text.indices, into: &tokens)
+        }
+    }
+
+    private func encodeWord(_ text: [UInt8], _ word: Range<Int>, into tokens: inout [Token]) {
+        /// The best way to write the word up to here: its last token, where that begins, and the sum.
+        var best = [(token: Token, start: Int, score: Double)](repeating: (-1, -1, -.infinity), count: word.count + 1)
         best[0].score = 0
-        var start = 0
-        while start < text.count {
-            let next = Scalars.next(text, start, text.count).end
-            let score = best[start].score
+        var start = word.lowerBound
+        while start < word.upperBound {
+            let next = Scalars.next(text, start, word.upperBound).end
+            let score = best[start - word.lowerBound].score
             func offer(_ token: Token, _ end: Int, _ pieceScore: Double) {
-                if score + pieceScore > best[end].score { best[end] = (token, start, score + pieceScore) }
+                let place = end - word.lowerBound
+                if best[place].start < 0 || score + pieceScore > best[place].score { best[place] = (token, start, score + pieceScore) }
             }
             var hasCharacter = false
             var node = 0
             var end = start
-            while end < text.count, let child = children[Self.key(node, text[end])] {
+            while end < word.upperBound, let child = children[Self.key(node, text[end])] {
                 node = Int(child)
                 end += 1
                 guard ends[node] >= 0 else { continue }
@@ -87,16 +119,30 @@ struct UnigramEncoder: Sendable {
             if !hasCharacter { offer(-1, next, unknownScore) }
             start = next
         }
-        var backwards: [Token] = []
-        var end = text.count
-        var isUnknown = false
-        while end > 0 {
-            let (token, start, _) = best[end]
-            if token >= 0 { backwards.append(token) } else if !isUnknown, let unknown { backwards.append(unknown) }
-            isUnknown = token < 0
+        var backwards: [(token: Token, range: Range<Int>)] = []
+        var end = word.upperBound
+        while end > word.lowerBound {
+            let (token, start, _) = best[end - word.lowerBound]
+            // The unknown token may be written in the text, and is then one with what is unknown beside it.
+            let isUnknown = token < 0 || words != nil && token == unknown
+            if isUnknown, let last = backwards.last, last.token < 0 {
+                backwards[backwards.count - 1].range = start..<last.range.upperBound
+            } else {
+                backwards.append((isUnknown ? -1 : token, start..<end))
+            }
             end = start
         }
-        tokens.append(contentsOf: backwards.reversed())
+        for (token, range) in backwards.reversed() {
+            if token >= 0 {
+                tokens.append(token)
+            } else if let words, let token = words.strings.find(text, range) {
+                tokens.append(Token(token))
+            } else if let bytes = words.map({ words in text[range].compactMap { words.byteTokens[Int($0)] } }), bytes.count == range.count {
+                tokens.append(contentsOf: bytes)
+            } else if let unknown {
+                tokens.append(unknown)
+            }
+        }
     }
 
     /// The text as the pieces have it.
@@ -138,23 +184,50 @@ struct UnigramEncoder: Sendable {
 /// Four bytes with the length of a trie in a double array, the trie, then the replacements, each with a zero behind it. The trie's nodes are
 /// of 32 bits: a node's base in bits 10 to 30 (times 256 where bit 9 is set), its byte in bits 0 to 7, whether it has a value in bit 8; bit 31
 /// says that it is a value. Source: Kanda, Space- and Time-Efficient String Dictionaries (2018); the file `darts.h` of SentencePiece.
-private struct CharacterMap: Sendable {
+struct CharacterMap: Sendable {
+    let bytes: [UInt8]
     private var nodes: [UInt32] = []
     private let replacements: [UInt8]
 
-    init(_ numbers: [Int]) throws {
-        let bytes = numbers.map { UInt8(truncatingIfNeeded: $0) }
+    init(_ bytes: [UInt8], named name: String) throws {
+        self.bytes = bytes
         func word(_ place: Int) -> UInt32 { bytes[place..<place + 4].reversed().reduce(0) { $0 << 8 | UInt32($1) } }
         guard bytes.count > 4, Int(word(0)) % 4 == 0, Int(word(0)) + 4 < bytes.count, bytes.last == 0 else {
-            throw ModelError("tokenizer.ggml.precompiled_charsmap is cut off; convert the model again")
+            throw ModelError("\(name) is cut off; convert the model again")
         }
         let end = Int(word(0)) + 4
         nodes = stride(from: 4, to: end, by: 4).map(word)
         replacements = Array(bytes[end...])
     }
 
-    /// The longest text of the map at the start of `text[range]`: its replacement, and where it ends.
-    func longest(_ text: [UInt8], _ range: Range<Int>) -> (ArraySlice<UInt8>, end: Int)? {
+    /// Normalizes as tokenizers' `Precompiled`: characters as people see them go by the shortest text of the map that they begin with.
+    /// SentencePiece itself takes the longest text wherever one begins.
+    func apply(to text: inout MarkedText) {
+        var result = MarkedText(hasMarks: text.hasMarks)
+        var position = 0
+        for character in String(decoding: text.bytes, as: UTF8.self) {
+            let range = position..<position + character.utf8.count
+            position = range.upperBound
+            if range.count < 6, let (replacement, _) = longest(text.bytes, range, isShortest: true) {
+                result.append(replacement, for: range, of: text)
+                continue
+            }
+            var start = range.lowerBound
+            while start < range.upperBound {
+                let end = Scalars.next(text.bytes, start, range.upperBound).end
+                if let (replacement, _) = longest(text.bytes, start..<end, isShortest: true) {
+                    result.append(replacement, for: start..<end, of: text)
+                } else {
+                    result.append(start..<end, of: text)
+                }
+                start = end
+            }
+        }
+        text = result
+    }
+
+    /// The longest text of the map at the start of `text[range]`, or the shortest: its replacement, and where it ends.
+    func longest(_ text: [UInt8], _ range: Range<Int>, isShortest: Bool = false) -> (ArraySlice<UInt8>, end: Int)? {
         func node(_ place: UInt32) -> UInt32? { place < nodes.count ? nodes[Int(place)] : nil }
         func base(_ node: UInt32) -> UInt32 { (node >> 10) << ((node & (1 << 9)) >> 6) }
         guard let root = node(0) else { return nil }
@@ -165,7 +238,10 @@ private struct CharacterMap: Sendable {
             place ^= byte
             guard byte != 0, let child = node(place), child & 0x8000_00ff == byte else { break }
             place ^= base(child)
-            if child >> 8 & 1 == 1, let value = node(place) { found = (value & 0x7fff_ffff, position + 1) }
+            if child >> 8 & 1 == 1, let value = node(place) {
+                found = (value & 0x7fff_ffff, position + 1)
+                if isShortest { break }
+            }
         }
         // The list ends with a zero, so there is always an end.
         guard let found, found.value < replacements.count else { return nil }

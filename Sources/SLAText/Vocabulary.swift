@@ -66,6 +66,13 @@ struct Vocabulary: Sendable {
         }
     }
 
+    /// Tokens by their numbers: what each adds to a text, and its kind. None is found by its string here.
+    init(_ texts: [ArraySlice<UInt8>], _ kinds: [Kind]) {
+        self.kinds = kinds
+        strings = ByteStringTable(count: 0, byteCount: texts.reduce(0) { $0 + $1.count })
+        for text in texts { strings.append(text, findable: false) }
+    }
+
     func kind(of token: Token) -> Kind? { kinds.indices.contains(Int(token)) ? kinds[Int(token)] : nil }
 
     mutating func setKind(of token: Token, _ kind: Kind) { kinds[Int(token)] = kind }
@@ -89,7 +96,7 @@ struct Vocabulary: Sendable {
     }
 
     /// The byte that `<0x0A>` stands for.
-    private static func byte(named text: ArraySlice<UInt8>) -> UInt8? {
+    static func byte(named text: ArraySlice<UInt8>) -> UInt8? {
         guard text.count == 6, text.starts(with: "<0x".utf8), text.last == UInt8(ascii: ">") else { return nil }
         var value: UInt8 = 0
         for digit in text.dropFirst(3).dropLast() {

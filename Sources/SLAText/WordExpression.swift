@@ -7,29 +7,56 @@ import SLATemplate
 /// let digits = try WordExpression(#"\p{N}{1,3}"#)
 /// digits.forEachMatch(in: text, text.indices, &choices) { … }    // "123", "45" of ab12345
 /// ```
-/// It knows what those expressions use: characters, `\s` `\S` `\d` `\r` `\n` `\t`, `\p{L}` `\p{M}` `\p{N}` `\p{P}` `\p{S}` `\p{Han}`, sets of
-/// these with ranges, `^` and `&&`, groups, alternatives of which the first counts, greedy `?` `*` `+` `{n}` `{n,m}`, and looking ahead with
-/// `(?=` and `(?!`. Characters are Unicode scalars; `\s` is the property White_Space, `\d` is 0 to 9.
+/// It knows what those expressions use: characters and their escapes, `.`, `\s` `\d` `\w` `\h` and what they leave, `\p{L}` and the other
+/// categories, some scripts, sets of these with ranges, `^` and `&&`, groups, `(?i)`, alternatives of which the first counts, `?` `*` `+` `{n,m}`
+/// that are greedy, lazy (`+?`) or possessive (`++`, `(?>`), anchors, and looking ahead and behind. Characters are Unicode scalars. What it does
+/// not know is refused by name.
 ///
-/// An expression becomes a short program for a machine that goes back to its last choice when it fails. It works in O(n) where no
-/// repetition runs into the end of another's characters again and again, which a test holds all expressions of ``PreTokenizer`` to.
-/// Source: Cox, Regular Expression Matching: the Virtual Machine Approach (2009).
+/// An expression becomes a short program for a machine that goes back to its last choice when it fails. Should it do so too often, then it goes
+/// on with a memory of what has failed (``WordExpression/Memory``), and so takes O(n · m) altogether, m being the program's length.
+/// Sources: Cox, Regular Expression Matching: the Virtual Machine Approach (2009); Oniguruma's `doc/RE`, whose dialect `tokenizer.json` has.
 struct WordExpression: Sendable {
-    private enum Instruction: Sendable {
+    enum Dialect: Sendable {
+        /// `\d` is 0 to 9, `\p{Han}` a few blocks, and a match that is empty is none.
+        case llamaCpp
+        /// Oniguruma's Ruby syntax.
+        case oniguruma
+    }
+
+    enum Instruction: Sendable {
         /// One character of a set.
         case one(Sets)
         /// As many characters of a set as there are, at least `min`, at most `max`. Where `goesBack`, fewer may do for what follows.
         case many(Sets, min: Int, max: Int, goesBack: Bool)
         /// Goes on here, and at the other place should that fail.
         case split(Int)
+        /// Goes on at the other place, and here should that fail.
+        case splitLater(Int)
         case jump(Int)
         /// Whether what stands here up to `accept` matches, without moving; goes on at `next`.
         case ahead(isWanted: Bool, next: Int)
+        /// What stands here up to `accept`, the first way it matches and no other; goes on at `next`.
+        case atomic(next: Int)
+        /// Goes back by so many characters.
+        case back(Int)
+        case test(Place)
         case accept
     }
 
+    /// What is asked of a place between two characters.
+    enum Place: Sendable {
+        case start, end, lineStart, lineEnd
+        /// The end, or before a newline that is the end.
+        case lastLineEnd
+        /// Whether a word begins or ends here.
+        case boundary(Bool)
+    }
+
     /// One bit for each of `sets`.
-    private typealias Sets = UInt64
+    typealias Sets = UInt64
+
+    /// Instructions of an expression: more are refused.
+    static let longest = 4096
 
     /// Each ASCII character has a column, and each class of the others.
     private static let columnCount = 0x80 + CharacterClass.kinds.count
@@ -38,39 +65,49 @@ struct WordExpression: Sendable {
     @inline(__always)
     private static func column(wide scalar: Unicode.Scalar?) -> Int { 0x80 + (scalar.map { CharacterClass($0).number } ?? 0) }
 
+    /// As it was written.
+    let source: String
     private var sets: [CharacterSet] = []
     /// Which sets hold the characters of a column.
     private var columns = [Sets](repeating: 0, count: Self.columnCount)
     /// The sets whose characters above ASCII their class does not tell. They are in those columns where they may hold a character.
     private var ranged: Sets = 0
-    private var code: [Instruction] = []
+    private(set) var code: [Instruction] = []
     /// Where the code of each alternative begins.
     private var starts: [Int] = []
+    /// The alternatives that may match nothing, where such matches are given too.
+    private var emptyAlternatives: UInt64 = 0
     /// One bit for each alternative that a character of the column may begin.
     private var alternatives = [UInt64](repeating: 0, count: Self.columnCount)
     /// Whether a character above ASCII may begin a match.
     private var beginsWide = false
 
     /// Throws ``ModelError`` for an expression that is none, or uses what there is not here.
-    init(_ source: String) throws {
-        var parser = Parser(source)
+    init(_ source: String, _ dialect: Dialect = .llamaCpp) throws {
+        self.source = source
+        var parser = Parser(source, dialect)
         let choices = try parser.choices()
         guard parser.isAtEnd else { throw parser.error("has a ) without a (") }
-        var firsts: [Sets] = []
+        var firsts: [(first: Sets, isEmpty: Bool)] = []
         for choice in choices {
             starts.append(code.count)
-            firsts.append(try emit(.sequence(choice)).first)
+            firsts.append(try emit(.sequence(choice), parser))
             code.append(.accept)
         }
         guard sets.count <= Sets.bitWidth, choices.count <= UInt64.bitWidth else { throw parser.error("has too many sets or alternatives") }
         for column in columns.indices {
             for (number, set) in sets.enumerated() where set.mayHold(column) { columns[column] |= 1 << Sets(number) }
-            for (number, first) in firsts.enumerated() where first & columns[column] != 0 { alternatives[column] |= 1 << UInt64(number) }
+            for (number, first) in firsts.enumerated() where first.isEmpty || first.first & columns[column] != 0 {
+                alternatives[column] |= 1 << UInt64(number)
+            }
+        }
+        if dialect == .oniguruma {
+            for (number, first) in firsts.enumerated() where first.isEmpty { emptyAlternatives |= 1 << UInt64(number) }
         }
         for (number, set) in sets.enumerated() where set.hasWideRanges { ranged |= 1 << Sets(number) }
         beginsWide = alternatives[0x80...].contains { $0 != 0 }
         for place in code.indices {
-            if case .many(let set, let min, let max, _) = code[place] {
+            if case .many(let set, let min, let max, goesBack: true) = code[place] {
                 code[place] = .many(set, min: min, max: max, goesBack: goesBack(from: code[place + 1], into: set))
             }
         }
@@ -87,6 +124,8 @@ struct WordExpression: Sendable {
     struct Choices {
         fileprivate var list: [Choice] = []
         fileprivate var count = 0
+        /// How often a search may still go back before it remembers what has failed.
+        fileprivate var patience = 0
 
         @inline(__always)
         fileprivate mutating func push(_ choice: Choice) {
@@ -95,35 +134,60 @@ struct WordExpression: Sendable {
         }
     }
 
-    /// Gives the matches in `text[range]`, in the text's order. None is empty.
+    /// Gives the matches in `text[range]`, in the text's order. None begins where an empty one ends, and none is empty where the one before ends.
     @inline(__always)
     func forEachMatch(in text: [UInt8], _ range: Range<Int>, _ choices: inout Choices, _ body: (Range<Int>) -> Void) {
+        choices.patience = 1000 + 64 * range.count
+        var memory: Memory?
         var position = range.lowerBound
-        while let match = match(text, position, range.upperBound, &choices) {
-            body(match)
-            position = match.upperBound
+        var lastEnd = -1
+        while let match = match(text, range, position, &choices, &memory) {
+            if match.isEmpty, match.lowerBound == lastEnd {
+                guard position < range.upperBound else { return }
+                position = Scalars.next(text, position, range.upperBound).end
+            } else {
+                body(match)
+                position = match.upperBound
+                lastEnd = position
+            }
         }
     }
 
-    /// The first match in `text[start..<end]`.
-    private func match(_ text: [UInt8], _ start: Int, _ end: Int, _ choices: inout Choices) -> Range<Int>? {
+    /// The first match in `text[start..<range.upperBound]`.
+    private func match(
+        _ text: [UInt8], _ range: Range<Int>, _ start: Int, _ choices: inout Choices, _ memory: inout Memory?
+    ) -> Range<Int>? {
         var start = start
-        while start < end {
-            let byte = text[start]
-            var column = Int(byte)
+        let end = range.upperBound
+        while start < end || start == end && emptyAlternatives != 0 {
             var next = start + 1
-            if byte >= 0x80 {
-                guard beginsWide else {
-                    start = next
-                    continue
+            var left = emptyAlternatives
+            if start < end {
+                let byte = text[start]
+                var column = Int(byte)
+                if byte >= 0x80 {
+                    guard beginsWide else {
+                        start = next
+                        continue
+                    }
+                    let (scalar, behind) = Scalars.next(text, start, end)
+                    column = Self.column(wide: scalar)
+                    next = behind
                 }
-                let (scalar, behind) = Scalars.next(text, start, end)
-                column = Self.column(wide: scalar)
-                next = behind
+                left = alternatives[column]
             }
-            var left = alternatives[column]
             while left != 0 {
-                if let behind = run(starts[left.trailingZeroBitCount], text, start, end, &choices), behind > start { return start..<behind }
+                let place = starts[left.trailingZeroBitCount]
+                var behind: Int?
+                if choices.patience > 0 {
+                    behind = run(place, text, range, start, &choices)
+                    // It may have given up.
+                    if choices.patience <= 0 { continue }
+                } else {
+                    if memory == nil { memory = Memory(of: self, text, range) }
+                    behind = memory?.run(from: place, start)
+                }
+                if let behind, behind > start || emptyAlternatives != 0 { return start..<behind }
                 left &= left - 1
             }
             start = next
@@ -132,8 +196,9 @@ struct WordExpression: Sendable {
     }
 
     /// Where the match ends that begins at `position` with the code at `next`.
-    private func run(_ next: Int, _ text: [UInt8], _ position: Int, _ end: Int, _ choices: inout Choices) -> Int? {
+    private func run(_ next: Int, _ text: [UInt8], _ range: Range<Int>, _ position: Int, _ choices: inout Choices) -> Int? {
         let base = choices.count
+        let end = range.upperBound
         var next = next
         var position = position
         while true {
@@ -148,8 +213,9 @@ struct WordExpression: Sendable {
             case .many(let set, let min, let max, let goesBack):
                 var count = 0
                 var least = position
-                if max == Int.max {
+                if max == Int.max, min <= 1 {
                     position = skip(set, text, position, end)
+                    choices.patience -= position - least
                     if min > 0, least < position {
                         count = 1
                         if goesBack { least = Scalars.next(text, least, end).end }
@@ -160,6 +226,7 @@ struct WordExpression: Sendable {
                         count += 1
                         if count == min { least = position }
                     }
+                    choices.patience -= count
                 }
                 next += 1
                 if count < min {
@@ -170,13 +237,29 @@ struct WordExpression: Sendable {
             case .split(let other):
                 next += 1
                 choices.push(Choice(next: other, position: position, least: position))
+            case .splitLater(let other):
+                choices.push(Choice(next: next + 1, position: position, least: position))
+                next = other
             case .jump(let place): next = place
             case .ahead(let isWanted, let place):
-                fails = (run(next + 1, text, position, end, &choices) != nil) != isWanted
+                fails = (run(next + 1, text, range, position, &choices) != nil) != isWanted
                 next = place
+            case .atomic(let place):
+                if let behind = run(next + 1, text, range, position, &choices) { position = behind } else { fails = true }
+                next = place
+            case .back(let count):
+                if let before = back(count, text, range, position) { position = before } else { fails = true }
+                next += 1
+            case .test(let place):
+                fails = !holds(place, text, range, position)
+                next += 1
             }
             guard fails else { continue }
-            guard choices.count > base else { return nil }
+            choices.patience -= 1
+            guard choices.count > base, choices.patience > 0 else {
+                choices.count = base
+                return nil
+            }
             choices.count -= 1
             var choice = choices.list[choices.count]
             if choice.least < choice.position {
@@ -185,6 +268,32 @@ struct WordExpression: Sendable {
             }
             next = choice.next
             position = choice.position
+        }
+    }
+
+    /// So many characters before `position`.
+    func back(_ count: Int, _ text: [UInt8], _ range: Range<Int>, _ position: Int) -> Int? {
+        var position = position
+        for _ in 0..<count {
+            guard position > range.lowerBound else { return nil }
+            position = Scalars.previous(text, position, range.lowerBound)
+        }
+        return position
+    }
+
+    func holds(_ place: Place, _ text: [UInt8], _ range: Range<Int>, _ position: Int) -> Bool {
+        let newline = UInt8(ascii: "\n")
+        let isEnd = position == range.upperBound
+        switch place {
+        case .start: return position == range.lowerBound
+        case .end: return isEnd
+        case .lineStart: return position == range.lowerBound || !isEnd && text[position - 1] == newline
+        case .lineEnd: return isEnd || text[position] == newline
+        case .lastLineEnd: return isEnd || position + 1 == range.upperBound && text[position] == newline
+        case .boundary(let isWanted):
+            let before = position > range.lowerBound && Scalars.isWord(text, before: position, range)
+            let behind = !isEnd && Scalars.isWord(text, behind: position, range)
+            return (before != behind) == isWanted
         }
     }
 
@@ -208,7 +317,7 @@ struct WordExpression: Sendable {
 
     /// Where the character at `position` ends, if it is of the set.
     @inline(__always)
-    private func step(_ set: Sets, _ text: [UInt8], _ position: Int, _ end: Int) -> Int? {
+    func step(_ set: Sets, _ text: [UInt8], _ position: Int, _ end: Int) -> Int? {
         let byte = text[position]
         if byte < 0x80 { return columns[Int(byte)] & set != 0 ? position + 1 : nil }
         return wideStep(set, text, position, end)
@@ -224,16 +333,20 @@ struct WordExpression: Sendable {
 
     /// Adds the code of a node. Gives the sets that it can begin with, and whether it can be empty.
     @discardableResult
-    private mutating func emit(_ node: Node) throws -> (first: Sets, isEmpty: Bool) {
+    private mutating func emit(_ node: Node, _ parser: Parser) throws -> (first: Sets, isEmpty: Bool) {
+        guard code.count < Self.longest else { throw parser.error("is too long") }
         switch node {
         case .set(let set):
             let set = try bit(of: set)
             code.append(.one(set))
             return (set, false)
+        case .place(let place):
+            code.append(.test(place))
+            return (0, true)
         case .sequence(let nodes):
             var all = (first: Sets(0), isEmpty: true)
             for node in nodes {
-                let (first, isEmpty) = try emit(node)
+                let (first, isEmpty) = try emit(node, parser)
                 if all.isEmpty { all.first |= first }
                 all.isEmpty = all.isEmpty && isEmpty
             }
@@ -245,7 +358,7 @@ struct WordExpression: Sendable {
                 let split = code.count
                 let isLast = number == choices.count - 1
                 if !isLast { code.append(.accept) }
-                let (first, isEmpty) = try emit(.sequence(choice))
+                let (first, isEmpty) = try emit(.sequence(choice), parser)
                 all.first |= first
                 all.isEmpty = all.isEmpty || isEmpty
                 guard !isLast else { continue }
@@ -258,26 +371,52 @@ struct WordExpression: Sendable {
         case .ahead(let choices, let isWanted):
             let start = code.count
             code.append(.accept)
-            try emit(.choice(choices))
+            try emit(.choice(choices), parser)
             code.append(.accept)
             code[start] = .ahead(isWanted: isWanted, next: code.count)
             return (0, true)
-        case .many(.set(let set), let min, let max):
+        case .behind(let choices, let isWanted):
+            let start = code.count
+            code.append(.accept)
+            let lengths = try choices.map { try parser.length($0) }
+            try emit(.choice(zip(lengths, choices).map { [.back($0)] + $1 }), parser)
+            code.append(.accept)
+            code[start] = .ahead(isWanted: isWanted, next: code.count)
+            return (0, true)
+        case .back(let count):
+            code.append(.back(count))
+            return (0, true)
+        case .atomic(let choices):
+            let start = code.count
+            code.append(.accept)
+            let all = try emit(.choice(choices), parser)
+            code.append(.accept)
+            code[start] = .atomic(next: code.count)
+            return all
+        case .many(.set(let set), let min, let max, let kind) where kind != .lazy:
             let set = try bit(of: set)
-            code.append(.many(set, min: min, max: max, goesBack: true))
+            code.append(.many(set, min: min, max: max, goesBack: kind == .greedy))
             return (set, min == 0)
-        case .many(let node, let min, let max):
+        case .many(let node, let min, let max, .possessive):
+            return try emit(.atomic([[.many(node, min: min, max: max, .greedy)]]), parser)
+        case .many(let node, let min, let max, let kind):
             var all = (first: Sets(0), isEmpty: true)
-            for _ in 0..<min { all = try emit(node) }
+            for _ in 0..<min {
+                let (first, isEmpty) = try emit(node, parser)
+                if all.isEmpty { all.first |= first }
+                all.isEmpty = all.isEmpty && isEmpty
+            }
             let loop = code.count
             var splits: [Int] = []
             for _ in 0..<(max == Int.max ? 1 : max - min) {
                 splits.append(code.count)
                 code.append(.accept)
-                all.first |= try emit(node).first
+                let (first, isEmpty) = try emit(node, parser)
+                if all.isEmpty { all.first |= first }
+                guard max < Int.max || !isEmpty else { throw parser.error("repeats without end what may be empty") }
             }
             if max == Int.max { code.append(.jump(loop)) }
-            for split in splits { code[split] = .split(code.count) }
+            for split in splits { code[split] = kind == .lazy ? .splitLater(code.count) : .split(code.count) }
             return all
         }
     }
@@ -295,29 +434,45 @@ struct WordExpression: Sendable {
     /// The bit of a set, which is added where there is none like it.
     private mutating func bit(of set: CharacterSet) throws -> Sets {
         let number = sets.firstIndex(of: set) ?? sets.count
+        guard number < Sets.bitWidth else { throw ModelError("a regular expression has more than \(Sets.bitWidth) sets of characters") }
         if number == sets.count { sets.append(set) }
         return 1 << Sets(number)
     }
 
+    private enum Repetition { case greedy, lazy, possessive }
+
     private indirect enum Node {
         case set(CharacterSet)
+        case place(Place)
         case sequence([Node])
         case choice([[Node]])
-        case many(Node, min: Int, max: Int)
+        case many(Node, min: Int, max: Int, Repetition)
         case ahead([[Node]], isWanted: Bool)
+        case behind([[Node]], isWanted: Bool)
+        case back(Int)
+        case atomic([[Node]])
     }
 
     private struct Parser {
         private let source: [Unicode.Scalar]
+        private let dialect: Dialect
         private var place = 0
+        /// Groups around the place.
+        private var depth = 0
+        private var ignoresCase = false
+        /// A dot is a newline too.
+        private var dotIsAll = false
 
-        init(_ source: String) { self.source = Array(source.unicodeScalars) }
+        init(_ source: String, _ dialect: Dialect) {
+            self.source = Array(source.unicodeScalars)
+            self.dialect = dialect
+        }
 
         var isAtEnd: Bool { place == source.count }
         private var next: Unicode.Scalar? { isAtEnd ? nil : source[place] }
 
         func error(_ reason: String) -> ModelError {
-            ModelError("the expression \(String(String.UnicodeScalarView(source))) \(reason)")
+            ModelError("the expression \(String(String.UnicodeScalarView(source.prefix(200)))) \(reason)")
         }
 
         private mutating func take(_ text: String) -> Bool {
@@ -335,36 +490,133 @@ struct WordExpression: Sendable {
 
         private mutating func sequence() throws -> [Node] {
             var nodes: [Node] = []
-            while let next, next != "|", next != ")" { nodes.append(try repeated(atom())) }
+            while let next, next != "|", next != ")" {
+                // Options up to the group's end.
+                if let options = try options(), !options.isGroup { continue }
+                nodes.append(try repeated(atom()))
+            }
             return nodes
         }
 
+        /// What stands up to the group's end. Options that are set in there end there.
         private mutating func group() throws -> [[Node]] {
+            let options = (ignoresCase, dotIsAll)
+            depth += 1
+            guard depth <= 64 else { throw error("has too many groups within one another") }
             let choices = try choices()
             guard take(")") else { throw error("has a ( without a )") }
+            depth -= 1
+            (ignoresCase, dotIsAll) = options
             return choices
+        }
+
+        /// Steps over `(?i)`, or looks at `(?i:`, and sets what they say.
+        private mutating func options() throws -> (isGroup: Bool, Void)? {
+            var end = place
+            guard source[place...].starts(with: ["(", "?"]) else { return nil }
+            end += 2
+            var isOn = true
+            var settings: [(Unicode.Scalar, Bool)] = []
+            while end < source.count, "imx-".unicodeScalars.contains(source[end]) {
+                if source[end] == "-" { isOn = false } else { settings.append((source[end], isOn)) }
+                end += 1
+            }
+            guard !settings.isEmpty, end < source.count, source[end] == ")" else { return nil }
+            try set(settings)
+            place = end + 1
+            return (false, ())
+        }
+
+        private mutating func set(_ settings: [(Unicode.Scalar, Bool)]) throws {
+            for (letter, isOn) in settings {
+                switch letter {
+                case "i": ignoresCase = isOn
+                case "m": dotIsAll = isOn
+                default: if isOn { throw error("has the option x, which is not supported") }
+                }
+            }
         }
 
         private mutating func atom() throws -> Node {
             if take("(?:") { return .choice(try group()) }
             if take("(?=") { return .ahead(try group(), isWanted: true) }
             if take("(?!") { return .ahead(try group(), isWanted: false) }
+            if take("(?<=") { return .behind(try group(), isWanted: true) }
+            if take("(?<!") { return .behind(try group(), isWanted: false) }
+            if take("(?>") { return .atomic(try group()) }
+            if take("(?") {
+                var isOn = true
+                var settings: [(Unicode.Scalar, Bool)] = []
+                while let next, "imx-".unicodeScalars.contains(next) {
+                    if next == "-" { isOn = false } else { settings.append((next, isOn)) }
+                    place += 1
+                }
+                guard take(":") else { throw error("has (?\(next.map(String.init) ?? ""), which is not supported") }
+                let before = (ignoresCase, dotIsAll)
+                try set(settings)
+                let choices = try group()
+                (ignoresCase, dotIsAll) = before
+                return .choice(choices)
+            }
             if take("(") { return .choice(try group()) }
             if take("[") { return .set(try set()) }
+            if dialect == .oniguruma {
+                if take(".") { return .set(CharacterSet(isNegated: true, ranges: dotIsAll ? [] : [10...10])) }
+                if take("^") { return .place(.lineStart) }
+                if take("$") { return .place(.lineEnd) }
+                if take(#"\A"#) { return .place(.start) }
+                if take(#"\z"#) { return .place(.end) }
+                if take(#"\Z"#) { return .place(.lastLineEnd) }
+                if take(#"\b"#) { return .place(.boundary(true)) }
+                if take(#"\B"#) { return .place(.boundary(false)) }
+                if let next, "*+?".unicodeScalars.contains(next) { throw error("repeats nothing with \(next)") }
+            }
             var set = CharacterSet()
-            try add(to: &set)
+            if ignoresCase { try checkFolding() }
+            try add(to: &set, inSet: false)
             return .set(set)
         }
 
+        /// Where case is ignored, Oniguruma takes some characters for two others, `ß` for `ss`.
+        private func checkFolding() throws {
+            guard let next else { return }
+            let both = String(String.UnicodeScalarView(source[place...].prefix(2))).lowercased()
+            if ["ss", "st", "ff", "fi", "fl"].contains(both) {
+                throw error("ignores case in \(both), which one character may stand for; that is not supported")
+            }
+            if !next.isASCII, next.properties.uppercaseMapping.unicodeScalars.count > 1 {
+                throw error("ignores case in \(next), which two characters may stand for; that is not supported")
+            }
+        }
+
         private mutating func repeated(_ node: Node) throws -> Node {
-            if take("?") { return .many(node, min: 0, max: 1) }
-            if take("*") { return .many(node, min: 0, max: .max) }
-            if take("+") { return .many(node, min: 1, max: .max) }
-            guard take("{") else { return node }
+            var node = node
+            while let (min, max, isBraced) = try count() {
+                if case .place = node { throw error("repeats an anchor, which is not supported") }
+                var kind = Repetition.greedy
+                if dialect == .oniguruma {
+                    if take("?") {
+                        guard !isBraced || min != max else { throw error("has a {n}?, which is not supported") }
+                        kind = .lazy
+                    } else if !isBraced, take("+") {
+                        kind = .possessive
+                    }
+                }
+                node = .many(node, min: min, max: max, kind)
+                if dialect == .llamaCpp { break }
+            }
+            return node
+        }
+
+        private mutating func count() throws -> (min: Int, max: Int, isBraced: Bool)? {
+            if take("?") { return (0, 1, false) }
+            if take("*") { return (0, .max, false) }
+            if take("+") { return (1, .max, false) }
+            guard take("{") else { return nil }
             let min = try number()
-            let max = take(",") ? try number() : min
-            guard take("}"), min <= max else { throw error("has a { that is no {n} or {n,m}") }
-            return .many(node, min: min, max: max)
+            let max = take(",") ? next == "}" ? Int.max : try number() : min
+            guard take("}"), min <= max else { throw error("has a { that is no {n}, {n,} or {n,m}") }
+            return (min, max, true)
         }
 
         private mutating func number() throws -> Int {
@@ -373,45 +625,142 @@ struct WordExpression: Sendable {
                 value = 10 * value + Int(next.value - 48)
                 place += 1
             }
+            guard value <= 1000 else { throw error("repeats something more than 1000 times") }
             return value
+        }
+
+        /// Characters in each match of a sequence. Throws where there may be more or fewer.
+        func length(_ nodes: [Node]) throws -> Int {
+            try nodes.reduce(0) { try $0 + length($1) }
+        }
+
+        private func length(_ node: Node) throws -> Int {
+            switch node {
+            case .set: return 1
+            case .place, .ahead, .behind, .back: return 0
+            case .sequence(let nodes): return try length(nodes)
+            case .choice(let choices), .atomic(let choices):
+                let lengths = try choices.map(length)
+                if Set(lengths).count == 1, let first = lengths.first { return first }
+            case .many(let node, let min, let max, _): if min == max { return try min * length(node) }
+            }
+            throw error("looks behind for matches of several lengths, which is not supported")
         }
 
         /// What stands between `[` and `]`.
         private mutating func set() throws -> CharacterSet {
-            var set = CharacterSet()
-            set.isNegated = take("^")
-            while !take("]") {
+            depth += 1
+            guard depth <= 64 else { throw error("has too many sets within one another") }
+            defer { depth -= 1 }
+            let isNegated = take("^")
+            var operands = [CharacterSet()]
+            // A bracket that comes first is one.
+            var isFirst = dialect == .oniguruma
+            while isFirst && next == "]" || !take("]") {
                 guard !isAtEnd else { throw error("has a [ without a ]") }
-                if take("&&[") { set.and.append(try self.set()) } else { try add(to: &set) }
+                isFirst = false
+                if take("&&") {
+                    operands.append(CharacterSet())
+                } else if take("[:") {
+                    throw error("has a [:, which is not supported")
+                } else if take("[") {
+                    operands[operands.count - 1].or.append(try set())
+                } else {
+                    try add(to: &operands[operands.count - 1], inSet: true)
+                }
             }
+            var set = operands.removeFirst()
+            set.and += operands
+            set.isNegated = isNegated
             return set
         }
 
         /// Adds a character, a range or a class.
-        private mutating func add(to set: inout CharacterSet) throws {
-            if take(#"\p{"#) {
+        private mutating func add(to set: inout CharacterSet, inSet: Bool) throws {
+            if let other = try escapedClass() {
+                if other.isNegated || !other.or.isEmpty { return set.or.append(other) }
+                set.classes.formUnion(other.classes)
+                set.categories.formUnion(other.categories)
+                return set.ranges.append(contentsOf: other.ranges)
+            }
+            let first = try character(inSet: inSet)
+            guard inSet || dialect == .llamaCpp, next == "-", place + 1 < source.count, source[place + 1] != "]" else {
+                return add(first...first, to: &set)
+            }
+            place += 1
+            let last = try character(inSet: inSet)
+            guard first <= last else { throw error("has a range that ends before it begins") }
+            if ignoresCase, last - first > 1000 { throw error("has a long range where case is ignored, which is not supported") }
+            add(first...last, to: &set)
+        }
+
+        private func add(_ range: ClosedRange<UInt32>, to set: inout CharacterSet) {
+            set.ranges.append(range)
+            guard ignoresCase else { return }
+            for scalar in range.lazy.compactMap(Unicode.Scalar.init) {
+                for other in CaseFolding.variants(of: scalar) where !range.contains(other.value) {
+                    set.ranges.append(other.value...other.value)
+                }
+            }
+        }
+
+        /// `\s` and its like.
+        private mutating func escapedClass() throws -> CharacterSet? {
+            if take(#"\s"#) { return CharacterSet(classes: .space) }
+            if take(#"\S"#) { return CharacterSet(isNegated: true, classes: .space) }
+            let isInverted = take(#"\P{"#)
+            if isInverted || take(#"\p{"#) {
+                let isNegated = take("^") != isInverted
                 var name = ""
-                while let next, next != "}" {
+                while let next, next != "}", name.utf8.count < 64 {
                     name.unicodeScalars.append(next)
                     place += 1
                 }
                 guard take("}") else { throw error(#"has a \p{ without a }"#) }
-                if name == "Han" { return set.ranges.append(contentsOf: CharacterSet.han) }
-                guard let kind = CharacterClass(named: name) else { throw error(#"asks for \p{\#(name)}, which is not supported"#) }
-                return set.classes.formUnion(kind)
+                guard let set = try named(name) else { throw error(#"asks for \p{\#(name)}, which is not supported"#) }
+                return isNegated ? set.inverted : set
             }
-            if take(#"\s"#) { return set.classes.formUnion(.space) }
-            if take(#"\S"#) { return set.hasNonSpaces = true }
-            if take(#"\d"#) { return set.ranges.append(48...57) }
-            let first = try character()
-            guard next == "-", place + 1 < source.count, source[place + 1] != "]" else { return set.ranges.append(first...first) }
-            place += 1
-            let last = try character()
-            guard first <= last else { throw error("has a range that ends before it begins") }
-            set.ranges.append(first...last)
+            guard dialect == .oniguruma else { return take(#"\d"#) ? CharacterSet(ranges: [48...57]) : nil }
+            let hex = CharacterSet(ranges: [48...57, 65...70, 97...102])
+            if take(#"\d"#) { return CharacterSet(categories: .decimalNumber) }
+            if take(#"\D"#) { return CharacterSet(isNegated: true, categories: .decimalNumber) }
+            if take(#"\w"#) { return .word }
+            if take(#"\W"#) { return CharacterSet.word.inverted }
+            if take(#"\h"#) { return hex }
+            if take(#"\H"#) { return hex.inverted }
+            return nil
         }
 
-        private mutating func character() throws -> UInt32 {
+        private func named(_ name: String) throws -> CharacterSet? {
+            if let kind = CharacterClass(named: name) { return CharacterSet(classes: kind) }
+            guard dialect == .oniguruma else { return name == "Han" ? CharacterSet(ranges: CharacterSet.han) : nil }
+            // Upper and lower case, spaces and signs count for nothing in names.
+            let name = String(String.UnicodeScalarView(name.unicodeScalars.filter { !" _-".unicodeScalars.contains($0) })).lowercased()
+            switch name {
+            case "letter": return CharacterSet(classes: .letter)
+            case "number": return CharacterSet(classes: .number)
+            case "punctuation": return CharacterSet(classes: .punctuation)
+            case "symbol": return CharacterSet(classes: .symbol)
+            case "mark": return CharacterSet(classes: .mark)
+            case "space", "whitespace": return CharacterSet(classes: .space)
+            case "word": return .word
+            case "any": return CharacterSet(isNegated: true)
+            default: break
+            }
+            if let ranges = Scripts.ranges[name] { return CharacterSet(ranges: ranges) }
+            let groups = [
+                "uppercaseletter": "lu", "lowercaseletter": "ll", "titlecaseletter": "lt", "modifierletter": "lm", "otherletter": "lo",
+                "nonspacingmark": "mn", "decimalnumber": "nd", "letternumber": "nl", "othernumber": "no", "separator": "z", "other": "c",
+                "control": "cc", "format": "cf", "mathsymbol": "sm", "currencysymbol": "sc", "othersymbol": "so", "spaceseparator": "zs",
+            ]
+            guard let categories = CharacterCategories(named: groups[name] ?? name) else { return nil }
+            if ignoresCase, ["lu", "ll", "lt"].contains(groups[name] ?? name) {
+                throw error(#"asks for \p{\#(name)} where case is ignored, which is not supported"#)
+            }
+            return CharacterSet(categories: categories)
+        }
+
+        private mutating func character(inSet: Bool) throws -> UInt32 {
             let isEscaped = take(#"\"#)
             guard let next else { throw error("ends too early") }
             place += 1
@@ -420,135 +769,34 @@ struct WordExpression: Sendable {
             case "n": return 10
             case "r": return 13
             case "t": return 9
+            case "f" where dialect == .oniguruma: return 12
+            case "v" where dialect == .oniguruma: return 11
+            case "a" where dialect == .oniguruma: return 7
+            case "e" where dialect == .oniguruma: return 27
+            case "b" where dialect == .oniguruma && inSet: return 8
+            case "u" where dialect == .oniguruma: return try hexadecimal(4...4)
+            case "x" where dialect == .oniguruma:
+                guard take("{") else { return try hexadecimal(1...2) }
+                let value = try hexadecimal(1...8)
+                guard take("}") else { throw error(#"has a \x{ without a }"#) }
+                return value
             case "a"..."z", "A"..."Z", "0"..."9": throw error(#"has \\#(next), which is not supported"#)
             default: return next.value
             }
         }
-    }
-}
 
-/// A set of characters: classes and ranges, or all others, as far as they are in each of `and` too.
-private struct CharacterSet: Equatable, Sendable {
-    var isNegated = false
-    var classes: CharacterClass = []
-    var hasNonSpaces = false
-    var ranges: [ClosedRange<UInt32>] = []
-    var and: [CharacterSet] = []
-
-    /// What llama.cpp takes for Chinese characters: the blocks of unified and compatibility ideographs.
-    static let han: [ClosedRange<UInt32>] = [
-        0x4e00...0x9fff, 0x3400...0x4dbf, 0x20000...0x2a6df, 0x2a700...0x2ebef, 0xf900...0xfaff, 0x2f800...0x2fa1f,
-    ]
-
-    /// Whether the class of a character above ASCII does not tell whether it is in here.
-    var hasWideRanges: Bool { ranges.contains { $0.upperBound >= 0x80 } || and.contains(where: \.hasWideRanges) }
-
-    /// Whether a character of the column may be in here; whether it is, unless the set has wide ranges.
-    func mayHold(_ column: Int) -> Bool {
-        if column < 0x80 { return contains(Unicode.Scalar(UInt8(column))) }
-        return hasWideRanges || contains(nil, CharacterClass.kinds[column - 0x80])
-    }
-
-    /// Nil is a byte that is no character.
-    func contains(_ scalar: Unicode.Scalar?) -> Bool { contains(scalar?.value, scalar.map { CharacterClass($0) } ?? []) }
-
-    private func contains(_ value: UInt32?, _ kind: CharacterClass) -> Bool {
-        let isIn =
-            !kind.isDisjoint(with: classes) || hasNonSpaces && !kind.contains(.space)
-            || value.map { value in ranges.contains { $0.contains(value) } } ?? false
-        return isIn != isNegated && and.allSatisfy { $0.contains(value, kind) }
-    }
-}
-
-/// What expressions ask of a character.
-struct CharacterClass: OptionSet, Sendable {
-    let rawValue: UInt8
-
-    /// `\p{L}`
-    static let letter = CharacterClass(rawValue: 1)
-    /// `\p{N}`
-    static let number = CharacterClass(rawValue: 2)
-    /// `\s`: the property White_Space.
-    static let space = CharacterClass(rawValue: 4)
-    /// `\p{P}`
-    static let punctuation = CharacterClass(rawValue: 8)
-    /// `\p{S}`
-    static let symbol = CharacterClass(rawValue: 16)
-    /// `\p{M}`
-    static let mark = CharacterClass(rawValue: 32)
-
-    /// What a character can be: one of these.
-    static let kinds: [CharacterClass] = [[], .letter, .number, .space, .punctuation, .symbol, .mark]
-
-    /// The place in `kinds`.
-    @inline(__always)
-    var number: Int { UInt8.bitWidth - rawValue.leadingZeroBitCount }
-
-    init(rawValue: UInt8) { self.rawValue = rawValue }
-
-    init?(named name: String) {
-        switch name {
-        case "L": self = .letter
-        case "N": self = .number
-        case "P": self = .punctuation
-        case "S": self = .symbol
-        case "M": self = .mark
-        default: return nil
+        private mutating func hexadecimal(_ digits: ClosedRange<Int>) throws -> UInt32 {
+            var value: UInt32 = 0
+            var count = 0
+            while count < digits.upperBound, let next, let digit = Character(next).hexDigitValue {
+                value = value << 4 | UInt32(digit)
+                count += 1
+                place += 1
+            }
+            guard digits.contains(count), value < 0x80 || Unicode.Scalar(value) != nil else {
+                throw error("has a number that is no character")
+            }
+            return value
         }
-    }
-
-    /// Those of the Basic Multilingual Plane, where nearly all text lies: asking Unicode's tables costs more than all else.
-    private static let table: [CharacterClass] = (UInt32(0)..<0x10000).map {
-        Unicode.Scalar($0).map { CharacterClass(lookingUp: $0) } ?? []
-    }
-
-    /// Expressions ask for these when they are read, and English text for few others: the large table takes milliseconds to make.
-    private static let ascii: [CharacterClass] = (UInt8(0)..<0x80).map { CharacterClass(lookingUp: Unicode.Scalar($0)) }
-
-    init(_ scalar: Unicode.Scalar) {
-        self =
-            scalar.value < 0x80
-            ? Self.ascii[Int(scalar.value)]
-            : scalar.value < 0x10000 ? Self.table[Int(scalar.value)] : CharacterClass(lookingUp: scalar)
-    }
-
-    @inline(never)
-    private init(lookingUp scalar: Unicode.Scalar) {
-        let properties = scalar.properties
-        switch properties.generalCategory {
-        case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: self = .letter
-        case .decimalNumber, .letterNumber, .otherNumber: self = .number
-        case .connectorPunctuation, .dashPunctuation, .openPunctuation, .closePunctuation, .initialPunctuation, .finalPunctuation,
-            .otherPunctuation:
-            self = .punctuation
-        case .mathSymbol, .currencySymbol, .modifierSymbol, .otherSymbol: self = .symbol
-        case .nonspacingMark, .spacingMark, .enclosingMark: self = .mark
-        default: self = properties.isWhitespace ? .space : []
-        }
-    }
-}
-
-/// Characters of UTF-8. A token found in the text may have cut one apart: such bytes are each a character of no class.
-enum Scalars {
-    /// The character at `position`, which lies before `end`, and where it ends.
-    static func next(_ text: [UInt8], _ position: Int, _ end: Int) -> (scalar: Unicode.Scalar?, end: Int) {
-        let first = text[position]
-        if first < 0x80 { return (Unicode.Scalar(first), position + 1) }
-        let length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4
-        guard first >= 0xc2, position + length <= end else { return (nil, position + 1) }
-        var value = UInt32(first) & (0x7f >> UInt32(length))
-        for byte in text[position + 1..<position + length] {
-            guard byte & 0xc0 == 0x80 else { return (nil, position + 1) }
-            value = value << 6 | UInt32(byte & 0x3f)
-        }
-        return (Unicode.Scalar(value), position + length)
-    }
-
-    /// Where the character begins that ends at `position`; `start` is where one begins.
-    static func previous(_ text: [UInt8], _ position: Int, _ start: Int) -> Int {
-        for candidate in stride(from: position - 2, through: max(start, position - 4), by: -1) where text[candidate] >= 0xc2 {
-            return next(text, candidate, position).end == position ? candidate : position - 1
-        }
-        return position - 1
     }
 }

@@ -8,15 +8,17 @@ struct ChannelForm: Sendable, Equatable {
     var layers: Int
     var hiddenSize: Int
     var epsilon: Float
-    /// r: values in the channel's stream.
+    /// r: values in the channel's stream; 0: there is no channel, and the head reads h_L alone.
     var size: Int
     /// Numbers the head gives.
     var outputs: Int
     /// Widths of the head's hidden layers; none when the head is linear.
     var hidden: [Int]
 
-    /// Values of a token's states in memory: h_0 … h_L, each padded.
-    var stateCount: Int { (layers + 1) * padded16(hiddenSize) }
+    /// The first of a token's states that is read.
+    var firstState: Int { size == 0 ? layers : 0 }
+    /// Values of a token's states in memory: h_0 … h_L as far as they are read, each padded.
+    var stateCount: Int { (layers + 1 - firstState) * padded16(hiddenSize) }
 }
 
 /// A reward channel that can be trained: rewards of tokens from the policy's states, and the gradients of its weights, by hand.
@@ -114,7 +116,7 @@ package final class ChannelNetwork {
         }
         let both = form.hiddenSize + form.size
         let stream = stateSize..<stateSize + streamSize
-        for i in 0..<form.layers {
+        for i in 0..<(form.size == 0 ? 0 : form.layers) {
             stages.append(
                 stage(
                     "reward.blk.\(i).weight", norm: "reward.blk.\(i).norm.weight", rows: form.size,
@@ -141,12 +143,16 @@ package final class ChannelNetwork {
         gradients = AlignedFloats(count)
     }
 
-    /// Norms 1; matrices uniform within ±1/√columns, as PyTorch begins a linear layer.
+    /// Norms 1; matrices uniform within ±1/√columns, as PyTorch begins a linear layer. A head of one matrix is normal with a deviation of 0.02:
+    /// it is the one module of the authors' `reset_tt_sr` that transformers' `_init_weights` knows.
     func initialize(seed: UInt64) {
         var random = SeededGenerator(seed: seed)
         for parameter in parameters {
             let bound = 1 / Float(parameter.shape[0]).squareRoot()
-            for i in parameter.range { weights.base[i] = parameter.isMatrix ? bound * (2 * random.uniform() - 1) : 1 }
+            let isLinearHead = parameter.name == "reward.head.weight"
+            for i in parameter.range {
+                weights.base[i] = isLinearHead ? 0.02 * random.normal() : parameter.isMatrix ? bound * (2 * random.uniform() - 1) : 1
+            }
         }
         pack()
     }
@@ -249,7 +255,7 @@ package final class ChannelNetwork {
 
     /// 16 values of h_`state` of a block's tokens, with zeros behind them.
     @inline(__always) private func decode(_ state: Int, _ panel: Int, _ first: Int, _ count: Int, into target: Floats) {
-        let offset = 2 * (state * stateSize + 16 * panel)
+        let offset = 2 * ((state - form.firstState) * stateSize + 16 * panel)
         for row in 0..<count { target.store(simd_load_f16(states[first + row] + offset), 16 * row) }
         for row in count..<padded8(count) { target.store(.zero, 16 * row) }
     }

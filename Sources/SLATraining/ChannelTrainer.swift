@@ -8,6 +8,8 @@ package struct TrainingOptions: Sendable, Equatable {
     package var loss = TrainingLoss.seqwiseBT
     /// r; the paper's 256, or the policy's width where that is less, when nil.
     package var size: Int?
+    /// There is no channel: the head reads the policy's last states alone. The baseline that the paper's channel is compared with.
+    package var policyHeadOnly = false
     /// Linear maps in the head: 1 is the paper's.
     package var headLayers = 1
     /// Values in the head's hidden layers; the policy's width when nil.
@@ -31,7 +33,13 @@ package struct TrainingOptions: Sendable, Equatable {
     package init() {}
 
     /// Throws ``RequestFailure`` when they cannot be trained with.
-    package func check() throws { for setting in TrainingSetting.all { try setting.check(self) } }
+    package func check() throws {
+        for setting in TrainingSetting.all { try setting.check(self) }
+        guard !policyHeadOnly || size == nil else {
+            throw RequestFailure.invalid(
+                "width is that of a channel, of which policy-head-only has none; leave one of them out", field: "width")
+        }
+    }
 }
 
 /// Why a checkpoint cannot be gone on from, and what to do.
@@ -138,11 +146,11 @@ package final class ChannelTrainer {
         let shape = model.shape
         let form = ChannelForm(
             layers: shape.layers, hiddenSize: shape.hiddenSize, epsilon: shape.normEpsilon,
-            size: options.size ?? min(256, shape.hiddenSize),
+            size: options.policyHeadOnly ? 0 : options.size ?? min(256, shape.hiddenSize),
             outputs: outputs,
             hidden: Array(repeating: options.headHiddenSize ?? shape.hiddenSize, count: options.headLayers - 1))
         let longest = data.examples.map { $0.prompt.count + ($0.answers.map(\.tokens.count).max() ?? 0) }.max() ?? 0
-        states = HiddenStates(model, threads: threads, stateCount: form.stateCount, longest: longest, budget: cacheBytes)
+        states = HiddenStates(model, threads: threads, form: form, longest: longest, budget: cacheBytes)
         network = ChannelNetwork(form, threadPool: states.threadPool)
         network.initialize(seed: UInt64(truncatingIfNeeded: options.seed))
         optimizer = AdamW(network, threadPool: states.threadPool)
@@ -404,9 +412,10 @@ package final class ChannelTrainer {
             case .notAtAll: []
             }
         }
+        let adapters = model.adapters.map { ", adapter \($0.name) at \($0.scale)" }.joined()
         return told + [
             ("data", "\(examples.count) lines, \(String(fingerprint, radix: 16))"),
-            ("policy", "\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"),
+            ("policy", "\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)\(adapters)"),
         ]
     }
 
@@ -416,11 +425,11 @@ package final class ChannelTrainer {
         var file = GGUFWriter()
         file["general.type"] = .string("adapter")
         file["general.architecture"] = .string(model.architecture)
-        file["general.name"] = .string("reward channel for \(model.name)")
+        file["general.name"] = .string(RewardChannel.name(forPolicy: model.name))
         file["adapter.type"] = .string("reward")
         file["reward.width"] = .uint32(UInt32(form.size))
         file["reward.outputs"] = .uint32(UInt32(form.outputs))
-        file["reward.block_count"] = .uint32(UInt32(form.layers))
+        file["reward.block_count"] = .uint32(UInt32(form.size == 0 ? 0 : form.layers))
         file["reward.embedding_length"] = .uint32(UInt32(form.hiddenSize))
         if let search = options.recommended { file.recommend(search) }
         for (name, value) in settings { file["training.\(name)"] = .string(value) }

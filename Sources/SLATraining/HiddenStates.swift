@@ -37,6 +37,7 @@ final class HiddenStates {
     private let transformer: Transformer
     private let cache: PrefixCache
     private let rowBytes: Int
+    private let firstState: Int
     private var room: Int
     private var kept: [Int: Rows] = [:]
     /// Rows of prompts and answers that went through the policy.
@@ -46,12 +47,13 @@ final class HiddenStates {
     /// - Parameters:
     ///   - longest: tokens of the longest prompt with its answer.
     ///   - budget: bytes of states that may be kept.
-    init(_ model: Model, threads: Int, stateCount: Int, longest: Int, budget: Int) {
+    init(_ model: Model, threads: Int, form: ChannelForm, longest: Int, budget: Int) {
         transformer = Transformer(model, threads: threads, cacheType: .f16)
         // Keys, values and states: 256 MiB, or what an example takes.
         let layout = transformer.cacheLayout
         cache = PrefixCache(pool: PagePool(layout, budget: max(256 << 20, 4 * layout.bytes(tokens: longest, piece: longest))))
-        rowBytes = 2 * stateCount
+        rowBytes = 2 * form.stateCount
+        firstState = form.firstState
         room = budget
     }
 
@@ -85,7 +87,7 @@ final class HiddenStates {
         var prompts: [[Token]: PageTable] = [:]
         var rows: [Row] = []
         for item in items where prompts[item.prompt] == nil {
-            let (table, count, _) = cache.match(item.prompt, limit: item.prompt.count)
+            let (table, count, _) = cache.match(item.prompt, limit: item.prompt.count, transformer.model.defaultAdapters)
             rows += try self.rows(item.prompt[count...], table)
             prompts[item.prompt] = table
         }
@@ -124,9 +126,10 @@ final class HiddenStates {
             if shouldStop() { return false }
             let end = min(start + transformer.maximumRows, rows.count)
             if let targets {
-                transformer.observeStates = { i, states in
+                transformer.observeStates = { [firstState] i, states in
+                    guard i >= firstState else { return }
                     for (row, target) in targets[start..<end].enumerated() {
-                        let target = target + 2 * i * padded
+                        let target = target + 2 * (i - firstState) * padded
                         for c in stride(from: 0, to: width, by: 16) {
                             F16.store((states + row * width).clampedVector(c, width), target + 2 * c)
                         }

@@ -1,5 +1,6 @@
 import SLABase
 import SLAEngine
+import SLATemplate
 import SLAText
 
 #if canImport(FoundationEssentials)
@@ -80,14 +81,17 @@ package struct TrainingSet: Sendable {
     /// - Parameters:
     ///   - context: the most tokens that a prompt and its answer may have.
     ///   - truncates: cut answers that do not fit (they get no end token) instead of refusing them.
-    package init(path: String, _ model: Model, context: Int? = nil, truncates: Bool = false) throws {
-        try self.init(MappedBytes(path: path), name: path, model, context: context, truncates: truncates)
+    ///   - date: the day that chat templates are told.
+    package init(path: String, _ model: Model, context: Int? = nil, truncates: Bool = false, date: CalendarDate? = nil) throws {
+        try self.init(MappedBytes(path: path), name: path, model, context: context, truncates: truncates, date: date)
     }
 
-    package init(_ bytes: MappedBytes, name: String, _ model: Model, context: Int? = nil, truncates: Bool = false) throws {
+    package init(
+        _ bytes: MappedBytes, name: String, _ model: Model, context: Int? = nil, truncates: Bool = false, date: CalendarDate? = nil
+    ) throws {
         let reader = LineReader(
             tokenizer: model.tokenizer, vocabulary: model.shape.vocabularySize, context: min(context ?? .max, model.shape.context),
-            truncates: truncates)
+            truncates: truncates, date: date)
         var examples: [TrainingExample] = []
         var number = 0
         for line in bytes.buffer.split(separator: 0x0a, omittingEmptySubsequences: false) {
@@ -115,6 +119,7 @@ private struct LineReader {
     let vocabulary: Int
     let context: Int
     let truncates: Bool
+    let date: CalendarDate?
 
     private struct Line: Decodable {
         struct Step: Decodable {
@@ -145,7 +150,7 @@ private struct LineReader {
         } catch {
             throw DataError("this is no JSON object")
         }
-        guard let content = line.prompt else { throw DataError("prompt is missing") }
+        guard let content = line.prompt?.dated(date) else { throw DataError("prompt is missing") }
         let prompt = try tokens(content, "prompt", isAnswerTo: nil)
         guard !prompt.isEmpty else { throw DataError("the prompt is empty") }
         guard prompt.count < context else {
@@ -178,7 +183,7 @@ private struct LineReader {
     ) throws -> TrainingAnswer {
         var tokens = tokens
         guard !tokens.isEmpty else { throw DataError("\(field) is empty") }
-        if case .messages = content, !given.isEmpty {
+        if case .chat = content, !given.isEmpty {
             throw DataError("steps tell characters of a text or token ids; give \(field) as one of these")
         }
         var steps: [TrainingAnswer.Step] = []
@@ -234,12 +239,12 @@ private struct LineReader {
     private func tokens(_ content: PromptContent, _ field: String, isAnswerTo prompt: PromptContent?) throws -> [Token] {
         do {
             switch content {
-            case .messages(let messages):
-                guard let prompt else { return try tokenizer.prompt(messages) }
-                guard case .messages(let conversation) = prompt, messages.count == 1, messages[0].role == "assistant" else {
+            case .chat(let chat):
+                guard let prompt else { return try tokenizer.prompt(chat) }
+                guard case .chat(let conversation) = prompt, chat.messages.count == 1, chat.messages[0].role == "assistant" else {
                     throw DataError("\(field) must be one message of the assistant, behind a prompt of messages")
                 }
-                return try tokenizer.answer(messages[0], to: conversation)
+                return try tokenizer.answer(chat.messages[0], to: conversation)
             case .text(let text):
                 let tokens = text.tokens(by: tokenizer, continues: prompt != nil)
                 if let wrong = tokens.first(where: { $0 < 0 || $0 >= vocabulary }) {

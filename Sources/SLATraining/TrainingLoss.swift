@@ -8,7 +8,8 @@ package enum TrainingLoss: String, Sendable, CaseIterable {
     case tokenwiseBT = "tokenwise_bt"
     /// Cross-entropy of the mean of σ(s) with the answer's label, mean over answers; a pair's labels are 1 and 0.
     case seqwiseCE = "seqwise_ce"
-    /// Cross-entropy of σ(s) with the answer's label, mean over tokens.
+    /// Cross-entropy of σ(s) with the answer's label, mean over tokens; of pairs half the mean over the batch's chosen tokens and half that over
+    /// its rejected ones, so that long answers of one side do not outweigh the other.
     case tokenwiseCE = "tokenwise_ce"
     /// The same toward the values of the answer's steps where it has some; the second output, where there is one, toward the prover's.
     case value
@@ -23,11 +24,14 @@ struct LossCounts {
     var answers = 0
     /// Tokens with a target, for each output.
     var tokens = [0, 0]
+    /// Tokens of pairs' chosen answers, and of their rejected ones.
+    var sides = [0, 0]
 
     init(_ examples: some Sequence<TrainingExample>, _ loss: TrainingLoss) {
         for example in examples {
             self.examples += 1
             answers += example.answers.count
+            if example.isPair { for side in 0..<2 { sides[side] += example.answers[side].tokens.count } }
             for answer in example.answers {
                 for target in answer.targets(loss) {
                     if target.value != nil { tokens[0] += target.count }
@@ -90,12 +94,13 @@ extension TrainingLoss {
             }
         case .tokenwiseCE, .value:
             var sum = 0.0
-            for (answer, tokens) in zip(example.answers, places) {
+            for (side, (answer, tokens)) in zip(example.answers, places).enumerated() {
                 var token = tokens.lowerBound
                 for run in answer.targets(self) {
                     for (output, target) in [run.value, run.prover].prefix(outputs).enumerated() {
                         guard let target else { continue }
-                        let share = 1 / Double(counts.tokens[output])
+                        let isHalf = self == .tokenwiseCE && example.isPair
+                        let share = 1 / Double(isHalf ? 2 * counts.sides[side] : counts.tokens[output])
                         for token in token..<token + run.count {
                             // −t ln σ(s) − (1 − t) ln(1 − σ(s))
                             sum += (softplus(s(token, output)) - target * s(token, output)) * share

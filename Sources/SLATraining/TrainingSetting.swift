@@ -10,6 +10,8 @@ package struct TrainingSetting: Sendable {
         /// It follows from the policy when it is not given.
         case wholeIfGiven(WritableKeyPath<TrainingOptions, Int?> & Sendable, ClosedRange<Int>)
         case number(WritableKeyPath<TrainingOptions, Double> & Sendable, NumberRange)
+        /// True when it is given.
+        case flag(WritableKeyPath<TrainingOptions, Bool> & Sendable)
         case loss
         case search
     }
@@ -41,16 +43,17 @@ package struct TrainingSetting: Sendable {
 
     /// As people write it; files have `_` for `-`.
     package let name: String
-    /// What the help calls its value.
-    package let placeholder: String
+    /// What the help calls its value; nil for one that has none.
+    package let placeholder: String?
     package let value: Value
     private let about: String
     /// Behind the default, or in its place.
     private let remark: String
     let record: Record
 
-    private init(_ name: String, _ placeholder: String, _ value: Value, _ about: String, _ remark: String = "", _ record: Record = .asItIs)
-    {
+    private init(
+        _ name: String, _ placeholder: String?, _ value: Value, _ about: String, _ remark: String = "", _ record: Record = .asItIs
+    ) {
         (self.name, self.placeholder, self.value, self.about, self.remark, self.record) = (name, placeholder, value, about, remark, record)
     }
 
@@ -60,6 +63,9 @@ package struct TrainingSetting: Sendable {
         TrainingSetting(
             "width", "R", .wholeIfGiven(\.size, 1...1 << 16), "values in the channel's stream",
             "the paper's 256, or the policy's width where that is less", .byTheChannelsForm),
+        TrainingSetting(
+            "policy-head-only", nil, .flag(\.policyHeadOnly),
+            "no channel: a head on the policy's last states, the baseline that the channel is compared with", "", .notAtAll),
         TrainingSetting(
             "head-layers", "N", .whole(\.headLayers, 1...16), "linear maps in the head, silu between them", "", .notAtAll),
         TrainingSetting(
@@ -82,6 +88,9 @@ package struct TrainingSetting: Sendable {
             .notAtAll),
     ]
 
+    /// All values that there are; empty: any.
+    package var choices: [String] { if case .loss = value { TrainingLoss.allCases.map(\.rawValue) } else { [] } }
+
     package var help: String {
         let usual = text(TrainingOptions()).map { $0.hasSuffix(".0") ? String($0.dropLast(2)) : $0 } ?? ""
         return usual.isEmpty && remark.isEmpty ? about : "\(about) (default: \(usual)\(remark))"
@@ -96,6 +105,7 @@ package struct TrainingSetting: Sendable {
         case .whole(let path, _): "\(options[keyPath: path])"
         case .wholeIfGiven(let path, _): options[keyPath: path].map { "\($0)" }
         case .number(let path, _): "\(options[keyPath: path])"
+        case .flag: nil
         case .loss: options.loss.rawValue
         case .search: nil
         }
@@ -111,7 +121,7 @@ package struct TrainingSetting: Sendable {
         case .whole(let path, let range): try demand(range.contains(options[keyPath: path]), words(range))
         case .wholeIfGiven(let path, let range): try demand(options[keyPath: path].map(range.contains) ?? true, words(range))
         case .number(let path, let range): try demand(range.contains(options[keyPath: path]), range.words)
-        case .loss: break
+        case .loss, .flag: break
         case .search: try options.recommended?.check()
         }
     }

@@ -6,26 +6,39 @@ struct UsageError: Error {
     init(_ message: String) { self.message = message }
 }
 
-/// A flag that a command knows.
+/// A flag that a command knows. What is said of it here is its check, its help, its place in the manual and its completion in shells.
 struct Flag {
     let name: String
     /// What its value is called in the help; nil for a switch.
     let value: String?
-    let help: String
     /// What is done with the file that its value names; nil: it names none.
     let file: FileUse?
+    /// All values that there are; empty: any.
+    let choices: [String]
+    /// The variable of the environment that stands for it where it is not given.
+    let variable: String?
+    /// Whether all that are given count; else the last one does.
+    let repeats: Bool
+    private let about: String
 
     enum FileUse {
         case read
+        /// Likewise, of a path with a scale behind it: ``scaledPath(_:)``.
+        case readScaled
         /// `beside`: what is put behind its name for files that are written too.
         case written(beside: [String] = [])
     }
 
-    init(_ name: String, _ value: String? = nil, _ help: String, file: FileUse? = nil) {
-        self.name = name
-        self.value = value
-        self.help = help
-        self.file = file
+    init(
+        _ name: String, _ value: String? = nil, _ help: String, file: FileUse? = nil, choices: [String] = [], variable: String? = nil,
+        repeats: Bool = false
+    ) {
+        (self.name, self.value, about, self.file) = (name, value, help, file)
+        (self.choices, self.variable, self.repeats) = (choices, variable, repeats)
+    }
+
+    var help: String {
+        about + (repeats ? "; may be given several times" : "") + (variable.map { "; \($0) in the environment stands for it" } ?? "")
     }
 }
 
@@ -33,6 +46,8 @@ struct Flag {
 struct Arguments {
     private(set) var operands: [String] = []
     private var values: [String: [String]] = [:]
+    /// The flags that the environment stands for.
+    private(set) var fromEnvironment: [Flag] = []
 
     /// Reads `words`; flags are `--name value`, `--name=value` or `--switch`, and `--` ends them.
     init(_ words: some Collection<String>, flags: [Flag]) throws {
@@ -61,17 +76,30 @@ struct Arguments {
                 values[flag.name, default: []].append(value)
             }
         }
-        if !has("--help") { try checkFiles(flags) }
+        for flag in flags where values[flag.name] == nil {
+            guard let variable = flag.variable, let text = getenv(variable).map({ String(cString: $0) }), !text.isEmpty else { continue }
+            values[flag.name] = [text]
+            fromEnvironment.append(flag)
+        }
+        if has("--help") { return }
+        for flag in flags where !flag.choices.isEmpty {
+            for value in strings(flag.name) where !flag.choices.contains(value) {
+                throw UsageError("\(flag.name) is \(value); \(flag.choices.joined(separator: ", ")) are possible")
+            }
+        }
+        try checkFiles(flags)
     }
 
     /// Nothing that is read may be written, nor anything be written twice.
     private func checkFiles(_ flags: [Flag]) throws {
         var uses = FileUses()
         uses.add(executable, as: "the program", isWritten: false)
+        uses.add("/dev/stdin", as: "standard input", isWritten: false)
         for flag in flags {
             guard let use = flag.file, let path = string(flag.name) else { continue }
             switch use {
             case .read: uses.add(path, as: flag.name, isWritten: false)
+            case .readScaled: for text in strings(flag.name) { uses.add(scaledPath(text).path, as: flag.name, isWritten: false) }
             case .written(let beside):
                 uses.add(path, as: flag.name, isWritten: true)
                 for end in beside { uses.add(path + end, as: "\(flag.name)'s", isWritten: true) }
@@ -108,13 +136,5 @@ var executable: String {
         let count = readlink("/proc/self/exe", &buffer, buffer.count)
         if count > 0 { return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self) }
     #endif
-    return CommandLine.arguments[0]
-}
-
-/// A command's help, its flags in two columns.
-func help(_ intro: String, _ flags: [Flag], _ outro: String = "") -> String {
-    let names = flags.map { flag in flag.value.map { "\(flag.name) \($0)" } ?? flag.name }
-    let width = names.map(\.count).max() ?? 0
-    let rows = zip(names, flags).map { name, flag in "  \(name)\(String(repeating: " ", count: width - name.count + 2))\(flag.help)" }
-    return intro + "\n\nFlags:\n" + rows.joined(separator: "\n") + "\n" + (outro.isEmpty ? "" : "\n\(outro)\n")
+    return CommandLine.arguments.first ?? "sla"
 }

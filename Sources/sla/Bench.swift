@@ -12,9 +12,10 @@ enum Bench {
     static let flags = [
         Flag(
             "--shape", "NAME",
-            "a model of random weights: \(SyntheticModel.shapes.map(\.name).joined(separator: ", ")) (default: qwen2-0.5b)"),
+            "a model of random weights: \(SyntheticModel.shapes.map(\.name).joined(separator: ", ")) (default: qwen2-0.5b)",
+            choices: SyntheticModel.shapes.map(\.name)),
         Flag("--type", "TYPE", "its weights: f16, q8_0, q4_0, q4_k_m, … (default: q8_0)"),
-        Flag("--model", "FILE", "a GGUF file instead", file: .read),
+        Flag("--model", "PATH", "a GGUF file or a Hugging Face directory instead", file: .read, variable: "SLA_MODEL"),
         Flag("--threads", "N", "threads that compute (default: the processor's cores)"),
         Flag("--rounds", "N", "how often everything is measured; medians are printed (default: 3)"),
         Flag("--json", nil, "print one JSON object instead of a table"),
@@ -25,7 +26,7 @@ enum Bench {
         Flag("--help", nil, "this text"),
     ]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla bench [flags]
                sla bench --signature [FILE…]
@@ -45,10 +46,11 @@ enum Bench {
         }
         let shape = arguments.string("--shape")
         let type = arguments.string("--type")
-        let path = arguments.string("--model")
-        guard path == nil || shape == nil && type == nil && !arguments.has("--save") else {
+        let isMadeUp = shape != nil || type != nil || arguments.has("--save")
+        guard !isMadeUp || !arguments.has("--model") || arguments.fromEnvironment.contains(where: { $0.name == "--model" }) else {
             throw UsageError("--model is a model of its own; leave out --shape, --type and --save")
         }
+        let path = isMadeUp ? nil : arguments.string("--model")
         let recipe = try recipe(shape: shape ?? "qwen2-0.5b", type: type ?? "q8_0")
         if let target = arguments.string("--save") {
             try recipe.write(to: target)

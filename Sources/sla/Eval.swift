@@ -20,7 +20,7 @@ enum Eval {
             Flag("--latency-chart", "FILE", "write an SVG: score by the steps before the first committed token", file: .written()),
         ])
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla eval --prompts FILE --decoder SETTINGS [--decoder SETTINGS …] [--judge CMD] [flags]
                sla eval --pairs FILE [flags]
@@ -43,14 +43,15 @@ enum Eval {
         for path in outputs { try checkWritable(path) }
         if let pairs = arguments.string("--pairs") {
             let others = [
-                "--prompts", "--decoder", "--judge", "--judge-timeout", "--reading", "--out", "--latency-chart", "--full", "--limit",
+                "--prompts", "--decoder", "--judge", "--judge-timeout", "--judge-model", "--reading", "--out", "--latency-chart", "--full",
+                "--limit",
                 "--max-tokens", "--stop",
             ]
             if let other = others.first(where: { arguments.has($0) }) {
                 throw UsageError("\(other) has no meaning with --pairs")
             }
             let engine = try makeEngine(arguments)
-            let data = try TrainingSet(path: pairs, engine.model, context: engine.context)
+            let data = try TrainingSet(path: pairs, engine.model, context: engine.context, date: date(arguments))
             var bar = ProgressBar("pairs")
             defer { bar.end() }
             let measured = try interruptible { stop in

@@ -5,9 +5,9 @@ import SLALanguageServer
 import SLAService
 
 enum LanguageServerCommand {
-    static let flags = engineFlags + [Flag("--help", nil, "this text")]
+    static let flags = engineFlags + [dateFlag, Flag("--help", nil, "this text")]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla lsp [flags]
 
@@ -25,6 +25,7 @@ enum LanguageServerCommand {
         onSignals { _exit(0) }
         guard arguments.operands.isEmpty else { throw UsageError("lsp takes no operands, only flags") }
         let makeEngine = try engineMaker(arguments)
+        let date = try date(arguments)
         forbidCoreFiles()
         Memory.releaseLargeBlocks()
         var (requests, events): ([Int32], [Int32]) = ([-1, -1], [-1, -1])
@@ -35,7 +36,7 @@ enum LanguageServerCommand {
         DispatchQueue(label: "sla.lsp").async { _exit(running.run()) }
         let service: Service
         do {
-            service = Service(try makeEngine(), input: requests[0], output: events[1])
+            service = Service(try makeEngine(), input: requests[0], output: events[1], date: date)
         } catch {
             let problem = (error as? any ExplainedError)?.problem.wordsWithFlags ?? "\(error)"
             complain(problem)

@@ -14,7 +14,7 @@ enum Pairs {
             Flag("--most", "N", "most pairs of a prompt, those of the widest margins (default: 1)"),
         ], longest: "; one that reaches it makes no pair")
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla pairs --prompts FILE --out FILE [--judge CMD] [flags]
 

@@ -45,7 +45,8 @@ struct ProgressBar {
         guard isTerminal else { return complain(line) }
         let part = 20 * done / max(1, count)
         let bar = "[\(String(repeating: "=", count: part))\(String(repeating: " ", count: 20 - part))] \(line)"
-        put("\r\u{1b}[K\(bar.prefix(columns - 1))")
+        // A longer line would be broken, and stay.
+        put("\r\u{1b}[K\(bar.prefix((terminalColumns(2) ?? 80) - 1))")
         hasBar = true
     }
 
@@ -53,12 +54,6 @@ struct ProgressBar {
     mutating func end() {
         if hasBar { put("\r\u{1b}[K") }
         hasBar = false
-    }
-
-    /// A longer line would be broken, and stay.
-    private var columns: Int {
-        var size = winsize()
-        return ioctl(2, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : 80
     }
 
     private func time(_ seconds: Double) -> String {
@@ -69,4 +64,10 @@ struct ProgressBar {
     }
 
     private func put(_ text: String) { _ = write(2, text, text.utf8.count) }
+}
+
+/// How wide the terminal is, or nil when the descriptor is none or it does not tell.
+func terminalColumns(_ descriptor: Int32) -> Int? {
+    var size = winsize()
+    return ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : nil
 }

@@ -15,12 +15,23 @@ func promptFlags(_ first: [Flag], _ second: [Flag], longest: String = "", _ thir
     return [Flag("--prompts", "FILE", prompts, file: .read)] + first + [
         Flag("--judge", "CMD", "a program that scores answers, see above (default: the reward channel)"),
         Flag("--judge-timeout", "S", "seconds without a word after which it counts as hung (default: 600)"),
-        Flag("--reading", "WAY", "without --judge: the mean or the last of an answer's rewards (default: what the channel recommends)"),
+    ] + judgeModelFlags + [
+        Flag(
+            "--reading", "WAY", "without --judge: the mean or the last of an answer's rewards (default: what the channel recommends)",
+            choices: RewardReading.allCases.map(\.rawValue))
     ] + second + [
         Flag("--limit", "N", "take the first N prompts only"),
-        Flag("--max-tokens", "N", "longest answer\(longest) (default: 256)"),
-        Flag("--stop", "TEXT", "end answers before this text"),
+        Flag("--max-tokens", "N", "longest answer\(longest) (default: 256)"), stopFlag, dateFlag,
     ] + third + engineFlags + [Flag("--help", nil, "this text")]
+}
+
+let stopFlag = Flag("--stop", "TEXT", "end answers before this text", repeats: true)
+
+/// The texts that end answers.
+func stopTexts(_ arguments: Arguments) throws -> [String] {
+    let texts = arguments.strings(stopFlag.name)
+    guard FieldType.arePossible(texts) else { throw UsageError("--stop \(FieldType.stringsRule)") }
+    return texts
 }
 
 /// Where the lines of a run go that can be gone on with.
@@ -28,7 +39,9 @@ func linesFlag(_ help: String) -> Flag { Flag("--out", "FILE", help, file: .writ
 
 let judgeHelp = """
     The judge is run once, by sh -c. It reads lines {"prompt": …, "completion": …, "meta": …} and answers each, in order, with a line
-    {"score": 0.5}: a higher number for a better answer. At the end its input is closed. Without one the model's own channel judges.
+    {"score": 0.5}: a higher number for a better answer. At the end its input is closed. With --judge-model a reward
+    model judges, which has a head (cls.output) of one output behind the conversation, or of two behind each step, as Qwen2.5-Math-PRM
+    has; it reads prompt and answer by its own chat template. Without a judge the model's own channel judges.
     """
 
 let decoderHelp = """
@@ -40,16 +53,21 @@ let exitHelp = """
     Exit code 0: done; 1: a file, the model or the judge is at fault; 2: a mistake on the command line; 130: interrupted.
     """
 
-func makeJudge(_ arguments: Arguments, _ model: Model) throws -> any Judge {
+/// - Parameter pass: takes what a judge says on standard error.
+func makeJudge(_ arguments: Arguments, _ model: Model, _ pass: @escaping ([UInt8]) -> Void) throws -> any Judge {
+    if let make = try judgeModelMaker(arguments) {
+        if let other = ["--judge", "--judge-timeout", "--reading"].first(where: { arguments.has($0) }) {
+            throw UsageError("--judge-model judges; leave it out, or \(other)")
+        }
+        let (judge, engine) = try make()
+        return ModelJudge(judge, engine, policy: model.tokenizer)
+    }
     if let command = arguments.string("--judge") {
         guard !arguments.has("--reading") else { throw UsageError("--reading is how the channel judges; leave it out, or --judge") }
         let timeout = try arguments.integer("--judge-timeout", in: 1...1 << 30) ?? 600
-        return try JudgeProgram(command, timeout: .seconds(timeout))
+        return try JudgeProgram(command, timeout: .seconds(timeout), pass: pass)
     }
-    let reading = arguments.string("--reading")
-    let way = reading.flatMap { RewardReading(rawValue: $0) }
-    if let reading, way == nil { throw UsageError("--reading is \(reading); mean and last are possible") }
-    return try ChannelJudge(model, reading: way)
+    return try ChannelJudge(model, reading: arguments.string("--reading").flatMap { RewardReading(rawValue: $0) })
 }
 
 /// A decoder with the settings that the command line gives it.
@@ -57,16 +75,19 @@ func decoder(_ text: String, _ arguments: Arguments, _ model: Model) throws -> D
     do {
         return try DecoderChoice(
             text, for: model, maxTokens: try arguments.integer("--max-tokens", in: 1...1 << 30) ?? 256,
-            stop: arguments.string("--stop").map { [$0] } ?? [])
+            stop: stopTexts(arguments))
     } catch let failure as RequestFailure {
         throw UsageError("decoder \(text): \(failure.problem.wordsWithFlags)")
     }
 }
 
 /// What decides a run's result, in words: a file that was begun with others is not gone on with.
-func settingsInWords(_ arguments: Arguments, _ model: Model, _ flags: [Flag], but left: [String]) -> String {
-    let words = flags.filter { arguments.has($0.name) && !left.contains($0.name) }.map { "\($0.name) \(arguments.string($0.name) ?? "")" }
-    return (["\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"] + words).joined(separator: "; ")
+func settingsInWords(_ arguments: Arguments, _ model: Model, _ flags: [Flag], but left: [String]) throws -> String {
+    let words = flags.filter { !left.contains($0.name) }.flatMap { flag in arguments.strings(flag.name).map { "\(flag.name) \($0)" } }
+    // A file that was begun on another day goes on with that day.
+    let day = try model.tokenizer.asksForDate && !arguments.has(dateFlag.name) ? ["\(dateFlag.name) \(date(arguments))"] : []
+    return (["\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"] + words + day).joined(
+        separator: "; ")
 }
 
 /// Makes what works on the prompts, reads them, and runs the work so that it can be interrupted, and shows how far it is. Nil when it was
@@ -77,10 +98,13 @@ func runPrompts<Work, Result>(
     let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
     let engine = try makeEngine(arguments)
     let work = try makeWork(engine)
-    let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit)
-    let judge = try makeJudge(arguments, engine.model)
+    let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit, date: date(arguments))
     var bar = ProgressBar("prompts")
     defer { bar.end() }
+    let judge = try makeJudge(arguments, engine.model) { lines in
+        bar.end()
+        _ = lines.withUnsafeBytes { write(2, $0.baseAddress, $0.count) }
+    }
     return try interruptible { stop in try body(work, PromptRun(prompts, engine, judge, shouldStop: stop) { bar.show($0) }) }
 }
 
@@ -91,8 +115,8 @@ func writeLines(
     guard arguments.operands.isEmpty else { throw UsageError("\(command) takes no operands, only flags") }
     guard let path = arguments.string("--prompts") else { throw UsageError("--prompts is missing: what to answer") }
     guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the \(unit) go") }
-    let make = { (engine: Engine) -> (any PromptWork, String) in
-        let settings = settingsInWords(
+    let make = { (engine: Engine) throws -> (any PromptWork, String) in
+        let settings = try settingsInWords(
             arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
         return (try makeWork(engine), "\(command); \(settings)")
     }

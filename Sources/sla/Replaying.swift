@@ -4,13 +4,14 @@ import SLAService
 
 enum Replaying {
     static let flags =
-        engineFlags + [
+        engineFlags + judgeModelFlags + [
             Flag("--pauses", nil, "send requests no sooner than they came when they were recorded"),
+            Flag("--date", "YYYY-MM-DD", "the day that chat templates are told (default: the session's)"),
             Flag("--update", nil, "write what the engine says now into the file; times only with --pauses"),
             Flag("--help", nil, "this text"),
         ]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla replay [flags] FILE
 
@@ -24,13 +25,16 @@ enum Replaying {
         guard let path = arguments.operands.first, arguments.operands.count == 1 else {
             throw UsageError("replay takes one operand: a record")
         }
+        let date = arguments.has("--date") ? try date(arguments) : nil
         let sessions = try Replaying.sessions(path)
         let (isUpdating, pauses) = (arguments.has("--update"), arguments.has("--pauses"))
         if isUpdating { try checkWritable(path) }
+        let makeJudge = try serviceJudgeMaker(arguments)
         var text = ""
         for (i, session) in sessions.enumerated() {
             let recorder = isUpdating ? Recorder(withTiming: pauses) : nil
-            let difference = try Replay(session, engine: makeEngine(arguments)).run(pauses: pauses, recorder: recorder)
+            let difference = try Replay(session, engine: makeEngine(arguments), judge: makeJudge?(), date: date)
+                .run(pauses: pauses, recorder: recorder)
             if let difference, !isUpdating {
                 try say("session \(i + 1) of \(sessions.count), \(difference)\n")
                 return 1

@@ -14,7 +14,7 @@ enum RolloutsCommand {
             Flag("--rollouts", "N", "of the policy, and of the prover, from each cut (default: 8)"),
         ])
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla rollouts --prompts FILE --out FILE [--judge CMD] [flags]
 

@@ -1,4 +1,5 @@
 import SLABase
+import SLAConversion
 import SLAEngine
 import SLATraining
 
@@ -11,16 +12,20 @@ import SLATraining
 enum Train {
     private static let checkpointSuffix = ".checkpoint"
 
-    static let flags = files + TrainingSetting.all.map { Flag("--\($0.name)", $0.placeholder, $0.help) } + others
+    static let flags =
+        files + TrainingSetting.all.map { Flag("--\($0.name)", $0.placeholder, $0.help, choices: $0.choices) } + others
+    private static let types: [String: TensorType] = ["f16": .f16, "f32": .f32]
 
     private static let files = [
-        Flag("--model", "FILE", "the policy, a GGUF file; it stays as it is (default: the built-in Countdown model)", file: .read),
+        modelFlag("the policy, which stays as it is"),
+        quantizeFlag,
+        loraFlag,
         Flag("--data", "FILE", "JSON Lines: preference pairs or graded answers, see above", file: .read),
         Flag("--out", "FILE", "where the channel goes, a GGUF file for --reward", file: .written(beside: [checkpointSuffix])),
     ]
 
     private static let others = [
-        Flag("--type", "TYPE", "matrices in the file: f16 or f32 (default: f16)"),
+        Flag("--type", "TYPE", "matrices in the file: f16 or f32 (default: f16)", choices: types.keys.sorted()),
         Flag("--metrics", "FILE", "append the loss of every step and the measures of every epoch, as JSON Lines", file: .written()),
         Flag("--checkpoint-every", "N", "steps between checkpoints, which go to the output's name and .checkpoint (default: an epoch's)"),
         Flag("--resume", nil, "go on from the checkpoint, if there is one; the result is that of an unbroken run"),
@@ -28,11 +33,12 @@ enum Train {
         Flag("--context", "N", "most tokens of a prompt with its answer (default: what the model was made for)"),
         Flag(
             "--cache-mib", "N", "memory for the policy's states; what does not fit is computed again each epoch (default: 1024)"),
+        dateFlag,
         Flag("--threads", "N", "threads that compute; the result does not depend on it (default: the processor's cores)"),
         Flag("--help", nil, "this text"),
     ]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla train --data FILE --out FILE [flags]
 
@@ -44,6 +50,8 @@ enum Train {
         Labels are from 0 to 1. The model's end token is put behind every answer that has none, unless the line has "eos": false. For
         the loss value a graded answer may have steps, {"at": 7, "value": 0.5, "prover": 0.75}: the chance of a good end seen from its
         first 7 characters (tokens, when it is in ids), the policy's and, for a second output, a prover's.
+        Rewards are read at the answer's tokens. Of chat messages these begin behind the assistant's header, which the template writes
+        at the end of the prompt; the paper's code counts the header's tokens as the answer's.
         """, flags,
         """
         The defaults suit small models and some thousand lines. Ctrl-C writes a checkpoint and exits with 130; --resume goes on,
@@ -56,8 +64,7 @@ enum Train {
         guard let data = arguments.string("--data") else { throw UsageError("--data is missing: what to learn from") }
         guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the channel goes") }
         let options = try options(arguments)
-        let types: [String: TensorType] = ["f16": .f16, "f32": .f32]
-        guard let type = types[arguments.string("--type") ?? "f16"] else { throw UsageError("--type is f16 or f32") }
+        let type = Train.types[arguments.string("--type") ?? "f16"] ?? .f16
         let threads = try arguments.integer("--threads", in: 1...1024) ?? ProcessInfo.processInfo.activeProcessorCount
         let cache = try arguments.integer("--cache-mib", in: 0...1 << 24) ?? 1024
         let context = try arguments.integer("--context", in: 2...1 << 30)
@@ -65,13 +72,16 @@ enum Train {
         let checkpoint = out + checkpointSuffix
         try checkWritable(out)
 
-        let model = try arguments.string("--model").map { try Model(path: $0) } ?? Model.builtIn()
-        let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"))
+        let stored = try fileType(arguments, "--quantize")
+        let file = try arguments.string("--model").map { try GGUF(modelAt: $0, as: stored, threads: threads) } ?? Model.builtInFile()
+        let model = try Model(file, reward: nil, adapters: adapters(arguments))
+        let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"), date: date(arguments))
         let trainer = try ChannelTrainer(model, set, options, threads: threads, cacheBytes: cache << 20)
         complain(
             """
             \(trainer.trainingCount) \(set.hasPairs ? "pairs" : "graded answers") to train on, \(trainer.heldOutCount) held out; \
-            a channel of width \(trainer.size), \(trainer.parameterCount) weights; \(trainer.steps) steps
+            \(trainer.size == 0 ? "a head without a channel" : "a channel of width \(trainer.size)"), \(trainer.parameterCount) weights; \
+            \(trainer.steps) steps
             """)
         var resumed: Int?
         if arguments.has("--resume") {
@@ -123,6 +133,10 @@ enum Train {
         var options = TrainingOptions()
         for setting in TrainingSetting.all {
             let flag = "--\(setting.name)"
+            if case .flag(let path) = setting.value {
+                options[keyPath: path] = arguments.has(flag)
+                continue
+            }
             guard let text = arguments.string(flag) else { continue }
             switch setting.value {
             case .whole(let path, let range): options[keyPath: path] = try arguments.integer(flag, in: range) ?? options[keyPath: path]
@@ -130,11 +144,8 @@ enum Train {
             case .number(let path, _):
                 guard let number = Double(text), number.isFinite else { throw UsageError("\(flag) is \(text), which is no number") }
                 options[keyPath: path] = number
-            case .loss:
-                guard let loss = TrainingLoss(rawValue: text) else {
-                    throw UsageError("there is no loss \(text); \(TrainingLoss.allCases.map(\.rawValue).joined(separator: ", ")) are")
-                }
-                options.loss = loss
+            case .flag: break
+            case .loss: options.loss = TrainingLoss(rawValue: text) ?? options.loss
             case .search:
                 do { options.recommended = try Search(settings: text) } catch let failure as RequestFailure {
                     throw UsageError(failure.message)

@@ -4,7 +4,7 @@ import SLAService
 enum View {
     static let flags = [Flag("--help", nil, "this text")]
 
-    static let helpText = help(
+    static let help = Help(
         """
         Usage: sla view RECORD > page.html
 

@@ -2,31 +2,6 @@ import CSimd
 import SLABase
 import SLAEngine
 
-let usage = """
-    Usage: sla [COMMAND] [flags]
-
-    Runs language models with streaming look-ahead. Without a command it serves.
-
-    Commands:
-      serve         answer JSON Lines requests from standard input (the default)
-      lsp           suggest text in editors, as a language server
-      run [PROMPT]  answer a prompt, or one after another, for people
-      inspect FILE  tell what a GGUF file holds
-      train         train a reward channel for a model
-      eval          compare decoders on prompts, or measure a channel on pairs
-      pairs         make preference pairs out of searches
-      rollouts      make step values for process rewards
-      replay FILE   send a recorded session again, and compare
-      view FILE     write a page of what look-ahead did in a recorded session
-      bench         measure speed and memory on this machine
-
-    `sla COMMAND --help`, or `sla help COMMAND`, describes a command's flags. `sla --version` prints the version.
-
-    Exit code 0: done, or the reader went away; 1: a file could not be read, run or written, or `replay` found a difference;
-    2: a mistake on the command line; 130: interrupted.
-
-    """
-
 /// Says something to people.
 func complain(_ message: String) {
     let line = "sla: \(message)\n"
@@ -68,24 +43,23 @@ func start() -> Int32 {
         return 1
     }
     let words = CommandLine.arguments.dropFirst()
-    let command = words.first.flatMap { $0.hasPrefix("-") ? nil : $0 } ?? "serve"
-    let rest = words.first == command ? words.dropFirst() : words
-    let commands: [String: (flags: [Flag], help: String, run: (Arguments) throws -> Int32)] = [
-        "serve": (Serve.flags, Serve.helpText, Serve.run),
-        "lsp": (LanguageServerCommand.flags, LanguageServerCommand.helpText, LanguageServerCommand.run),
-        "run": (Run.flags, Run.helpText, Run.run),
-        "inspect": (Inspect.flags, Inspect.helpText, Inspect.run),
-        "train": (Train.flags, Train.helpText, Train.run),
-        "eval": (Eval.flags, Eval.helpText, Eval.run),
-        "pairs": (Pairs.flags, Pairs.helpText, Pairs.run),
-        "rollouts": (RolloutsCommand.flags, RolloutsCommand.helpText, RolloutsCommand.run),
-        "replay": (Replaying.flags, Replaying.helpText, Replaying.run),
-        "view": (View.flags, View.helpText, View.run),
-        "bench": (Bench.flags, Bench.helpText, Bench.run),
-    ]
+    let name = words.first.flatMap { $0.hasPrefix("-") ? nil : $0 } ?? "serve"
+    let rest = words.first == name ? words.dropFirst() : words
+    var fromEnvironment: [Flag] = []
+    /// What else may be wrong than what was typed.
+    var note: String {
+        let variables = fromEnvironment.map { "\($0.name) is from \($0.variable ?? "")" }
+        return variables.isEmpty ? "" : " (\(variables.joined(separator: ", ")))"
+    }
+    func command(_ name: String) throws -> Command {
+        guard let command = commands.first(where: { $0.name == name }) else {
+            throw UsageError("there is no command \(name); \(commands.map { $0.name }.joined(separator: ", ")) are")
+        }
+        return command
+    }
     do {
         if words.first == "--version" || words.first == "-v" {
-            try say("sla \(version) (\(unit))\n")
+            try say(versionText)
             return 0
         }
         if words.first == "--help" || words.first == "-h" || words.first == "help" {
@@ -93,34 +67,28 @@ func start() -> Int32 {
                 try say(usage)
                 return 0
             }
-            guard let known = commands[about] else {
-                complain("there is no command \(about) (sla --help)")
-                return 2
-            }
-            try say(known.help)
+            try say(command(about).help.text)
             return 0
         }
         if words.isEmpty, isatty(0) == 1 {
             complain(
                 """
-                requests are read from here, one JSON object a line, such as {"prompt":"3 5 7 2>24\\n"}; Ctrl-D ends.
-                For a prompt in plain words: sla run '3 5 7 2>24'. What else there is: sla --help
+                this runs language models with streaming look-ahead, here the built-in one, which plays the Countdown numbers game.
+                For a prompt in plain words, Ctrl-D and then: sla run '3 5 7 2>24'. What else there is: sla --help
+                Requests are read from here, one JSON object a line, such as {"prompt":"3 5 7 2>24\\n"}
                 """)
         }
-        guard let chosen = commands[command] else {
-            complain(
-                "there is no command \(command); serve, lsp, run, inspect, train, eval, pairs, rollouts, replay, view and bench are (sla --help)"
-            )
-            return 2
-        }
-        let arguments = try Arguments(rest, flags: chosen.flags)
+        let chosen = try command(name)
+        let arguments = try Arguments(rest, flags: chosen.help.flags)
         if arguments.has("--help") {
-            try say(chosen.help)
+            try say(chosen.help.text)
             return 0
         }
+        fromEnvironment = arguments.fromEnvironment
         return try chosen.run(arguments)
     } catch let error as UsageError {
-        complain("\(error.message) (sla \(command) --help)")
+        let isKnown = commands.contains { $0.name == name }
+        complain("\(error.message) (sla \(isKnown ? "\(name) " : "")--help)")
         return 2
     } catch let error as OutputError {
         // Who has read enough closes the pipe.
@@ -128,10 +96,10 @@ func start() -> Int32 {
         complain("cannot write to standard output: \(String(cString: strerror(error.code)))")
         return 1
     } catch let error as any ExplainedError {
-        complain(error.problem.wordsWithFlags)
+        complain(error.problem.wordsWithFlags + note)
         return 1
     } catch {
-        complain("\(error)")
+        complain("\(error)\(note)")
         return 1
     }
 }

@@ -240,7 +240,7 @@ import Testing
             let some = [-1, 0, 1, tokenizer.count / 2, tokenizer.count - 1, tokenizer.count, Int(Int32.max)].map { Token($0) }
             _ = tokenizer.decode(some)
             do {
-                _ = try tokenizer.prompt(oddTexts.map { ChatMessage(role: "user", content: $0) })
+                _ = try tokenizer.prompt(Chat(oddTexts.map { ChatMessage(role: "user", content: $0) }))
                 var place = Surroundings(.string(oddTexts[3]), suffix: tokenizer.fillsGaps ? .string(oddTexts[4]) : nil)
                 (place.path, place.pieces) = ("a.py", oddTexts.map { FilePiece(path: "b.c", text: $0) })
                 place.truncates = true

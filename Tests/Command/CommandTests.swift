@@ -15,10 +15,16 @@ import Testing
         return folder.appendingPathComponent("sla")
     }()
 
-    static func run(_ arguments: [String], input: String = "") throws -> (status: Int32, output: String, errors: String) {
+    /// The tests' own environment, in which nothing stands for a flag.
+    static let environment = ProcessInfo.processInfo.environment.filter { !["SLA_MODEL", "SLA_REWARD"].contains($0.key) }
+
+    static func run(
+        _ arguments: [String], input: String = "", environment: [String: String] = [:]
+    ) throws -> (status: Int32, output: String, errors: String) {
         let process = Process()
         process.executableURL = binary
         process.arguments = arguments
+        process.environment = CommandTests.environment.merging(environment) { $1 }
         let (stdin, stdout, stderr) = (Pipe(), Pipe(), Pipe())
         process.standardInput = stdin
         process.standardOutput = stdout
@@ -36,11 +42,14 @@ import Testing
         for arguments in [
             ["--help"], ["serve", "--help"], ["lsp", "--help"], ["run", "--help"], ["inspect", "--help"], ["replay", "--help"],
             ["bench", "--help"], ["view", "--help"],
-            ["train", "--help"], ["eval", "--help"], ["pairs", "--help"], ["rollouts", "--help"],
+            ["convert", "--help"], ["train", "--help"], ["eval", "--help"], ["pairs", "--help"], ["rollouts", "--help"], ["man", "--help"],
+            ["completions", "--help"],
         ] {
             let result = try CommandTests.run(arguments)
             #expect(result.status == 0)
             #expect(result.output.hasPrefix("Usage: sla"))
+            let long = result.output.split(separator: "\n").filter { $0.count > 80 && !$0.hasPrefix("  ") }
+            #expect(long.isEmpty, "\(arguments): but for examples, lines fit a terminal")
         }
         for version in ["--version", "-v"] { #expect(try CommandTests.run([version]).output.hasPrefix("sla \(SLABase.version) ")) }
         #expect(try CommandTests.run(["help", "run"]).output == CommandTests.run(["run", "-h"]).output)
@@ -53,7 +62,9 @@ import Testing
         ["lsp", "--record", "x"],
         ["help", "dance"], ["run", "a", "b"], ["run", "--decoder", "magic", "a"],
         ["run", "--temperature", "0.5", "a"], ["run", "--seed", "x", "a"], ["run", "--width", "0", "a"],
-        ["run", "--colour", "sometimes", "a"], ["inspect"], ["replay"], ["view"], ["view", "a", "b"],
+        ["run", "--colour", "sometimes", "a"], ["run", "--deadline", "soon", "a"], ["run", "--deadline", "-1", "a"],
+        ["run", "--stop", "", "a"], ["run", "--system", "s", "a"], ["run", "--chat", "--suffix", "s", "a"], ["run", "--json=x", "a"],
+        ["man", "now"], ["completions"], ["completions", "csh"], ["inspect"], ["replay"], ["view"], ["view", "a", "b"],
         ["--no-timing=yes"], ["--log-level", "loud"],
         ["bench", "now"], ["bench", "--shape", "round"], ["bench", "--type", "q9"],
         ["bench", "--model", "x", "--type", "f16"], ["bench", "--rounds", "0"],
@@ -76,7 +87,7 @@ import Testing
         }
         let cases = [
             (["--model", folder.appendingPathComponent("none.gguf").path], "cannot open"),
-            (["--model", folder.path], "not a regular file"),
+            (["--model", folder.path], "is a directory without a config.json"),
             (["--model", try file("empty.gguf", [])], "is empty"),
             (["--model", try file("text.gguf", Array("this is no model, but it is long enough".utf8))], "not a GGUF file"),
             (["--model", try file("half.gguf", whole.prefix(whole.count / 2))], "cut short"),
@@ -88,7 +99,7 @@ import Testing
             ),
             (
                 ["--model", Fixtures.path("reward-llama.gguf")],
-                "sla: this file is an adapter, not a model; give a reward channel with --reward beside --model\n"
+                "sla: this file is an adapter, not a model; give a reward channel with --reward, or an adapter with --lora, beside --model\n"
             ),
         ]
         for (arguments, message) in cases {
@@ -112,6 +123,62 @@ import Testing
             #expect(try CommandTests.run(arguments).output == result.output)
         }
         #expect(try CommandTests.run(["run"], input: "3 5 7 2>24").output == result.output)
+    }
+
+    @Test func runAnswersScripts() throws {
+        let game = "3 5 7 2>24"
+        let quiet = try CommandTests.run(["run", "--quiet", game])
+        #expect(quiet.status == 0 && quiet.errors.isEmpty && quiet.output == "3*5=15;2+15=17;7+17=24\n")
+        let stopped = try CommandTests.run(["run", "--quiet", "--stop", "x", "--stop", ";", game])
+        #expect(stopped.output == "5-3=2\n")
+        // What --json writes is what a request is answered by.
+        let json = try CommandTests.run(["run", "--json", "--stop", ";", game])
+        let events = try CommandTests.run([], input: "{\"prompt\":\"\(game)\\n\",\"stop\":\";\"}\n").output.split(separator: "\n")
+        func withoutCircumstances(_ line: some StringProtocol) throws -> NSDictionary {
+            var object = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+            for key in ["id", "timing"] { object[key] = nil }
+            return object as NSDictionary
+        }
+        #expect(json.status == 0 && json.output.hasSuffix("}\n") && json.errors.isEmpty)
+        #expect(try withoutCircumstances(json.output) == withoutCircumstances(#require(events.last)))
+        #expect(json.output.contains(#""timing":{"first_token_ms":"#))
+        let late = try CommandTests.run(["run", "--json", "--deadline", "0", game])
+        #expect(late.status == 0 && late.output.contains(#""finish_reason":"deadline""#))
+        #expect(try CommandTests.run(["run", "--deadline", "0", game]).errors.contains("ended by --deadline"))
+        let gap = try CommandTests.run(["run", "--suffix", "b", "a"])
+        #expect(gap.status == 1 && gap.errors.contains("cannot fill one; leave suffix out"))
+    }
+
+    @Test(.enabled(if: ManualTests.isThere("tmux"), "tmux is the terminal")) func onATerminalThereIsAConversation() throws {
+        let result = try CommandTests.shell(
+            """
+            folder=$(mktemp -d); export TERM=screen LC_ALL=C.UTF-8
+            tmux() { command tmux -S "$folder/socket" -f /dev/null "$@"; }
+            see() { for i in $(seq 400); do tmux capture-pane -p | grep -q -- "$1" && return; sleep 0.05; done; }
+            tmux new-session -d -x 100 -y 30 "'$SLA' run --width 8 --depth 2 --min-p 0 --max-tokens 110; echo rc=\\$?; sleep 60"
+            see '^> '; tmux send-keys -l '3 5 7 2>24'; tmux send-keys Enter; sleep 0.5; tmux send-keys C-c; see 'tokens in'
+            tmux send-keys -l '1 2>3'; tmux send-keys Enter; see 'first after'; see '>$'; tmux send-keys C-d; see 'rc='
+            tmux capture-pane -p; tmux kill-server; rm -r "$folder"
+            """)
+        let lines = result.output.split(separator: "\n").map(String.init)
+        #expect(lines.contains { $0.hasPrefix("sla: 10 tokens in") }, "the summary of what Ctrl-C stopped, on a line of its own: \(lines)")
+        #expect(lines.contains { $0.contains("first after") } && lines.contains("rc=0"), "\(lines)")
+    }
+
+    @Test func theEnvironmentStandsForFlagsThatAreNotGiven() throws {
+        let model = Fixtures.path("parity-llama.gguf")
+        let given = try CommandTests.run(["run", "--quiet", "--model", model, "--max-tokens", "8", "ab"])
+        #expect(given.status == 0)
+        let environment = ["SLA_MODEL": model]
+        #expect(try CommandTests.run(["run", "--quiet", "--max-tokens", "8", "ab"], environment: environment).output == given.output)
+        #expect(try CommandTests.run(["bench", "--shape", "tiny", "--save", "/dev/null"], environment: environment).status == 0, "made up")
+        let reward = environment.merging(["SLA_REWARD": Fixtures.path("reward-llama.gguf")]) { $1 }
+        #expect(try CommandTests.run([], environment: reward).output.contains(#""reward":true"#))
+        let wrong = try CommandTests.run([], environment: ["SLA_REWARD": Fixtures.path("reward-llama.gguf")])
+        #expect(wrong.status == 1 && wrong.errors.hasSuffix("(--reward is from SLA_REWARD)\n"), "\(wrong.errors)")
+        #expect(try CommandTests.run(["run", "--quiet", "3 5 7 2>24"], environment: ["SLA_MODEL": ""]).status == 0, "an empty one is none")
+        let help = try CommandTests.run(["run", "--help"]).output.split { $0.isWhitespace }.joined(separator: " ")
+        #expect(help.contains("SLA_MODEL in the environment"))
     }
 
     @Test func inspectTellsWhatAFileHolds() throws {
@@ -242,13 +309,18 @@ import Testing
         }
     #endif
 
-    @Test(arguments: ["head -n 1", "sh -c 'read line; kill -9 $$'"]) func aReaderThatGoesAwayEndsTheProcess(_ reader: String) throws {
+    @Test(arguments: ["head -n LINES", "sh -c 'for i in $(seq LINES); do read line; done; kill -9 $$'"], [true, false])
+    func aReaderThatGoesAwayEndsTheProcess(_ reader: String, whileBusy isBusy: Bool) throws {
         let shell = Process()
         shell.executableURL = URL(fileURLWithPath: "/bin/sh")
+        // More than a pipe holds, however late the reader comes.
         let request = #"{"prompt":[5,6],"ignore_eos":true,"max_tokens":500}"#
+        let requests = isBusy ? "for i in $(seq 60); do echo '\(request)'; done" : "echo"
         let model = Fixtures.path("parity-llama.gguf")
+        // It has seen an event of theirs when it goes, so they were read.
+        let reader = reader.replacing("LINES", with: isBusy ? "2" : "1")
         shell.arguments = [
-            "-c", "(echo '\(request)'; sleep 30) | ('\(CommandTests.binary.path)' --model '\(model)'; echo status $? >&2) | \(reader)",
+            "-c", "(\(requests); sleep 30) | ('\(CommandTests.binary.path)' --model '\(model)'; echo status $? >&2) | \(reader)",
         ]
         let (stdout, stderr) = (Pipe(), Pipe())
         shell.standardOutput = stdout
@@ -260,6 +332,7 @@ import Testing
             said += String(decoding: more, as: UTF8.self)
         }
         shell.terminate()
-        #expect(said.hasSuffix("status 0\n"))
+        // What was still to be said could not be.
+        #expect(said.hasSuffix(isBusy ? "sla: cannot write events: Broken pipe\nstatus 1\n" : "status 0\n"), "\(said)")
     }
 }

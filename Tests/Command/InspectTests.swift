@@ -37,6 +37,14 @@ import Testing
         #expect(try CommandTests.run(["inspect", "--cache-type", "f8", path]).status == 2)
     }
 
+    @Test func whatAChatTemplateAsksForIsTold() throws {
+        let run = try CommandTests.run(["inspect", Fixtures.path("chat.gguf")])
+        #expect(run.output.contains("\n  chat          messages are written out by its chat template\n"))
+        #expect(run.output.contains("\n  tools         described by the template; calls are found as Hermes and Qwen"))
+        #expect(run.output.contains("\n  arguments     the template asks for enable_thinking: template_arguments of a request\n"))
+        #expect(try CommandTests.run(["serve", "--date", "tomorrow"]).errors.contains("--date is tomorrow; a day is written as 2"))
+    }
+
     @Test func anArchitectureThatIsNotSupportedIsNamed() throws {
         var file = RandomModel(seed: 1).writer
         file["general.architecture"] = .string("bert")

@@ -48,7 +48,7 @@ import Testing
         let result = try shell("\(PromptCommandTests.eval) --json e.json --out e.jsonl --chart c.svg --latency-chart l.svg")
         #expect(result.status == 0, "\(result.errors)")
         #expect(result.errors.isEmpty, "nothing but a bar goes there, and that to terminals: \(result.errors)")
-        #expect(result.output.hasPrefix("6 prompts; win, tie and loss against greedy"))
+        #expect(result.output.hasPrefix("6 prompts; equity, win + tie / 2, is against greedy"))
         #expect(try files == ["c.svg", "e.json", "e.jsonl", "l.svg"])
         #expect(try objects("e.json")[0]["prompts"] as? Int == 6)
         let answers = try objects("e.jsonl")
@@ -56,6 +56,43 @@ import Testing
         for answer in answers { #expect(answer["score"] as? Double == Double((answer["completion"] as? String)?.count ?? -1)) }
         let printed = try shell("\(PromptCommandTests.eval) --json -")
         #expect(try JSONSerialization.jsonObject(with: Data(printed.output.utf8)) is [String: Any])
+    }
+
+    @Test func tablesFitATerminal() throws {
+        let names = ["greedy", "a name that is far longer than what a column has room for: sla width=4", "best_of n=2"]
+        let decoders = names.map { "--decoder '\($0)'" }.joined(separator: " ")
+        let judged = try shell("\"$SLA\" eval --prompts prompts.jsonl --judge 'sh judge.sh' --limit 4 \(decoders)")
+        #expect(judged.status == 0, "\(judged.errors)")
+        let lines = judged.output.split(separator: "\n")
+        #expect(lines.allSatisfy { $0.count <= 80 }, "\(judged.output)")
+        #expect(judged.output.contains("full score") && judged.output.contains("of decided won"))
+        #expect(lines.count { $0 == "a name that is far longer than what a column has room for" } > 1)
+        #expect(lines.count { $0.hasPrefix("greedy") } > 1)
+    }
+
+    @Test func withoutAJudgeNothingIsSaidOfFullScores() throws {
+        let result = try shell("\"$SLA\" eval --prompts prompts.jsonl --limit 3 --decoder greedy --decoder sla --json e.json --chart c.svg")
+        #expect(result.status == 0 && !result.output.contains("full") && result.output.contains("the model's own channel"))
+        #expect(try String(decoding: bytes("e.json"), as: UTF8.self).contains("full_score") == false)
+        #expect(try String(decoding: bytes("c.svg"), as: UTF8.self).contains("reward by the model's own channel"))
+    }
+
+    @Test func whatAJudgeComplainsIsPassedOnInWholeLines() throws {
+        try #"while read line; do printf 'hm, ' >&2; sleep 0.01; echo 'I see' >&2; echo '{"score": 1}'; done; printf 'the end' >&2"#
+            .write(toFile: path("complains.sh"), atomically: true, encoding: .utf8)
+        let judge = "--judge 'sh complains.sh'"
+        let result = try shell("\"$SLA\" eval --prompts prompts.jsonl --limit 3 --decoder greedy \(judge); rm complains.sh")
+        #expect(result.status == 0 && result.errors.hasPrefix("hm, I see\nhm, I see\nhm, I see\n"), "\(result.errors)")
+        let dying = try shell(
+            "\"$SLA\" eval --prompts prompts.jsonl --decoder greedy --judge 'echo no such module >&2; printf why >&2; exit 3'")
+        #expect(dying.status == 1 && dying.errors.hasPrefix("no such module\nwhy\n"), "\(dying.errors)")
+        #expect(dying.errors.contains("sla: the judge ended with status 3"))
+    }
+
+    @Test func everyStopTextEndsAnswers() throws {
+        let result = try shell("\"$SLA\" eval --prompts prompts.jsonl --limit 3 --decoder greedy --stop x --stop ';' --out e.jsonl")
+        #expect(result.status == 0)
+        for answer in try objects("e.jsonl") { #expect((answer["completion"] as? String)?.contains(";") == false) }
     }
 
     @Test func pairsAreLinesThatTrainReads() throws {

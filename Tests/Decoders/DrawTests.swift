@@ -12,7 +12,7 @@ import Testing
     }
 
     static func draw(_ logits: [Float], _ sampling: Sampling, banned: Set<Token> = [], _ uniforms: [Double?]) -> [Int] {
-        logits.withUnsafeBufferPointer { Draws(sampling: sampling, uniforms: uniforms, banned: banned).tokens($0) }
+        logits.withUnsafeBufferPointer { Draws(sampling: sampling, uniforms: uniforms, banned: banned).tokens($0) ?? [] }
     }
 
     /// The first outputs of SplitMix64 from the state 0, as its authors' program gives them.

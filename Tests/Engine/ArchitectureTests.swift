@@ -68,7 +68,9 @@ import Testing
         let readme = try String(contentsOf: Fixtures.folder.appendingPathComponent("../../README.md"), encoding: .utf8)
         let section = try #require(
             readme.components(separatedBy: "## What runs").dropFirst().first?.components(separatedBy: "`swift test`").first)
-        let listed = section.components(separatedBy: "\n- ").dropFirst().joined().components(separatedBy: "`")
+        // The list, and not what comes behind it.
+        let lines = section.components(separatedBy: "\n").drop { !$0.hasPrefix("- ") }.prefix { !$0.isEmpty }
+        let listed = lines.joined(separator: "\n").components(separatedBy: "`")
         let named = listed.indices.filter { $0 % 2 == 1 }.map { listed[$0] }
         #expect(named.sorted() == Model.architectures)
     }
@@ -129,7 +131,8 @@ import Testing
             layout.bytes(
                 tokens: generation.prompt.count + generation.maxTokens, piece: Engine.pieceRows,
                 generation.method.branches(answer: generation.maxTokens))
-        case .score(let prompt, let completion): layout.bytes(tokens: prompt.count + completion.count, piece: Engine.pieceRows)
+        case .score(let prompt, let completion, _): layout.bytes(tokens: prompt.count + completion.count, piece: Engine.pieceRows)
+        case .judge(let tokens, _, _): layout.bytes(tokens: tokens.count, piece: Engine.pieceRows)
         }
     }
 

@@ -39,6 +39,8 @@ final class NaiveSearch {
     let model: Model
     let generation: Generation
     private let cacheType: CacheType
+    /// What the answer must follow.
+    var grammar: NaiveGrammar?
     private var known: [[Token]: (logits: [Float], reward: Float?, prover: Float?)] = [:]
 
     init(_ model: Model, _ generation: Generation, cacheType: CacheType) {
@@ -159,7 +161,8 @@ final class NaiveSearch {
         repeat {
             let next = try after(chunk.tokens).logits
             let token =
-                try sampling.map { NaiveSearch.draw(next, $0, banned: banned, stream.uniform(chunk.tokens.count)) } ?? ranking(chunk)[0]
+                try sampling.map { NaiveSearch.draw(next, $0, banned: banned(behind: chunk), stream.uniform(chunk.tokens.count)) }
+                ?? ranking(chunk)[0]
             chunk = try extended(chunk, by: token)
         } while chunk.finish == nil && !isWhole(chunk, behind: path, length, ends)
         chunk.stream = stream
@@ -267,6 +270,7 @@ final class NaiveSearch {
     /// Tokens that may follow, the likeliest first; of equals the lower.
     private func ranking(_ path: Path) throws -> [Token] {
         let logits = try after(path.tokens).logits
+        let banned = banned(behind: path)
         return logits.indices.map { Token($0) }.filter { !banned.contains($0) }
             .sorted { a, b in
                 let (x, y) = (logits[Int(a)], logits[Int(b)])
@@ -274,7 +278,25 @@ final class NaiveSearch {
             }
     }
 
-    private var banned: Set<Token> { generation.ignoreEOS ? model.tokenizer.endOfGeneration : [] }
+    private func banned(behind path: Path) -> Set<Token> {
+        let ends = model.tokenizer.endOfGeneration
+        var banned: Set<Token> = generation.ignoreEOS ? ends : []
+        guard let grammar else { return banned }
+        // Every token is tried.
+        for token in (0..<model.tokenizer.count).map({ Token($0) }) {
+            let bytes = model.tokenizer.bytes(of: token)
+            let isAllowed = ends.contains(token) ? grammar.follow(path.text).isWhole : !bytes.isEmpty && grammar.allows(path.text + bytes)
+            if !isAllowed { banned.insert(token) }
+        }
+        return banned
+    }
+
+    /// Whether the answer is whole, and nothing can be added to it.
+    private func isOver(_ text: [UInt8]) -> Bool {
+        guard let grammar else { return false }
+        let (isWhole, isBeginning) = grammar.follow(text)
+        return isWhole && !isBeginning
+    }
 
     /// With what the channel says of the last token.
     private func computed(_ path: Path) throws -> Path {
@@ -300,8 +322,10 @@ final class NaiveSearch {
             if let end = stopStart(path.text) {
                 path.text.removeSubrange(end...)
                 path.finish = .stop
+            } else if isOver(path.text), generation.ignoreEOS {
+                path.finish = .stop
             } else if path.tokens.count >= min(generation.maxTokens, model.shape.context - generation.prompt.count) {
-                path.finish = .length
+                path.finish = isOver(path.text) ? .stop : .length
             }
         }
         return path
@@ -411,6 +435,7 @@ struct Outcome: Equatable {
     var finish: FinishReason?
     var summary: Output.Summary?
     var scored: [GeneratedToken]?
+    var judged: [[Float]]?
     var failure: RequestFailure?
     /// How often the request was ended.
     var ends = 0
@@ -448,6 +473,10 @@ struct Outcome: Equatable {
             ends += 1
         case .scored(let tokens, let summary):
             scored = tokens
+            self.summary = summary
+            ends += 1
+        case .judged(let outputs, let summary):
+            judged = outputs
             self.summary = summary
             ends += 1
         case .failed(let failure):

@@ -13,7 +13,7 @@ import Testing
 
     private static func scatter(_ points: [Chart.Point]) -> Chart {
         Chart(
-            title: "Score", description: "", x: .logarithmic("tokens", around: points.flatMap { [$0.x.low, $0.x.high] }),
+            title: "Score", source: "", description: "", x: .logarithmic("tokens", around: points.flatMap { [$0.x.low, $0.x.high] }),
             y: .linear("score", around: points.flatMap { [$0.y.low, $0.y.high] }), points: points)
     }
 
@@ -47,7 +47,7 @@ import Testing
         }
         #expect(boxes.count == 12)
         for (i, box) in boxes.enumerated() {
-            #expect(box.left >= 64 && box.right <= 760 && box.baseline > 56 && box.baseline < 404, "seed \(seed)")
+            #expect(box.left >= 64 && box.right <= 760 && box.baseline > 72 && box.baseline < 420, "seed \(seed)")
             for other in boxes[..<i] {
                 let isApart = box.left >= other.right || other.left >= box.right || abs(box.baseline - other.baseline) > 11
                 #expect(isApart, "seed \(seed)")
@@ -88,10 +88,34 @@ import Testing
             try #require(XMLReader(chart.svg).elements["polyline"]?.first?.attributes["points"]).split(separator: " ").map(String.init)
         }
         let all = ChartTests.scatter(points([(10, 1), (30, 3), (20, 0.5), (20, 2), (40, 3)]))
-        let circles = try #require(XMLReader(all.svg).elements["circle"]).map {
-            "\($0.attributes["cx"] ?? ""),\($0.attributes["cy"] ?? "")"
+        let marks = try ChartTests.marks(all).map { $0.place }
+        #expect(try places(all) == [marks[4], marks[1], marks[3]], "drawn from the last to the first")
+    }
+
+    /// Where the points' marks are, and their forms, as they are drawn.
+    private static func marks(_ chart: Chart) throws -> [(place: String, form: String)] {
+        try #require(XMLReader(chart.svg).elements["path"]).map { path in
+            let place = try #require(path.attributes["transform"]).dropFirst("translate(".count).dropLast()
+            return (String(place), try #require(path.attributes["d"]))
         }
-        #expect(try places(all) == [circles[4], circles[1], circles[3]], "drawn from the last to the first")
+    }
+
+    @Test func pointsHaveTheirOwnMarkAndColour() throws {
+        let points = (0..<40).map { Chart.Point(x: ChartTests.estimate(Double($0 + 1)), y: ChartTests.estimate(1), label: "\($0)") }
+        let chart = ChartTests.scatter(points)
+        let colours = try #require(XMLReader(chart.svg).elements["g"]).compactMap { $0.attributes["class"] }
+        let kinds = zip(colours, try ChartTests.marks(chart)).map { "\($0) \($1.form)" }
+        #expect(Set(kinds).count == 40)
+        let forms = try ChartTests.marks(chart).suffix(8).map(\.form)
+        #expect(Set(colours.suffix(8)).count == 8 && Set(forms).count == 8)
+    }
+
+    @Test func chartsNameTheModelAndHowMuchWasMeasured() throws {
+        let result = Evaluation.Result(score: 1, full: nil, summary: .init(promptTokens: 1, completionTokens: 1), milliseconds: 1)
+        let evaluation = Evaluation(["a", "b"], [[result, result], [result, result]], seed: 0, model: "tiny <3")
+        #expect(evaluation.costChart.contains(">tiny &lt;3, N = 2 prompts<"))
+        let channel = ChannelEvaluation([RewardPair(chosen: [1], rejected: [0])], seed: 0, model: "tiny")
+        #expect(channel.chart.contains(">tiny, N = 1 pairs<") && channel.chart.contains("class=\"line c2 second\""))
     }
 
     @Test func curvesHaveALegendOutsideOfThePlot() throws {
@@ -101,6 +125,6 @@ import Testing
         #expect(elements["polyline"]?.count == 2)
         let legend = try #require(elements["text"]).filter { $0.text.contains("AuTRC") }
         #expect(
-            legend.count == 2 && legend.allSatisfy { $0.attributes["text-anchor"] == "end" && Double($0.attributes["y"] ?? "") ?? 99 < 56 })
+            legend.count == 2 && legend.allSatisfy { $0.attributes["text-anchor"] == "end" && Double($0.attributes["y"] ?? "") ?? 99 < 72 })
     }
 }

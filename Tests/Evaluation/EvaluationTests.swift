@@ -76,8 +76,11 @@ import Testing
         #expect(decoders.allSatisfy { $0["first_token_step"] != nil })
         #expect(decoders.map { $0["wins"] as? Int } == [nil, 2, 0] && decoders.map { $0["ties"] as? Int } == [nil, 2, 4])
         #expect(decoders[2]["decided_won"] is NSNull && decoders[0]["decided_won"] == nil)
-        #expect(evaluation.table.split(separator: "\n").contains { $0.hasPrefix("c ") && $0.hasSuffix("  none") })
+        #expect(evaluation.table.split(separator: "\n").contains { $0.hasPrefix("c ") && $0.contains("  none") })
         #expect(evaluation.table.contains("before first token"))
+        // The papers' figure comes first, and the share of the decided prompts beside it.
+        let titles = evaluation.table.split(separator: "\n").first { $0.contains("equity ") && $0.contains("score") } ?? ""
+        #expect(titles.split(separator: " ").prefix(4) == ["equity", "of", "decided", "won"])
     }
 }
 

@@ -68,7 +68,7 @@ import Testing
     @Test func metaReachesTheJudge() throws {
         let set = try JudgeTests.prompts(["{\"prompt\": \"1>1\\n\", \"meta\": {\"b\": [1, null, 2.5], \"a\": \"\\u00e9\"}, \"other\": 1}"])
         let judge = try JudgeProgram(
-            #"while read -r line; do case $line in *'"meta":{"a":"é","b":[1,null,2.5]}}') echo '{"score": 1}';; *) echo '{"score": 0}';; esac; done"#
+            #"while read -r line; do case $line in *'"meta":{"b":[1,null,2.5],"a":"é"}}') echo '{"score": 1}';; *) echo '{"score": 0}';; esac; done"#
         )
         judge.ask(.init(prompt: set.prompts[0], completion: "", rewards: []))
         judge.finish()

@@ -182,23 +182,38 @@ def convert(directory, name, out):
     finally: ModelBase.load_hparams = read
 
 
-def make(name):
+def prepare(name):
+    """The model of that name, and the ids that it is asked about."""
     seed = sum(map(ord, name))
     ids = np.random.default_rng(seed).integers(0, LETTERS, LENGTH).tolist()
     model = build(name)
     randomise(model, seed)
     spread(model, ids)
+    return model, ids
+
+
+def reference(model, ids):
+    rows = log_probabilities(model, ids)
+    return [round(rows[i, ids[i + 1]].item(), 6) for i in range(LENGTH - 1)]
+
+
+def write(path, references):
+    lines = (f"{json.dumps(n)}:{json.dumps(r, separators=(',', ':'))}" for n, r in sorted(references.items()))
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def make(name):
+    model, ids = prepare(name)
     with tempfile.TemporaryDirectory() as d:
         directory = pathlib.Path(d)
         model.save_pretrained(directory)
         convert(directory, name, OUT / f"{name}.gguf")
-    rows = log_probabilities(model, ids)
-    return dict(ids=ids, logprobs=[round(rows[i, ids[i + 1]].item(), 6) for i in range(LENGTH - 1)])
+    return dict(ids=ids, logprobs=reference(model, ids))
 
 
-OUT.mkdir(exist_ok=True)
-path = OUT / "reference.json"
-references = json.loads(path.read_text()) if path.exists() else {}
-for name in sys.argv[2:] or MODELS: references[name] = make(name)
-lines = (f"{json.dumps(n)}:{json.dumps(r, separators=(',', ':'))}" for n, r in sorted(references.items()))
-path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+if __name__ == "__main__":
+    OUT.mkdir(exist_ok=True)
+    path = OUT / "reference.json"
+    references = json.loads(path.read_text()) if path.exists() else {}
+    for name in sys.argv[2:] or MODELS: references[name] = make(name)
+    write(path, references)

@@ -1,15 +1,18 @@
-"""Writes chat/expected.json: what transformers renders of each template in chat/ with each conversation below, and of each snippet.
+"""Writes chat/expected.json: what transformers renders of each template in chat/ with each conversation below, and of each snippet;
+chat/dates.json: days as Python writes them; and chat.gguf, a model with a template.
 
     pip install -r requirements.txt && python3 make_chat.py
 
 With a folder that has llama.cpp's ggml-vocab-*.gguf it also writes chat/tokens.json: the tokens that transformers makes of the conversations.
 """
+import datetime
 import json
 import pathlib
 import sys
 
+import gguf
+import transformers.utils.chat_template_utils as utils
 from transformers import AutoTokenizer
-from transformers.utils.chat_template_utils import _compile_jinja_template
 
 CONVERSATIONS = [
     [("user", "Hello")],
@@ -67,18 +70,39 @@ SNIPPETS = [
     "{{ 'ΣΑΣ ΟΔΟΣ. ß İ ﬁ ǆ'.lower() }}{{ 'ß ﬁ ǆ ŉ'.upper() }}{{ 'ǆ ﬁa ßb'.title() }}{{ 'ǆAB'.capitalize() }}{{ '\u2003a\u00a0\u200b'.strip() | length }}{{ '😀é' | length }}{{ '😀é'[1] }}",
     "{{ ([1, 2] + [3]) | length }}{{ dict(a=1).a }}{{ {'a': 1, 'a': 2}.a }}{{ (1,) | length }}{{ () | length }}{% set a, b = 1, 2 %}{{ a }}{{ b }}",
     "{{ messages.0.role }}{{ [[1, 2]][0].1 }}{{ messages[0]['content'].upper().lower() }}{{ (messages | first).role }}{{ messages | length > 1 }}{{ loop is defined }}",
-    "{% generation %}x{% endgeneration %}{{ bos_token + 'a' + eos_token }}{{ strftime_now is defined }}", "{% for i in [1, 2, 3] %}{{ loop.cycle('a', 'b') }}{{ loop.nextitem }}{% endfor %}",
+    "{% generation %}x{% endgeneration %}{{ bos_token + 'a' + eos_token }}{{ strftime_now is defined }}",
+    "{{ strftime_now('%d %b %Y|%A, %B %d, %Y|%Y-%m-%d|%H:%M:%S|%j|%U %W %V %G|%-d %-m %-H|%p %I|%e|%y|%F %T %D %R|%c|%x %X|%a %h|%u %w|%%|é😀') }}",
+    "{{ {'b': 1, 'A': 2, 'c': 'x'} | dictsort }}|{{ {'b': 3, 'A': 2, 'c': 1} | dictsort(by='value') }}|{% for k, v in {'b': 1, 'A': 2} | dictsort(true, reverse=true) %}{{ k }}{{ v }}{% endfor %}",
+    "{{ [3, 1, 2] | sort }}{{ ['b', 'A', 'c', 'a'] | sort }}{{ ['b', 'A', 'c'] | sort(case_sensitive=true) }}{{ ['b', 'A', 'a', 'B'] | sort(reverse=true) }}{{ messages | sort(attribute='role') | map(attribute='role') | join(',') }}{{ [(1, 2), (0, 1)] | sort(attribute=1) }}",
+    "{{ ['a', 'A', 'b', 'a'] | unique | list }}{{ ['a', 'A'] | unique(true) | list }}{{ messages | unique(attribute='role') | map(attribute='content') | list }}{{ [3, 1, 2] | min }}{{ [3, 1, 2] | max }}{{ ['b', 'A'] | min }}{{ [] | max }}{{ messages | max(attribute='role') }}{{ [1, 2.5] | sum }}{{ [{'a': 1}, {'a': 4}] | sum(attribute='a') }}{{ [1] | sum(start=10) }}",
+    "{{ '1.5' | float }}{{ 'x' | float }}{{ 2 | float }}{{ 'x' | float(7.5) }}{{ '-3e2' | float }}",
+    "{{ '{} {} {{x}} {a}'.format(1, 'b', a=none) }}{{ '{1}{0}{1}'.format('a', true) }}{{ '<{}>'.format([1, 'x']) }}{{ '{}'.format(1.0) }}",
+    "{{ 'a,b,c'.rsplit(',', 1) }}{{ 'a,b,c'.rsplit(',') }}{{ 'abcabc'.rfind('bc') }}{{ 'abc'.rfind('x') }}{{ 'abab'.count('ab') }}{{ 'abc'.index('c') }}{{ '12'.isdigit() }}{{ 'a1'.isalpha() }}{{ 'a1é'.isalnum() }}{{ ' \\n'.isspace() }}{{ ''.isdigit() }}",
+    "{{ messages[0] }}{{ [1, 'a', none, true, 2.5, (1,), (), {}] }}{{ ['\\'', '\"\\'', '\\\\\\n\\t\\r\\x01\\x7f\\xa0\\u200b\\ue000é😀\\U000e0001'] }}{{ {'a': {'b': [1]}} ~ '' }}{{ [none] | string }}",
+    "{{ {'b': [1, {'é': 'ü😀\\x7f'}], 'a': none} | tojson(ensure_ascii=true) }}{{ {'b': 1, 'a': [1, 2]} | tojson(separators=(',', ':')) }}{{ {'b': 1, 'a': {'d': 1, 'c': 2}} | tojson(sort_keys=true) }}{{ {'a': [1, {}], 'b': []} | tojson(indent=2, separators=(' ,', '=')) }}{{ [1] | tojson(false, 1) }}{{ {1: 2, true: 3, none: 4, 1.5: 5} | tojson }}{{ [1e16, 12345678901234567.0, 1e15, 0.0001, 0.00001, 1e22, 123456.789, -2.5e17] | tojson }}{{ 1e16 }}{{ (1, 2) | tojson }}",
+    "{% macro f(x) %}[{{ x }}:{{ caller() }}]{% endmacro %}{% call f(1) %}body{{ messages[0].role }}{% endcall %}{% macro g() %}{% for i in [1, 2] %}{{ caller(i, 'z') }}{% endfor %}{% endmacro %}{% call(a, b) g() %}<{{ a }}{{ b }}>{% endcall %}",
+    "{% set ns = namespace(_x=1) %}", "{% set ns = namespace() %}{% set ns._x = 1 %}", "{{ strftime_now(1) }}", "{{ [1, 'a'] | sort }}", "{{ 1 | dictsort }}", "{{ '{}'.format() }}", "{{ '{a}'.format(1) }}", "{{ '{'.format(1) }}", "{{ '}'.format(1) }}",
+    "{{ messages.append(1) }}", "{{ messages[0].pop('role') }}", "{{ messages | from_json }}", "{{ 'abc'.index('x') }}", "{{ none | sort }}", "{{ [none, 1] | min }}", "{{ [range] | tojson }}", "{{ messages | map(attribute='role') | tojson }}",
+    "{% for m in messages %}{{ loop.index if loop.first else '-' }}{% endfor %}{{ tools is none }}{{ documents is none }}{{ x is defined }}{{ (messages | length) > 2 and messages[2].role == 'assistant' }}", "{% for i in [1, 2, 3] %}{{ loop.cycle('a', 'b') }}{{ loop.nextitem }}{% endfor %}",
     "{{ missing.x }}", "{{ missing + 'a' }}", "{{ missing < 1 }}", "{{ none.x }}", "{{ none | length }}", "{% for x in none %}{% endfor %}", "{{ 'a' + 1 }}", "{{ 'a' < 1 }}", "{{ 1 / 0 }}",
     "{{ messages[0] + 'x' }}", "{{ [1] | join(missing.y) }}", "{{ 'x' in 1 }}", "{{ raise_exception('no') }}", "{% set messages.x = 1 %}", "{{ missing() }}", "{% if x %}", "{{ 1 + }}", "{% endif %}", "{{ 'a }}", "{{ [1, 2 }}",
 ]
 
 
+class Clock(datetime.datetime):
+    """sla has no clock: templates are told a day."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.datetime(2026, 1, 9)
+
+
+utils.datetime = Clock
+
+
 def render(source, messages, bos, eos):
-    environment = _compile_jinja_template("").environment
-    # sla has no clock: the same request gives the same tokens on any day.
-    environment.globals.pop("strftime_now", None)
     try:
-        return environment.from_string(source).render(
+        return utils._compile_jinja_template(source).render(
             messages=[dict(role=role, content=content) for role, content in messages], tools=None, documents=None,
             add_generation_prompt=True, bos_token=bos, eos_token=eos)
     except Exception:
@@ -96,7 +120,32 @@ expected = {
 }
 conversations = [[dict(role=role, content=content) for role, content in messages] for messages in CONVERSATIONS]
 snippets = [[source, render(source, CONVERSATIONS[1], "<s>", "</s>")] for source in SNIPPETS]
+FORMAT = "%a %A %b %B %c %C %d %D %e %f %F %g %G %h %H %I %j %m %M %p %S %T %u %U %V %w %W %x %X %y %Y %% %-d %-m %-j"
+days = [datetime.datetime(year, month, day) for year in (1999, 2000, 2020, 2024, 2025, 2026, 2100) for month, day in (
+    (1, 1), (1, 3), (1, 4), (2, 28), (3, 1), (7, 14), (12, 28), (12, 31))]
+write("dates.json", dict(format=FORMAT, days={day.strftime("%Y-%m-%d"): day.strftime(FORMAT) for day in days}))
 write("expected.json", dict(conversations=conversations, expected=expected, snippets=snippets))
+
+def write_model():
+    """A model that can be talked to: parity-qwen2.gguf with the template chat/small.jinja."""
+    reader = gguf.GGUFReader(folder.parent / "parity-qwen2.gguf")
+    writer = gguf.GGUFWriter(folder.parent / "chat.gguf", "qwen2")
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF.") or field.name in ["general.architecture", "general.name"]:
+            continue
+        kind = field.types[0]
+        writer.add_key_value(field.name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+    writer.add_name("chat")
+    writer.add_chat_template((folder / "small.jinja").read_text())
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+write_model()
 
 if len(sys.argv) > 1:
     # Those that write control tokens into a message are another matter: see the tests.

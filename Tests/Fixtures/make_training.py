@@ -15,32 +15,32 @@ STEPS = {0: [(2, 0.5, 1.0)], 3: [(1, 0.25, 0.75), (3, 0.125, 0.5)]}  # of graded
 torch.set_default_dtype(torch.float64)
 
 
-def shapes(hidden, outputs):
-    """The parameters in the order of the channel's file."""
-    for i in range(LAYERS):
-        columns = POLICY + (WIDTH if i else 0)
+def shapes(hidden, outputs, width):
+    """The parameters in the order of the channel's file; without a channel those of the head."""
+    for i in range(LAYERS if width else 0):
+        columns = POLICY + (width if i else 0)
         yield [columns]
-        yield [WIDTH, columns]
-    columns = POLICY + WIDTH
+        yield [width, columns]
+    columns = POLICY + width
     for rows in [*hidden, outputs]:
         yield [rows, columns]
         columns = rows
 
 
-def rewards(parameters, states):
+def rewards(parameters, states, width):
     """states [tokens, layers + 1, policy] to the head's outputs [tokens, outputs]."""
     r, parameters = None, list(parameters)
-    for i in range(LAYERS):
+    for i in range(LAYERS if width else 0):
         x = states[:, i] if r is None else torch.cat((states[:, i], r), -1)
         y = F.silu(F.linear(F.rms_norm(x, (x.shape[-1],), parameters[2 * i], EPSILON), parameters[2 * i + 1]))
         r = y if r is None else r + y
-    x = torch.cat((states[:, LAYERS], r), -1)
-    for w in parameters[2 * LAYERS : -1]:
+    x = states[:, LAYERS] if r is None else torch.cat((states[:, LAYERS], r), -1)
+    for w in parameters[2 * LAYERS if width else 0 : -1]:
         x = F.silu(F.linear(x, w))
     return F.linear(x, parameters[-1])
 
 
-def loss_of(name, outputs):
+def loss_of(name, outputs, pairs):
     answers = outputs.split(LENGTHS)
     s = [a[:, 0] for a in answers]
     if name == "seqwise_bt":
@@ -54,6 +54,10 @@ def loss_of(name, outputs):
         return torch.stack(losses).mean()
     if name == "seqwise_ce":
         return F.binary_cross_entropy(torch.stack([x.sigmoid().mean() for x in s]), torch.tensor(LABELS))
+    if name == "tokenwise_ce" and pairs:
+        # The authors' ck_loss: all chosen tokens of the batch, all rejected ones, and the mean of the two.
+        chosen, rejected = torch.cat(s[0::2]), torch.cat(s[1::2])
+        return (-F.logsigmoid(chosen).mean() - F.logsigmoid(-rejected).mean()) / 2
     if name == "tokenwise_ce":
         return F.binary_cross_entropy_with_logits(torch.cat(s), torch.cat([torch.full_like(x, y) for x, y in zip(s, LABELS)]))
     values, provers = [], []
@@ -68,18 +72,18 @@ def loss_of(name, outputs):
                for part in (values, provers) if part)
 
 
-def case(name, hidden, outputs, generator):
+def case(name, hidden, outputs, generator, pairs=False, width=WIDTH):
     # Numbers that 32-bit weights and 16-bit states hold exactly.
     draw = lambda *shape: torch.randint(-128, 129, shape, generator=generator) / 64
-    parameters = [(1 + draw(*s) / 8 if len(s) == 1 else draw(*s) / 2).requires_grad_() for s in shapes(hidden, outputs)]
+    parameters = [(1 + draw(*s) / 8 if len(s) == 1 else draw(*s) / 2).requires_grad_() for s in shapes(hidden, outputs, width)]
     states = draw(sum(LENGTHS), LAYERS + 1, POLICY)
     flat = lambda tensors: [float(f"{x:.8g}") for t in tensors for x in t.detach().flatten().tolist()]
-    result = {"loss": name, "hidden": hidden, "outputs": outputs, "weights": flat(parameters), "states": states.flatten().tolist()}
+    result = {"loss": name, "pairs": pairs, "width": width, "hidden": hidden, "outputs": outputs, "weights": flat(parameters), "states": states.flatten().tolist()}
     optimizer = torch.optim.AdamW([{"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
                                    {"params": [p for p in parameters if p.dim() == 2], "weight_decay": 0.1}], lr=0.01)
     losses = []
     for step in range(20):
-        loss = loss_of(name, rewards(parameters, states))
+        loss = loss_of(name, rewards(parameters, states, width), pairs)
         optimizer.zero_grad()
         loss.backward()
         losses.append(loss.item())
@@ -92,8 +96,10 @@ def case(name, hidden, outputs, generator):
 
 if __name__ == "__main__":
     generator = torch.Generator().manual_seed(1)
-    cases = [case(name, hidden, 2 if name == "value" else 1, generator)
+    cases = [case(name, hidden, 2 if name == "value" else 1, generator, pairs=name.endswith("_bt"))
              for name in ("seqwise_bt", "tokenwise_bt", "seqwise_ce", "tokenwise_ce", "value") for hidden in ([], [5])]
-    fixture = {"layers": LAYERS, "policy": POLICY, "width": WIDTH, "lengths": LENGTHS, "labels": LABELS,
+    cases += [case("tokenwise_ce", hidden, 1, generator, pairs=True) for hidden in ([], [5])]
+    cases += [case("seqwise_bt", hidden, 1, generator, pairs=True, width=0) for hidden in ([], [5])]
+    fixture = {"layers": LAYERS, "policy": POLICY, "lengths": LENGTHS, "labels": LABELS,
                "steps": {i: [{"end": e, "value": v, "prover": p} for e, v, p in s] for i, s in STEPS.items()}, "cases": cases}
     (Path(__file__).parent / "training.json").write_text(json.dumps(fixture) + "\n")

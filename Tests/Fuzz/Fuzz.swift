@@ -5,6 +5,7 @@ import Foundation
 @testable import SLABase
 @testable import SLAEngine
 @testable import SLAEvaluation
+@testable import SLAGrammar
 @testable import SLAService
 @testable import SLATemplate
 @testable import SLAText
@@ -12,7 +13,7 @@ import Foundation
 
 /// What bytes from outside are given to. None may crash, hang or take much memory, whatever they are; a typed error is an answer.
 private enum Target: String, CaseIterable {
-    case requests, models, channels, records, templates, json
+    case requests, models, channels, records, templates, json, grammars, tokenizers
 
     private static let builtIn = Result { try Model.builtIn() }
 
@@ -21,10 +22,8 @@ private enum Target: String, CaseIterable {
         case .requests:
             let model = try Target.builtIn.get()
             for line in bytes.split(separator: 0x0a) {
-                guard case .success(.generate(_, let settings, _, _)) = PreparedLine(Array(line), by: model.tokenizer, context: 128).request
-                else {
-                    continue
-                }
+                let prepared = PreparedLine(Array(line), for: model, context: 128)
+                guard case .success(.generate(_, let settings, _, _, _)) = prepared.request else { continue }
                 _ = try? settings.method(for: model)
             }
         case .models: try answers(of: Model(GGUF(MappedBytes(bytes))))
@@ -35,19 +34,42 @@ private enum Target: String, CaseIterable {
                 for case .event(let event) in session.entries { _ = event.comparable }
             }
             _ = ViewPage(sessions, title: "fuzz").html
+            for line in bytes.split(separator: 0x0a) { _ = EventHead(line) }
         case .templates:
+            // What models answer, too: tool calls of one format or another.
+            var reader = ToolCallReader(ToolCallFormat.all[bytes.count % ToolCallFormat.all.count], Chat([]), endOfPrompt: "")
+            reader.append(bytes: bytes)
+            _ = reader.calls
             // The template, and behind its first NUL what the messages say.
             let parts = bytes.split(separator: 0, omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }
             let template = try ChatTemplate(parts[0])
             let roles = ["system", "user", "assistant"]
             let turns = parts.count == 1 ? ["Hello"] : Array(parts[1...])
             let messages = turns.enumerated().map { ChatMessage(role: roles[($0 + (turns.count == 1 ? 1 : 0)) % 3], content: $1) }
-            _ = try template.render(messages, bos: "<s>", eos: "</s>").utf8
+            _ = try template.render(Chat(messages, date: .firstOfUnix), bos: "<s>", eos: "</s>").utf8
+        case .grammars:
+            // A grammar or a schema, and behind its first NUL what is to follow it.
+            let parts = bytes.split(separator: 0, maxSplits: 1, omittingEmptySubsequences: false)
+            let rules = try (try? JSONTree(parts[0])).map { try JSONSchema.rules($0) } ?? GBNF.rules(parts[0], tokenCount: 548)
+            let tokenizer = try Target.builtIn.get().tokenizer
+            let trie = TokenTrie(count: tokenizer.count) { tokenizer.bytes(of: $0) }
+            let matcher = try GrammarMatcher(Grammar(rules), trie, ends: tokenizer.endOfGeneration)
+            var state = matcher.start
+            for byte in (parts.count > 1 ? parts[1] : []).prefix(64) where !matcher.isDead(state) {
+                _ = (matcher.mask(state), matcher.forced(state, most: 16))
+                state = matcher.next(state, Token(byte), [byte])
+            }
         case .json:
             let model = try Target.builtIn.get()
             _ = try? TrainingSet(MappedBytes(bytes), name: "fuzz", model)
             _ = try? PromptSet(bytes, name: "fuzz", model)
             _ = try? DecoderChoice(String(decoding: bytes, as: UTF8.self), for: model)
+        case .tokenizers:
+            var writer = GGUFWriter()
+            for (key, value) in try TokenizerFile(bytes).metadata() { writer[key] = value }
+            let tokenizer = try Tokenizer(writer.file())
+            let text = "a LEFT b  <s> Word 12345 \n\n é\u{301} grün 😀 " + String(repeating: "a1 ", count: 300)
+            _ = tokenizer.decode(tokenizer.encode(text, addSpecial: true))
         }
     }
 

@@ -402,10 +402,10 @@ import Testing
             let deep = String(repeating: "[", count: depth) + String(repeating: "]", count: depth)
             client.send(#"{"jsonrpc":"2.0","id":7,"method":"m","params":\#(deep)}"#)
             let code = client.message()?["error"]?["code"]?.integer
-            #expect(code == (depth < 64 ? -32601 : -32700))
+            #expect(code == (depth < 512 ? -32601 : -32700))
             let objects = String(repeating: "{\"a\":", count: depth) + "1" + String(repeating: "}", count: depth)
             client.send(#"{"jsonrpc":"2.0","id":7,"method":"m","params":\#(objects)}"#)
-            #expect(client.message()?["error"]?["code"]?.integer == (depth < 64 ? -32601 : -32700))
+            #expect(client.message()?["error"]?["code"]?.integer == (depth < 512 ? -32601 : -32700))
         }
         client.send(Array("Content-Length: 90000000\r\n\r\n".utf8) + [UInt8](repeating: 97, count: 90_000_000))
         client.send("{}")

@@ -2,19 +2,23 @@ import Foundation
 
 @testable import SLAEngine
 @testable import SLAService
+@testable import SLATemplate
 
 /// Talks to a service over pipes, as a client would.
 enum Conversation {
     /// The event lines that `input` leads to, the `ready` event first.
     static func events(
-        _ input: some Swift.Sequence<UInt8>, engine: Engine, withTiming: Bool = false, maximumQueued: Int? = nil, recorder: Recorder? = nil
+        _ input: some Swift.Sequence<UInt8>, engine: Engine, judge: ServiceJudge? = nil, withTiming: Bool = false,
+        maximumQueued: Int? = nil,
+        recorder: Recorder? = nil, isOrdered: Bool = false, answers: AnswerFile? = nil
     ) -> (lines: [String], failure: Int32?) {
         let requests = Pipe()
         let events = Pipe()
         let bytes = Data(input)
         let service = Service(
-            engine, input: requests.fileHandleForReading.fileDescriptor, output: events.fileHandleForWriting.fileDescriptor,
-            withTiming: withTiming, maximumQueued: maximumQueued, recorder: recorder)
+            engine, judge: judge, input: requests.fileHandleForReading.fileDescriptor, output: events.fileHandleForWriting.fileDescriptor,
+            withTiming: withTiming, maximumQueued: maximumQueued, isOrdered: isOrdered, recorder: recorder, answers: answers,
+            date: CalendarDate("2026-01-09"))
         let writer = DispatchQueue(label: "writer")
         writer.async {
             try? requests.fileHandleForWriting.write(contentsOf: bytes)

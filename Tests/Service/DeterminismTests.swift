@@ -50,4 +50,17 @@ import Testing
         let prompts = RequestMaker.tokens(vocabulary: model.shape.vocabularySize, longest: 300)
         try compare(model, prompts: prompts, budget: 150 * Engine(model).cachePages.bytesPerPage, seed: 2)
     }
+
+    /// Weights that stay where the file has them are the same weights.
+    @Test func weightsThatAreNotPackedGiveTheSame() throws {
+        for name in ["parity-llama.gguf", "quantized-llama.gguf", "archs/qwen3moe.gguf"] {
+            let model = try Fixtures.model(name)
+            let lines = (1...3).map { #"{"prompt":[5,6,\#($0)],"max_tokens":9,"ignore_eos":true}"# + "\n" }.joined()
+            let engine = Engine(try Fixtures.model(name), packs: false, watchesTime: false)
+            let (unpacked, again) = (Conversation.events(lines, engine: engine), Conversation.events(lines, engine: engine))
+            #expect(unpacked == Conversation.events(lines, engine: Engine(model, watchesTime: false)))
+            #expect(again.count == unpacked.count)
+            #expect(!engine.packNext())
+        }
+    }
 }

@@ -31,6 +31,9 @@ import Testing
             #"{"id":"v","prompt":"1 2>3\n","width":2,"chunk":9,"chunk_at":[";","="],"expand":"sample","alpha":2,"depth":1,"max_tokens":4}"#,
             #"{"id":"w","messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"text","text":"b"}]}],"max_tokens":3}"#,
             #"{"id":"x","prompt":"ab","suffix":"c","max_tokens":3}"#,
+            #"{"id":"t","messages":[{"role":"tool","content":"4","tool_call_id":"a"}],"tools":[{"type":"function","function":{"name":"f"}}]}"#,
+            #"{"messages":[{"role":"assistant","tool_calls":[{"id":"a","name":"f","arguments":{"b":[1,{}]}}]}],"date":"2026-01-09"}"#,
+            #"{"messages":[{"role":"assistant","content":"a"}],"continue_final_message":true,"template_arguments":{"b":false}}"#,
             #"{"id":"y","prompt":"ab","suffix":"c","suffix_tokens":2,"path":"a.py","context":[{"path":"b.c","text":"ab\n"}],"truncate":"left"}"#,
             #"{"id":"z","prompt":"ab","context":[{"path":"","text":""},{"path":"c.md","text":"a\n\nb"}],"truncate":"left","max_tokens":3}"#,
             #"{"type":"clear_cache","id":null}"#,
@@ -77,7 +80,7 @@ import Testing
         "id", "type", "prompt", "decoder", "width", "chunk", "depth", "min_p", "score", "expand", "max_tokens", "stop", "ignore_eos",
         "deadline_ms", "include", "priority", "completion", "completions", "text", "add_special", "tokens", "target", "messages", "suffix",
         "suffix_tokens", "path", "context", "truncate",
-        "role", "content", "n",
+        "role", "content", "n", "tools", "template_arguments", "continue_final_message", "date", "tool_calls", "arguments",
         "seed", "temperature", "top_k", "top_p", "chunk_at", "alpha", "simulations", "exploration",
         "", "ID", "prompt ", "\\u0070rompt", "\\ud800", "naïve",
     ]

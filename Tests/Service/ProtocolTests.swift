@@ -6,8 +6,9 @@ import Testing
 @testable import SLAService
 @testable import SLAText
 
-/// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request`. With SLA_UPDATE=1 in the environment the document is rewritten instead.
-@Suite struct ProtocolTests {
+/// The examples of Protocol.md, replayed: with the built-in model, or with the fixture that follows the word `request` and with the adapters and the
+/// judge that follow that; in the requests' order where it is `--ordered`. With SLA_UPDATE=1 in the environment the document is rewritten instead.
+@Suite(.serialized) struct ProtocolTests {
     static let document = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
         .appendingPathComponent("Protocol.md")
@@ -29,13 +30,19 @@ import Testing
                 continue
             }
             let fixture = lines[i].dropFirst("```jsonl request ".count)
-            let model = fixture.isEmpty ? builtIn : try Fixtures.model(String(fixture))
+            let isOrdered = fixture == "--ordered"
+            let words = isOrdered ? [] : fixture.split(separator: " ").map(String.init)
+            let model = words.isEmpty ? builtIn : try ProtocolTests.model(words)
+            let judge = try words.first { $0.hasPrefix("judges/") }.map { path in
+                let judge = try RewardModel(Fixtures.model(path))
+                return ServiceJudge(judge, Engine(judge.model))
+            }
             let request = block()
             let title = lines[..<i].last { $0.hasPrefix("## ") } ?? ""
             let input = lines[request].map { $0 + "\n" }.joined()
             i = try #require(lines[i...].firstIndex(of: "```jsonl events"))
             let events = block()
-            var said = Conversation.events(input, engine: Engine(model))
+            var said = Conversation.events(input.utf8, engine: Engine(model), judge: judge, isOrdered: isOrdered).lines
             #expect(said.first?.hasPrefix(#"{"type":"ready","#) == true)
             if title != "## ready" { said.removeFirst() }
             if isUpdating {
@@ -52,9 +59,44 @@ import Testing
         #expect(examples > 10)
         let all: Set = [
             "ready", "token", "commit", "draft", "progress", "done", "score", "tokens", "text", "cancelled", "stats", "cleared", "shutdown",
-            "error",
+            "error", "judge",
         ]
         #expect(types == all, "every event has an example")
+    }
+
+    /// A fixture, and its adapters behind it.
+    private static func model(_ words: [String]) throws -> Model {
+        try Model(
+            Fixtures.file(words[0]),
+            adapters: words.filter { $0.hasPrefix("lora/") }.map { path in
+                let name = path.split(separator: "/").last.map { String($0.prefix { $0 != "." }) } ?? path
+                return Adapter.Source(name: name, file: try Fixtures.file(path))
+            })
+    }
+
+    @Test func theRunThatIsGoneOnWithIsWhatTheDocumentShows() throws {
+        var lines = try String(contentsOf: ProtocolTests.document, encoding: .utf8).components(separatedBy: "\n")
+        func block(_ name: String) throws -> Range<Int> {
+            let start = try #require(lines.firstIndex(of: "```jsonl \(name)")) + 1
+            return start..<(try #require(lines[start...].firstIndex(of: "```")))
+        }
+        let engine = Engine(try Model.builtIn())
+        let input = try lines[block("resumed")].map { $0 + "\n" }.joined()
+        let ready = try #require(Conversation.events("", engine: engine).first)
+        let isUpdating = ProcessInfo.processInfo.environment["SLA_UPDATE"] == "1"
+        if isUpdating { lines[try block("before").lowerBound] = ready }
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString).jsonl").path
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try lines[block("before")].joined(separator: "\n").write(toFile: path, atomically: false, encoding: .utf8)
+        let answers = try AnswerFile(path: path)
+        try answers.begin(as: Fingerprint(engine), isOrdered: false)
+        _ = Conversation.events(input.utf8, engine: engine, answers: answers)
+        let whole = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map(String.init)
+        if isUpdating {
+            lines.replaceSubrange(try block("after"), with: whole)
+            try lines.joined(separator: "\n").write(to: ProtocolTests.document, atomically: true, encoding: .utf8)
+        }
+        #expect(try Array(lines[block("after")]) == whole)
     }
 
     // MARK: - Tables
@@ -93,7 +135,10 @@ import Testing
         case .texts(let most): "array of up to \(most) strings or arrays of token ids"
         case .tokens: "array of token ids"
         case .messages: "array of objects"
+        case .object: "object"
+        case .date: "string `YYYY-MM-DD`"
         case .objects(let most): "array of up to \(most) objects"
+        case .schema: "object or boolean"
         case .id(let longest): "string of up to \(longest) bytes, or integer"
         }
     }
@@ -117,6 +162,7 @@ import Testing
             case .means(let value as Int): "\(value)"
             case .means(let value as [String]) where value.isEmpty: "none"
             case .means(let value as [FilePiece]) where value.isEmpty: "none"
+            case .means(let value as [JSONValue]) where value.isEmpty: "none"
             case .means(let value): "`\(value)`"
             }
         }
@@ -131,6 +177,9 @@ import Testing
             case let field as Field<[Token]>: absence(field)
             case let field as Field<[ChatMessage]>: absence(field)
             case let field as Field<[FilePiece]>: absence(field)
+            case let field as Field<[AdapterChoice]>: absence(field)
+            case let field as Field<[JSONValue]>: absence(field)
+            case let field as Field<JSONValue>: absence(field)
             default: "unknown"
             }
         }

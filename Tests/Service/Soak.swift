@@ -216,7 +216,7 @@ struct EventChecker {
 
     /// The top-level fields of each event, in order; those with a question mark may be missing. `stats` may grow.
     private static let fields = [
-        "ready": ["type", "protocol", "engine", "model", "decoder", "search?"],
+        "ready": ["type", "protocol", "engine", "model", "date", "decoder", "search?", "fingerprint", "inputs"],
         "token": ["type", "id", "index", "token", "text", "logprob", "reward"],
         "commit": ["type", "id", "index", "from", "to", "score", "rejected?"],
         "draft": ["type", "id", "text"],

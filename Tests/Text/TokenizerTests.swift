@@ -147,7 +147,7 @@ struct PreTokenizers {
     private func words(_ name: String?, _ text: String) throws -> [String] {
         let bytes = Array(text.utf8)
         var words: [String] = []
-        try PreTokenizer(named: name).forEachWord(in: bytes, bytes.indices) { words.append(String(decoding: bytes[$0], as: UTF8.self)) }
+        try PreTokenizer(named: name).forEachWord(in: bytes, bytes.indices) { words.append(String(decoding: $0[$1], as: UTF8.self)) }
         return words
     }
 
@@ -180,7 +180,7 @@ struct PreTokenizers {
             for _ in 0..<50 {
                 let text = (0..<Int.random(in: 0...20, using: &random)).flatMap { _ in random.element(pieces) }
                 var end = 0
-                rule.forEachWord(in: text, text.indices) { word in
+                rule.forEachWord(in: text, text.indices) { _, word in
                     #expect(word.lowerBound == end && !word.isEmpty, "seed \(seed), \(name), \(text)")
                     end = word.upperBound
                 }
@@ -209,7 +209,7 @@ struct PreTokenizers {
         let expected = try #require(reference.words[name])
         for (text, lengths) in zip(reference.texts, expected) {
             var words: [Int] = []
-            rule.forEachWord(in: Array(text.utf8), 0..<text.utf8.count) { words.append($0.count) }
+            rule.forEachWord(in: Array(text.utf8), 0..<text.utf8.count) { words.append($1.count) }
             #expect(words == lengths, "\(text.debugDescription)")
         }
     }
@@ -221,7 +221,7 @@ struct PreTokenizers {
         for unit in ["a", "A", " ", "\n", "1", "!", "é", "中", "\u{301}", "\t \r", "aA'", " a"] {
             let text = Array((String(repeating: unit, count: 20_000) + "中").utf8)
             var end = 0
-            let time = ContinuousClock().measure { rule.forEachWord(in: text, text.indices) { end = $0.upperBound } }
+            let time = ContinuousClock().measure { rule.forEachWord(in: text, text.indices) { end = $1.upperBound } }
             #expect(end == text.count && time < .seconds(2), "\(unit.debugDescription) took \(time)")
         }
     }

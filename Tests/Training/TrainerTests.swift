@@ -269,6 +269,61 @@ import Testing
         #expect(late < 0.7 * early, "\(early) to \(late)")
     }
 
+    @Test func aHeadWithoutAChannelIsTrainedAndRead() throws {
+        let model = try TrainerTests.model.get()
+        let data = try TrainerTests.data(model, prompts: 40)
+        var options = TrainerTests.options
+        options.policyHeadOnly = true
+        #expect(throws: RequestFailure.self) { try options.check() }
+        options.size = nil
+        options.epochs = 12
+        options.rate = 3e-3
+        let whole = try TrainerTests.train(data, options)
+        let again = try TrainerTests.train(data, options, threads: 2, cacheBytes: 3000)
+        #expect(again.file == whole.file)
+        let (early, late) = (whole.losses.prefix(10).reduce(0, +) / 10, whole.losses.suffix(10).reduce(0, +) / 10)
+        #expect(late < 0.9 * early, "\(early) to \(late)")
+
+        // The engine's reward is the head's product with h_L, which a channel of zeros beside it does not change.
+        let file = try GGUF(MappedBytes(whole.file))
+        #expect(try file.integer("reward.width") == 0)
+        #expect(file.tensors.map(\.name) == ["reward.head.weight"])
+        var wider = GGUFWriter()
+        for (key, value) in [("reward.width", 16), ("reward.block_count", 2), ("reward.embedding_length", model.shape.hiddenSize)] {
+            wider[key] = .uint32(UInt32(value))
+        }
+        let size = model.shape.hiddenSize
+        for i in 0..<2 {
+            let columns = i == 0 ? size : size + 16
+            wider.tensors.append(.init("reward.blk.\(i).norm.weight", [columns], Array(repeating: 1, count: columns)))
+            wider.tensors.append(.init("reward.blk.\(i).weight", [columns, 16], Array(repeating: 0, count: 16 * columns)))
+        }
+        let head = try file.tensor("reward.head.weight")
+        wider.tensors.append(
+            .init("reward.head.weight", [size + 16, 1], .f16, Array(file.bytes.buffer[head.bytes]) + [UInt8](repeating: 0, count: 32)))
+        func rewards(_ channel: GGUF) throws -> [Float] {
+            let engine = try Engine(Model(TrainerTests.policy.file(), reward: channel))
+            _ = try engine.submit(.score(prompt: [1, 2, 3], completion: [4, 5, 6, 7]))
+            var rewards: [Float] = []
+            while !engine.isIdle {
+                for case (_, .scored(let tokens, _)) in engine.step() { rewards += tokens.compactMap(\.reward) }
+            }
+            return rewards
+        }
+        let narrow = try rewards(file)
+        #expect(narrow.count == 4 && Set(narrow).count == 4)
+        for (a, b) in zip(narrow, try rewards(wider.file())) { #expect(abs(a - b) < 1e-3 * max(1, abs(b))) }
+    }
+
+    @Test func aLinearHeadBeginsNormalWithASmallDeviation() {
+        let form = ChannelForm(layers: 1, hiddenSize: 600, epsilon: 1e-5, size: 400, outputs: 2, hidden: [])
+        let network = ChannelNetwork(form, threadPool: ThreadPool(threads: 1))
+        network.initialize(seed: 5)
+        let head = network.parameters.first { $0.name == "reward.head.weight" }?.range ?? 0..<0
+        let square = head.reduce(Float(0)) { $0 + network.weights.base[$1] * network.weights.base[$1] } / Float(head.count)
+        #expect(head.count == 2000 && abs(square.squareRoot() - 0.02) < 0.002)
+    }
+
     @Test func aPromptIsTrainedOnOrHeldOutAndNeverBoth() throws {
         let model = try TrainerTests.model.get()
         let data = try TrainerTests.data(model)

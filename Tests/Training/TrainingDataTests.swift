@@ -76,7 +76,7 @@ import Testing
             (#"{"prompt":[],"chosen":"g","rejected":"h"}"#, "the prompt is empty"),
             (#"{"prompt":[{"role":"critic","content":"g"}],"completion":"g","label":1}"#, ""),
             (#"{"prompt":[{"role":"user"}],"completion":"g","label":1}"#, "a message's content must be a string"),
-            (#"{"prompt":[{"role":"user","content":"g","name":"h"}],"completion":"g","label":1}"#, "a message has no field name here"),
+            (#"{"prompt":[{"role":"user","content":"g","nick":"h"}],"completion":"g","label":1}"#, "a message has no field nick here"),
             (#"{"prompt":\#(question),"completion":\#(answer("g")),"steps":[{"at":0,"value":1}]}"#, "steps tell characters of a text"),
         ] {
             if message.isEmpty {

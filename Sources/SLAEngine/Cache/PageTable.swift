@@ -8,6 +8,8 @@ package final class PageTable {
     private(set) var pages: [PageRun<PagePool.Page>]
     /// Of the recurrent layers, once something is written.
     private(set) var state: PagePool.Page?
+    /// What they were computed with.
+    let adapters: AdapterSet
     /// Positions written.
     package private(set) var count: Int
     /// Their tokens, where guesses are made behind them.
@@ -20,8 +22,8 @@ package final class PageTable {
     private let pool: PagePool
 
     /// Takes over one reference to each of `pages` and to `state`.
-    init(_ pages: [PageRun<PagePool.Page>], _ state: PagePool.Page?, count: Int, _ pool: PagePool) {
-        (self.pages, self.state, self.count, self.pool) = (pages, state, count, pool)
+    init(_ pages: [PageRun<PagePool.Page>], _ state: PagePool.Page?, count: Int, _ adapters: AdapterSet, _ pool: PagePool) {
+        (self.pages, self.state, self.count, self.adapters, self.pool) = (pages, state, count, adapters, pool)
         stateCount = count
     }
 
@@ -35,7 +37,7 @@ package final class PageTable {
     /// what is in the pages is not copied.
     package func fork(next: Token? = nil) -> PageTable {
         for page in held { pool.retain(page) }
-        let copy = PageTable(pages, state, count: count, pool)
+        let copy = PageTable(pages, state, count: count, adapters, pool)
         (copy.history, copy.stateCount, copy.before) = (history, stateCount, before)
         if next == nil || ahead.first?.guess.token == next { copy.ahead = ahead }
         return copy

@@ -40,7 +40,8 @@ final class BeamSearch: DecodingMethod {
         (live + ending).map { hypothesis in
             Row(
                 table: hypothesis.table, position: rules.start + hypothesis.branch.count - 1, token: hypothesis.last,
-                want: hypothesis.branch.finish == nil ? rules.best(width - finished) : .nothing, wantsReward: true,
+                want: hypothesis.branch.finish == nil ? rules.best(width - finished, behind: hypothesis.branch) : .nothing,
+                wantsReward: true,
                 later: hypothesis.branch.finish == nil ? { self.want(behind: hypothesis, $0) } : nil)
         }
     }

@@ -7,13 +7,19 @@ package struct Draws {
     let uniforms: [Double?]
     /// Never drawn.
     let banned: Set<Token>
+    /// What a grammar lets be drawn.
+    var allowed: AllowedTokens?
 
-    /// The drawn tokens, one for each of ``uniforms``; empty when every token is banned.
+    /// The drawn tokens, one for each of ``uniforms``; empty when every token is banned. Nil when the grammar cannot be followed.
     ///
     /// With weights w of the tokens that are kept, in the order of their ids, u draws the first token whose w and those before it add up to
     /// more than u · Σw.
-    func tokens(_ logits: UnsafeBufferPointer<Float>) -> [Int] {
+    func tokens(_ logits: UnsafeBufferPointer<Float>) -> [Int]? {
         var x = Array(logits)
+        if let allowed {
+            guard let mask = allowed.mask else { return nil }
+            mask.limit(&x)
+        }
         for token in banned where x.indices.contains(Int(token)) { x[Int(token)] = -.infinity }
         var likeliest = 0
         for token in x.indices where x[token] > x[likeliest] { likeliest = token }

@@ -1,3 +1,4 @@
+import SLAGrammar
 import SLAText
 
 // What the batch step does with guesses.
@@ -69,7 +70,8 @@ extension Engine {
         let length = draft.length(branches: asking.count, chance: chance, cost)
         let found = draft.guesses(behind: asking.map { chains[$0].row.table.history }, length: length)
         for (i, tokens) in zip(asking, found) where !tokens.isEmpty {
-            chains[i].guesses = tokens.prefix(room(for: chains[i])).map { Guess(token: $0, source: .model) }
+            let found = tokens.prefix(room(for: chains[i])).map { Guess(token: $0, source: .model) }
+            chains[i].guesses = chains[i].row.want.allowed == nil ? found : allowed(found, behind: allowed(behind: chains[i]))
         }
     }
 
@@ -83,7 +85,8 @@ extension Engine {
 
     /// Guesses at what a branch goes on with, from what was written.
     func guesses(behind chain: Chain, _ speculation: Speculation) -> [Guess] {
-        let (table, job, limit) = (chain.row.table, chain.job, room(for: chain))
+        let (row, job, limit) = (chain.row, chain.job, room(for: chain))
+        let table = row.table
         guard limit > 0 else { return [] }
         var found: [Guess] = []
         if chain.isKnown {
@@ -93,9 +96,13 @@ extension Engine {
             }
             found.append(Guess(token: likeliest.token, source: .likeliest))
         }
+        var allowed = allowed(behind: chain)
+        if let first = found.first { allowed = allowed?.behind(first.token, model.tokenizer) }
+        found += forced(by: &allowed, limit: limit - found.count)
         let written = table.history + table.ahead.map(\.guess.token) + found.map(\.token)
-        found += speculation.guesses(
+        let others = speculation.guesses(
             behind: written, answered: written.count - job.promptCount, job.prediction, job.record, limit: limit - found.count)
+        found += row.want.allowed == nil ? others : self.allowed(others, behind: allowed)
         // Nothing comes behind an end.
         let end = found.firstIndex { model.tokenizer.endOfGeneration.contains($0.token) }
         return Array(found.prefix(end.map { $0 + 1 } ?? found.count))
@@ -103,12 +110,47 @@ extension Engine {
 
     func rows(of chain: Chain) -> [Row] {
         let row = chain.row
+        var allowed = allowed(behind: chain)
         return again(chain.again, row.table) + (chain.isKnown ? [] : [row])
             + chain.guesses.enumerated().map { i, guess in
                 let position = row.table.written + i
-                let want = row.later?(position - row.position) ?? .nothing
+                allowed = allowed?.behind(guess.token, model.tokenizer)
+                let want = (row.later?(position - row.position) ?? .nothing).limited(to: allowed)
                 return Row(table: row.table, position: position, token: guess.token, want: want, wantsReward: true)
             }
+    }
+
+    // MARK: - Grammars
+
+    /// What a branch's grammar allows behind what was computed ahead; nil without a grammar.
+    private func allowed(behind chain: Chain) -> AllowedTokens? {
+        chain.row.table.ahead.reduce(chain.row.want.allowed) { $0?.behind($1.guess.token, model.tokenizer) }
+    }
+
+    /// Guesses as far as a grammar allows them. An end is allowed where the answer may end.
+    private func allowed(_ guesses: [Guess], behind start: AllowedTokens?) -> [Guess] {
+        var allowed = start
+        return Array(
+            guesses.prefix { guess in
+                guard let place = allowed else { return false }
+                let isEnd = model.tokenizer.endOfGeneration.contains(guess.token)
+                allowed = isEnd ? nil : place.behind(guess.token, model.tokenizer)
+                return isEnd ? place.matcher.mayEnd(place.state) : allowed != nil
+            })
+    }
+
+    /// Tokens for the text that a grammar leaves no choice about, and the place behind them.
+    private func forced(by allowed: inout AllowedTokens?, limit: Int) -> [Guess] {
+        guard let start = allowed, limit > 0 else { return [] }
+        let bytes = start.matcher.forced(start.state, most: 4 * limit)
+        guard !bytes.isEmpty, let text = String(validating: bytes, as: UTF8.self) else { return [] }
+        var found: [Guess] = []
+        for token in model.tokenizer.encode(text, addSpecial: false, parseSpecial: false, continues: true).prefix(limit) {
+            guard let next = allowed?.behind(token, model.tokenizer) else { break }
+            allowed = next
+            found.append(Guess(token: token, source: .grammar))
+        }
+        return found
     }
 
     /// Rows that only bring a state to where its branch is.

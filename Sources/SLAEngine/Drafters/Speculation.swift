@@ -12,11 +12,13 @@ struct Guess: Equatable {
         case likeliest
         /// A small model.
         case model
+        /// What a grammar leaves no choice about, but in which tokens it comes.
+        case grammar
 
         /// How often it is right before anything is known.
         var prior: Float {
             switch self {
-            case .prediction, .likeliest: 0.9
+            case .prediction, .likeliest, .grammar: 0.9
             case .seenLong, .model: 0.7
             case .afterDifference, .seen: 0.5
             case .seenShort: 0.25
@@ -223,11 +225,11 @@ extension Want {
         guard result.isSound else { return nil }
         switch (self, ahead.want) {
         case (.nothing, _): result.candidates = []
-        case (.best(let count, let banned), .best(let most, let others)):
-            guard count <= most, banned == others else { return nil }
+        case (.best(let count, let banned, let allowed), .best(let most, let others, let limit)):
+            guard count <= most, banned == others, allowed == limit else { return nil }
             result.candidates = Array(result.candidates.prefix(count))
         case (.drawn(let draws), .drawn(let all)):
-            guard draws.sampling == all.sampling, draws.banned == all.banned else { return nil }
+            guard draws.sampling == all.sampling, draws.banned == all.banned, draws.allowed == all.allowed else { return nil }
             let places = draws.uniforms.compactMap { uniform in all.uniforms.firstIndex { $0 == uniform } }
             guard places.count == draws.uniforms.count, result.candidates.count == all.uniforms.count else { return nil }
             result.candidates = places.map { result.candidates[$0] }

@@ -44,8 +44,14 @@ package final class Activations {
     private let alone = FloatBuffer()
     private var isPlain = false
     private var isQuantized = false
+    /// What adapters add to the products, where any of a pass's rows has some.
+    var adapters: RowAdapters?
+    /// Which row of the pass each row is, until others are set; nil: the same.
+    var passRows: UnsafePointer<Int>?
     /// For the products with matrices that are not packed yet.
     let tileRooms = TileRooms()
+    /// Whether matrices that they meet are packed to stay.
+    var packs = true
 
     init() { source = UnsafePointer(plain.base) }
 
@@ -68,6 +74,7 @@ package final class Activations {
         self.source = UnsafePointer(source)
         self.columns = columns
         self.order = order
+        passRows = nil
         sourceRows = rows
         (self.rows, room, isPlain, isQuantized) = (0, 0, false, false)
         panels.removeAll(keepingCapacity: true)
@@ -85,6 +92,9 @@ package final class Activations {
         }
         groups.append(Group(part: part, rows: count, panels: first..<panels.count))
     }
+
+    /// Where row `row` begins.
+    func row(_ row: Int) -> UnsafePointer<Float> { source + sourceRow(row) * columns }
 
     /// Bytes of a quantized row.
     private var rowBytes: Int { columns / 32 * Activations.runBytes }

@@ -42,21 +42,30 @@ func read(_ logits: UnsafeBufferPointer<Float>, _ want: Want, _ threadPool: Thre
     }
 
     switch want {
-    case .nothing: return []
+    case .nothing, .head: return []
     case .token(let token): return logits.indices.contains(Int(token)) ? [candidate(Int(token))] : nil
-    case .drawn(let draws): return draws.tokens(logits).map(candidate)
-    case .best(let count, let banned):
+    case .tokens(let tokens): return tokens.allSatisfy { logits.indices.contains(Int($0)) } ? tokens.map { candidate(Int($0)) } : nil
+    case .drawn(let draws): return draws.tokens(logits)?.map(candidate)
+    case .best(let count, let banned, let allowed):
         var best: [Int] = []
+        let mask = allowed?.mask
+        if allowed != nil, mask == nil { return nil }
+        /// Puts a token among the best, where it is one; of equals the lower id comes first, so tokens come in order.
+        func take(_ token: Int) {
+            let logit = logits[token]
+            if best.count == count, logit <= logits[best[count - 1]] { return }
+            if banned.contains(Token(token)) || mask?.allows(Token(token)) == false { return }
+            let place = best.lastIndex { logits[$0] >= logit }.map { $0 + 1 } ?? 0
+            best.insert(token, at: place)
+            if best.count > count { best.removeLast() }
+        }
+        if let few = mask?.listed {
+            for token in few { take(Int(token)) }
+            return best.map(candidate)
+        }
         for piece in 0..<pieces {
             if best.count == count, largests.base[piece] <= logits[best[count - 1]] { continue }
-            for token in 1024 * piece..<min(1024 * (piece + 1), logits.count) {
-                let logit = logits[token]
-                if best.count == count, logit <= logits[best[count - 1]] { continue }
-                if banned.contains(Token(token)) { continue }
-                let place = best.lastIndex { logits[$0] >= logit }.map { $0 + 1 } ?? 0
-                best.insert(token, at: place)
-                if best.count > count { best.removeLast() }
-            }
+            for token in 1024 * piece..<min(1024 * (piece + 1), logits.count) { take(token) }
         }
         return best.map(candidate)
     }

@@ -9,6 +9,9 @@ package struct Matrix: Sendable {
     package let type: TensorType
     package let rows: Int
     package let columns: Int
+    /// The tensor that holds it, and which of the tensor's rows is its first.
+    let tensor: String
+    private let first: Int
     /// Bytes from one row to the next.
     private let stride: Int
     private let owner: MappedBytes
@@ -26,9 +29,10 @@ package struct Matrix: Sendable {
         rows = tensor.rows
         columns = tensor.columns
         stride = tensor.columns / tensor.type.block.values * tensor.type.block.bytes
-        owner = file.bytes
+        owner = tensor.owner
         offset = tensor.bytes.lowerBound
         (run, period) = (max(1, tensor.rows), max(1, tensor.rows))
+        (self.tensor, first) = (tensor.name, 0)
     }
 
     /// The rows `first ..< first + run` of every `period` rows, of which there are `count` in all. Matrices that a file holds as one are taken
@@ -40,8 +44,12 @@ package struct Matrix: Sendable {
         }
         (type, columns, stride, owner) = (whole.type, whole.columns, whole.stride, whole.owner)
         (rows, self.run, self.period) = (count, run, period)
+        (tensor, self.first) = (whole.tensor, whole.first + first)
         offset = whole.offset + first * whole.stride
     }
+
+    /// Which row of the tensor row `row` is.
+    func tensorRow(_ row: Int) -> Int { first + (row < run ? row : row / run * period + row % run) }
 
     /// Where row `row` begins.
     package func row(_ row: Int) -> UnsafeRawPointer {
@@ -61,9 +69,17 @@ package struct Matrix: Sendable {
     /// Sees to it that some rows are in memory.
     func populate(rows: Range<Int>) { if !rows.isEmpty { owner.populate(bytes(rows.lowerBound, rows.upperBound - 1)) } }
 
-    /// Writes row `row` as 32-bit floats to `output` (`[columns]`), equal to the formats' reference dequantization bit for bit.
+    /// Writes row `row` as 32-bit floats to `output` (`[columns]`).
     func dequantize(row: Int, into output: UnsafeMutablePointer<Float>) {
-        type.visit(Dequantization(source: self.row(row), columns: columns, output: output))
+        type.dequantize(self.row(row), count: columns, into: output)
+    }
+}
+
+extension TensorType {
+    /// Writes `count` values, whole blocks of them, as 32-bit floats to `output`, equal to the formats' reference dequantization bit for bit.
+    /// Nothing is written when the engine does not compute with the type.
+    package func dequantize(_ source: UnsafeRawPointer, count: Int, into output: UnsafeMutablePointer<Float>) {
+        visit(Dequantization(source: source, columns: count, output: output))
     }
 }
 

@@ -21,7 +21,8 @@ package final class PackedMatrix: Sendable {
     package let columns: Int
     /// Bytes of a tile.
     let stride: Int
-    private let sources: [Matrix]
+    /// Its parts where they lie in the file.
+    let sources: [Matrix]
     /// Allocated under the lock, before a part is packed.
     nonisolated(unsafe) private var memory: UnsafeMutableRawPointer?
     private let states: Locked<[State]>

@@ -14,7 +14,7 @@ extension PackedMatrix {
     static func multiply(_ input: Activations, _ products: [(matrix: PackedMatrix, output: Floats)], _ threadPool: ThreadPool) {
         for (matrix, _) in products {
             precondition(input.columns == matrix.columns)
-            matrix.meet(input.groups.lazy.map(\.part), threadPool)
+            if input.packs { matrix.meet(input.groups.lazy.map(\.part), threadPool) }
             if matrix.type.isPlain { input.interleave(threadPool) } else { input.quantize(threadPool) }
         }
         let cost = products.reduce(0) { $0 + $1.matrix.rows * input.columns * input.rows / ($1.matrix.type.isPlain ? 1 : 4) }
@@ -32,6 +32,7 @@ extension PackedMatrix {
                 }
             }
         }
+        input.adapters?.add(to: products, input, threadPool)
     }
 }
 

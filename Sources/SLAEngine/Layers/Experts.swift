@@ -158,6 +158,7 @@ struct Experts: Sendable {
         } else {
             buffers.input.set(normed, sourceRows: rows, columns: hiddenSize, order: sources, counts: UnsafeBufferPointer(counts))
         }
+        buffers.input.passRows = UnsafePointer(sources)
         if let gate {
             PackedMatrix.multiply(buffers.input, [(gate, hidden), (up, upHidden)], threadPool)
         } else {
@@ -183,6 +184,7 @@ struct Experts: Sendable {
 
         // Step 5: down, and every row's sum.
         buffers.input.set(hidden, sourceRows: all, columns: intermediateSize, order: nil, counts: UnsafeBufferPointer(counts))
+        buffers.input.passRows = UnsafePointer(sources)
         down.multiply(buffers.input, into: output, threadPool)
         threadPool.share(rows, cost: 2 * all * hiddenSize) { range in
             for row in range {
@@ -300,7 +302,7 @@ private func sigmoid(_ x: Floats, count: Int) {
 
 /// The memory of ``Experts/run(_:rows:into:_:_:)``, of n rows with c choices each; it grows to the largest step and stays.
 final class ExpertBuffers {
-    fileprivate let input = Activations()
+    let input = Activations()
     fileprivate let logits = FloatBuffer()  // [n, count]           the router's, then every expert's share
     fileprivate let scores = FloatBuffer()  // [n, 2 · count]       what the choice is made by, then the groups' sums
     fileprivate let chosen = Buffer<Int>()  // [n, c]               experts, the best first

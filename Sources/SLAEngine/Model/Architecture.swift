@@ -137,7 +137,7 @@ struct Architecture: Sendable {
         "lfm2": Architecture(outputNorm: "token_embd_norm", windows: Windows(period: 0), recurrence: .shortConvolution),
         "lfm2moe": Architecture(
             outputNorm: "token_embd_norm", experts: ExpertDefaults(isNormalized: true), recurrence: .shortConvolution),
-        "llama": Architecture(pairs: .neighbours, experts: ExpertDefaults(isNormalized: true)),
+        "llama": Architecture(pairs: .neighbours, windows: Windows(period: 0), experts: ExpertDefaults(isNormalized: true)),
         "llama4": Architecture(
             pairs: .neighbours, turned: .allButEvery(4), normsTurned: true,
             experts: ExpertDefaults(gating: .sigmoid, isNormalized: false, weighsInput: true)),
@@ -166,13 +166,13 @@ struct Architecture: Sendable {
         "phi3": Architecture(windows: Windows(period: 0), experts: ExpertDefaults(isNormalized: true)),
         "phimoe": Architecture(experts: ExpertDefaults(isNormalized: true)),
         "qwen": Architecture(),
-        "qwen2": Architecture(),
-        "qwen2moe": Architecture(experts: ExpertDefaults(isNormalized: false)),
-        "qwen3": Architecture(),
+        "qwen2": Architecture(windows: Windows(period: 0)),
+        "qwen2moe": Architecture(windows: Windows(period: 0), experts: ExpertDefaults(isNormalized: false)),
+        "qwen3": Architecture(windows: Windows(period: 0)),
         "qwen35": Architecture(feedNorm: "post_attention_norm", recurrence: .deltaNet(isGrouped: false)),
         "qwen35moe": Architecture(
             feedNorm: "post_attention_norm", experts: ExpertDefaults(isNormalized: true), recurrence: .deltaNet(isGrouped: false)),
-        "qwen3moe": Architecture(experts: ExpertDefaults(isNormalized: true)),
+        "qwen3moe": Architecture(windows: Windows(period: 0), experts: ExpertDefaults(isNormalized: true)),
         "qwen3next": Architecture(
             feedNorm: "post_attention_norm", experts: ExpertDefaults(isNormalized: true), recurrence: .deltaNet(isGrouped: true)),
         "refact": Architecture(
@@ -181,7 +181,7 @@ struct Architecture: Sendable {
         "smollm3": Architecture(pairs: .neighbours, turned: .allButEvery(4)),
         "stablelm": Architecture(norm: .layer),
         "starcoder": Architecture(pairs: nil, norm: .layer, activation: .gelu, isGated: false),
-        "starcoder2": Architecture(norm: .layer, activation: .gelu, isGated: false),
+        "starcoder2": Architecture(norm: .layer, activation: .gelu, isGated: false, windows: Windows(period: 0)),
         "xverse": Architecture(pairs: .neighbours),
     ]
 }

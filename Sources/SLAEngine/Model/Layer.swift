@@ -5,6 +5,16 @@ extension Model {
     struct Layer: Sendable {
         var blocks: [Block]
         var keepsInput: Bool { blocks.contains { $0.parts.contains(where: \.readsLayerInput) } }
+        var matrices: [PackedMatrix] {
+            blocks.flatMap(\.parts).flatMap { part in
+                switch part.work {
+                case .attention(let attention): attention.matrices
+                case .feedForward(let feedForward): feedForward.matrices
+                case .experts(let experts): experts.matrices
+                case .recurrent(let layer, _): layer.matrices
+                }
+            }
+        }
     }
 
     /// x ← x + scale · outputNorm(Σ parts(norm(x))). Parts side by side read the same x.

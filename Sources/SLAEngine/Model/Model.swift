@@ -1,5 +1,6 @@
 internal import CBuiltin
 import SLABase
+import SLAGrammar
 import SLAText
 
 /// A policy ready to run: its shape, its weights, its tokenizer, and its reward channel if it has one.
@@ -15,6 +16,12 @@ package final class Model: Sendable {
     package let shape: Shape
     package let tokenizer: Tokenizer
     package let rewardChannel: RewardChannel?
+    /// What it judges with, if it is a reward model of others.
+    package let classifier: Classifier?
+    /// The files that its results come from, but for the adapters'.
+    package let inputs: [ModelInput]
+    /// In the order in which they were given.
+    package let adapters: [Adapter]
 
     let embedding: Matrix
     /// What embeddings are multiplied with.
@@ -51,19 +58,24 @@ package final class Model: Sendable {
     package static var architectures: [String] { Architecture.all.keys.sorted() }
 
     /// The model in the file at `path`, with the reward channel at `reward`, or else the one that the file itself carries.
-    package convenience init(path: String, reward: String? = nil) throws {
-        try self.init(GGUF(MappedBytes(path: path)), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
+    package convenience init(path: String, reward: String? = nil, adapters: [Adapter.Source] = []) throws {
+        try self.init(GGUF(MappedBytes(path: path)), reward: reward.map { try GGUF(MappedBytes(path: $0)) }, adapters: adapters)
     }
 
     /// The small Countdown model that is inside the binary.
     package static func builtIn(reward: String? = nil) throws -> Model {
-        var count = 0
-        let bytes = UnsafeRawBufferPointer(start: builtin_model(&count), count: count)
-        return try Model(GGUF(MappedBytes(permanent: bytes)), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
+        try Model(builtInFile(), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
     }
 
-    /// The model in `file`; throws ``ModelError`` when it is not one that can be run.
-    package init(_ file: GGUF, reward: GGUF? = nil) throws {
+    /// Its file.
+    package static func builtInFile() throws -> GGUF {
+        var count = 0
+        let bytes = UnsafeRawBufferPointer(start: builtin_model(&count), count: count)
+        return try GGUF(MappedBytes(permanent: bytes))
+    }
+
+    /// The model in `file`; throws ``ModelError`` when it is not one that can be run, or when the channel or an adapter does not fit it.
+    package init(_ file: GGUF, reward: GGUF? = nil, adapters: [Adapter.Source] = []) throws {
         if file.tensors.isEmpty, file.has("tokenizer.ggml.tokens") {
             throw ModelError("this file holds a vocabulary only, and no weights to run; give a model's file")
         }
@@ -115,10 +127,16 @@ package final class Model: Sendable {
             layers: reader.layers, hiddenSize: reader.hiddenSize, vocabularySize: embedding.rows, context: context,
             normEpsilon: reader.epsilon)
         self.shape = shape
+        classifier = try Classifier(tensors, architecture: architecture, hiddenSize: reader.hiddenSize)
         try tensors.checkAllUsed(by: architecture) { reader.isForeign($0) }
 
         let channelFile = reward ?? (file.has("reward.width") ? file : nil)
         rewardChannel = try channelFile.map { try RewardChannel($0, policy: shape, architecture: architecture) }
+        inputs = [ModelInput("model", file)] + (reward.map { [ModelInput("reward", $0)] } ?? [])
+
+        var matrices: [String: [PackedMatrix]] = ["output.weight": [output]]
+        for matrix in layers.flatMap(\.matrices) { matrices[matrix.sources[0].tensor, default: []].append(matrix) }
+        self.adapters = try adapters.map { try Adapter($0, architecture: architecture, base: file, matrices: matrices) }
 
         parameters = file.tensors.reduce(0) { $0 + ($1.name.hasPrefix("reward.") ? 0 : $1.count) }
         var bytes: [TensorType: Int] = [:]
@@ -126,20 +144,23 @@ package final class Model: Sendable {
         quantization = bytes.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key.name ?? "none"
     }
 
-    /// The matrices of the layers.
-    package var layerMatrices: [PackedMatrix] {
-        layers.flatMap(\.blocks).flatMap(\.parts).flatMap { part in
-            switch part.work {
-            case .attention(let attention): attention.matrices
-            case .feedForward(let feedForward): feedForward.matrices
-            case .experts(let experts): experts.matrices
-            case .recurrent(let layer, _): layer.matrices
-            }
+    private let trie = Locked<TokenTrie?>(nil)
+
+    /// The bytes of all tokens as a tree; it is made when a grammar first asks for it.
+    var tokenTrie: TokenTrie {
+        trie.withLock { trie in
+            let made = trie ?? TokenTrie(count: tokenizer.count) { tokenizer.bytes(of: $0) }
+            trie = made
+            return made
         }
     }
 
+    /// The matrices of the layers.
+    package var layerMatrices: [PackedMatrix] { layers.flatMap(\.matrices) }
+
     /// Every matrix that is multiplied with.
     package var matrices: [PackedMatrix] {
-        layerMatrices + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + [output]
+        // Who judges does not go on with what it reads.
+        layerMatrices + (rewardChannel.map { $0.layers.map(\.weight) + $0.head } ?? []) + (classifier?.matrices ?? [output])
     }
 }

@@ -6,24 +6,27 @@ import SLABase
 /// r_1 = silu(W_1 · rmsNorm(h_0)), r_{i+1} = r_i + silu(W_{i+1} · rmsNorm([h_i ; r_i])), reward = head · [h_L ; r_L].
 /// Source: "Streaming Looking Ahead with Token-level Self-reward", arXiv 2503.00029.
 package struct RewardChannel: Sendable {
-    /// r: values in the channel's stream.
+    /// r: values in the channel's stream; 0 where there is none, and the head reads h_L alone.
     package let size: Int
     /// Numbers the head gives; the first is the reward.
     package let outputs: Int
     /// The search settings the channel was tuned for; the paper's where its file names none.
     package let recommended: Search
 
-    /// One matrix and the norm before it for each policy layer: `[r, d]`, then `[r, d + r]`.
+    /// One matrix and the norm before it for each policy layer: `[r, d]`, then `[r, d + r]`; none where there is no stream.
     let layers: [(norm: Model.Norm, weight: PackedMatrix)]
     /// Linear maps with silu between them, the first from d + r values, the last to `outputs`.
     let head: [PackedMatrix]
+
+    /// What the file of a channel for a policy of that name is called.
+    package static func name(forPolicy policy: String) -> String { "reward channel for \(policy)" }
 
     /// The channel in `file`, if it fits a policy of that shape.
     package init(_ file: GGUF, policy: Model.Shape, architecture: String) throws {
         if let kind = try file.stringIfPresent("adapter.type"), kind != "reward" {
             throw ModelError("this file is an adapter of the type \(kind), not a reward channel")
         }
-        guard let size = try file.integerIfPresent("reward.width"), (1...1 << 16).contains(size) else {
+        guard let size = try file.integerIfPresent("reward.width"), (0...1 << 16).contains(size) else {
             throw ModelError("metadata key reward.width is missing or absurd: this file holds no reward channel")
         }
         let outputs = try file.integerIfPresent("reward.outputs") ?? 1
@@ -33,7 +36,10 @@ package struct RewardChannel: Sendable {
         }
         let blocks = try file.integer("reward.block_count")
         let embedding = try file.integer("reward.embedding_length")
-        guard blocks == policy.layers, embedding == policy.hiddenSize else {
+        guard size > 0 || blocks == 0 else {
+            throw ModelError("metadata key reward.width is 0, which is a head without a channel, but reward.block_count is \(blocks)")
+        }
+        guard blocks == (size == 0 ? 0 : policy.layers), embedding == policy.hiddenSize else {
             throw ModelError(
                 "the reward channel is for \(blocks) layers of width \(embedding), but the policy has \(policy.layers) layers of width \(policy.hiddenSize)"
             )
@@ -45,7 +51,7 @@ package struct RewardChannel: Sendable {
         func matrix(_ name: String, rows: Int?, columns: Int) throws -> PackedMatrix {
             try tensors.matrix(name, rows, columns, whose: "the policy")
         }
-        layers = try (0..<policy.layers).map { i in
+        layers = try (0..<blocks).map { i in
             let columns = i == 0 ? policy.hiddenSize : both
             return (
                 Model.Norm(

@@ -107,6 +107,9 @@ package struct Setting: Sendable, Equatable {
         }
     }
 
+    /// All values that there are, where they are words; else empty.
+    package var choices: [String] { if case .word(let words) = type { words } else { [] } }
+
     /// The value in `values`.
     package func value(in values: SettingValues) -> Value {
         switch place {
