@@ -15,6 +15,7 @@ package struct Signature: CustomStringConvertible {
     package init(threads: Int, models: [String] = []) throws {
         var parts = [("built-in", try Signature.hash(Model.builtIn(), threads: threads))]
         parts.append(("built-in, cache in Q8_0", try Signature.hash(Model.builtIn(), cacheType: .q8_0, threads: threads)))
+        parts.append(("built-in, beams of chunks", try Signature.hash(Model.builtIn(), threads: threads, Signature.beams)))
         for (i, recipe) in Signature.recipes.enumerated() {
             let file = try recipe.writer().file()
             let policy = try Model(file)
@@ -72,19 +73,32 @@ package struct Signature: CustomStringConvertible {
         }
     }
 
-    private static func hash(_ model: Model, cacheType: CacheType = .f16, threads: Int) throws -> UInt64 {
+    private static func generation(_ prompt: [Token], _ method: Generation.Method, _ maxTokens: Int) -> Work {
+        var generation = Generation(prompt: prompt)
+        generation.method = method
+        generation.maxTokens = maxTokens
+        generation.ignoreEOS = true
+        generation.branches = true
+        return .generate(generation)
+    }
+
+    /// Beams of chunks by every score of rewards, their chunks the likeliest and drawn.
+    private static func beams(_ model: Model) -> [Work] {
+        let scores: [Search.Score] = [.mean, .last, .progress, .total, .prover]
+        return scores.enumerated().map { i, score in
+            var beam = BeamOfChunks()
+            (beam.width, beam.chunks.width, beam.chunks.chunk, beam.chunks.score) = (3, 2, 3, score)
+            (beam.chunks.expand, beam.chunks.sampling.seed) = (i % 2 == 0 ? .top : .sample, i)
+            return generation(Array(model.tokenizer.encode("\(i + 3) 5 7 2>24\n", addSpecial: true)), .chunkBeam(beam), 12)
+        }
+    }
+
+    /// Every other decoder, and a score.
+    private static func decoders(_ model: Model) -> [Work] {
         var random = SeededGenerator(seed: 5)
         func tokens(_ count: Int) -> [Token] { (0..<count).map { _ in Token.random(in: 0..<Token(model.tokenizer.count), using: &random) } }
         // Prompts that share a beginning, longer than a page and not; answers of every kind, all at once.
         let long = tokens(70)
-        func generation(_ prompt: [Token], _ method: Generation.Method, _ maxTokens: Int) -> Work {
-            var generation = Generation(prompt: prompt)
-            generation.method = method
-            generation.maxTokens = maxTokens
-            generation.ignoreEOS = true
-            generation.branches = true
-            return .generate(generation)
-        }
         var wide = Search()
         (wide.width, wide.chunk, wide.depth, wide.score) = (3, 3, 1, .last)
         var narrow = Search()
@@ -96,15 +110,19 @@ package struct Signature: CustomStringConvertible {
         (tree.chunks.width, tree.chunks.chunk, tree.simulations) = (2, 3, 6)
         var sampling = Sampling()
         (sampling.temperature, sampling.topK, sampling.topP, sampling.seed) = (0.8, 40, 0.95, 7)
-        let works: [Work] = [
+        return [
             generation(long, .greedy, 20), generation(long + tokens(9), .sla(wide), 12), generation(tokens(3), .sla(narrow), 16),
             generation(tokens(3), .sla(drawn), 9), generation(tokens(3), .mcts(tree), 6), generation(tokens(3), .sample(sampling), 12),
             generation(tokens(3), .beam(width: 3), 8), generation(tokens(3), .bestOf(3, sampling, .mean), 8),
             .score(prompt: Array(long.prefix(40)), completion: tokens(30)),
         ]
+    }
 
+    private static func hash(
+        _ model: Model, cacheType: CacheType = .f16, threads: Int, _ works: (Model) -> [Work] = decoders
+    ) throws -> UInt64 {
         let engine = Engine(model, threads: threads, context: 256, cacheType: cacheType)
-        let ids = try works.map { try engine.submit($0) }
+        let ids = try works(model).map { try engine.submit($0) }
         var hashes = [FNV](repeating: FNV(), count: ids.count)
         while !engine.isIdle {
             for (id, output) in engine.step() {

@@ -10,7 +10,8 @@
 //   r     a token's reward: output 0 of head · [h_L ; r_L]                RowResult.reward
 //   Q     the policy's chance of success, seen from a token: σ(r)         Branch.lastReward
 //   V     a prover's chance of success: σ of output 1                     Branch.lastProver
-//   A     progress: how much V has grown since the committed end          Search.score(_:behind:)
+//   A     progress: how much V has grown since the committed end,         Search.score(_:behind:)
+//         or in a beam since the end of the step before
 //   α     what progress weighs beside Q                                   Search.alpha
 //
 // Read from top to bottom:
@@ -118,15 +119,14 @@ final class StreamingLookAhead: DecodingMethod {
 }
 
 extension Search {
-    /// What a leaf behind the committed end is worth.
+    /// What a leaf is worth, seen from an end before it: the committed one, or in a beam its parent.
     func score(_ leaf: Branch, behind end: Branch) -> Double {
         switch score {
         case .mean: leaf.meanReward ?? -.infinity
         case .last: leaf.lastReward
         case .logprob: leaf.meanLogprob
-        // Q(leaf) + α · A, A = V(leaf) − V(committed end).
+        // Q(leaf) + α · A, A = V(leaf) − V(end).
         case .progress: logistic(leaf.lastReward) + Double(alpha) * (logistic(leaf.lastProver) - logistic(end.lastProver))
-        // Q(leaf) + α · V(leaf).
         case .total: logistic(leaf.lastReward) + Double(alpha) * logistic(leaf.lastProver)
         case .prover: leaf.lastProver
         }
@@ -143,6 +143,7 @@ final class Chunk {
         let place: Int
     }
 
+    /// In the order of the ways on. A beam takes them out of the tree.
     var children: [Chunk] = []
     fileprivate(set) var tokens: [GeneratedToken] = []
     fileprivate(set) var branch: Branch

@@ -64,7 +64,7 @@ import Testing
         var test = try SearchTests.Case(seed: seed)
         var random = SeededGenerator(seed: seed ^ 0xdec0de)
         var hasChannel = true
-        if Int.random(in: 0..<4, using: &random) == 0 {
+        if kind != .chunkBeam, Int.random(in: 0..<4, using: &random) == 0 {
             var recipe = RandomModel.any(seed: seed)
             recipe.hasChannel = false
             hasChannel = false
@@ -99,7 +99,7 @@ import Testing
             let naive = try NaiveSearch(test.model, test.generation, cacheType: test.cacheType).run()
             let outcome = try test.engine().outcome(.generate(test.generation))
             try SearchTests.compare(
-                outcome, naive, seed: seed, stopsEarly: kind == .beam || test.generation.method == .beam(width: 3), tolerance: test.generation.method.score == .logprob ? 1e-5 : 0)
+                outcome, naive, seed: seed, stopsEarly: kind == .beam, tolerance: test.generation.method.score == .logprob ? 1e-5 : 0)
             commits += outcome.commits.count
             if try test.engine().outcome(.generate(test.greedy)).tokens.map(\.token) != naive.path.tokens { unlikeGreedy += 1 }
         }
@@ -128,7 +128,8 @@ import Testing
             (beam.width, beam.chunks) = (3, alike)
             beam.chunks.score = .last
             let methods: [Generation.Method] = [
-                .sample(cold), .sample(one), .beam(width: 1), .bestOf(5, cold, .mean), .sla(search), .sla(alike), .mcts(tree), .chunkBeam(beam),
+                .sample(cold), .sample(one), .beam(width: 1), .chunkBeam(beam), .bestOf(5, cold, .mean), .sla(search), .sla(alike),
+                .mcts(tree),
             ]
             for method in methods {
                 test.generation.method = method
@@ -154,6 +155,22 @@ import Testing
         }
     }
 
+    @Test func aBeamOfOneAnswerIsLookAheadThatLooksNoFurther() throws {
+        for seed in UInt64(1130)..<1150 {
+            var test = try SearchTests.Case(seed: seed)
+            var random = SeededGenerator(seed: seed)
+            guard case .chunkBeam(var beam) = DecoderTests.method(.chunkBeam, &random, hasChannel: true) else { continue }
+            beam.width = 1
+            test.generation.method = .chunkBeam(beam)
+            let one = try test.engine().outcome(.generate(test.generation))
+            (beam.chunks.depth, test.generation.branches) = (0, false)
+            test.generation.method = .sla(beam.chunks)
+            var search = try test.engine().outcome(.generate(test.generation))
+            search.commits = []
+            expectSame(one, search, "seed \(seed), \(beam)")
+        }
+    }
+
     @Test func theFewestPagesThatAreTakenAreEnough() throws {
         let recipe = RandomModel(seed: 33)
         let model = try recipe.make()
@@ -171,9 +188,13 @@ import Testing
         (ended.chunkAt, ended.depth, ended.width) = (["a", "x"], 3, 2)
         var beam = BeamOfChunks()
         (beam.width, beam.chunks) = (5, search)
-        for method in [.sample(hot), .beam(width: 6), .chunkBeam(beam), .bestOf(9, hot, .mean), .sla(search), .sla(ended), .mcts(tree), .mcts(fine)]
-            as [Generation.Method]
-        {
+        var short = beam
+        (short.width, short.chunks.chunk, short.chunks.score) = (3, 2, .total)
+        let methods: [Generation.Method] = [
+            .sample(hot), .beam(width: 6), .chunkBeam(beam), .chunkBeam(short), .bestOf(9, hot, .mean), .sla(search), .sla(ended),
+            .mcts(tree), .mcts(fine),
+        ]
+        for method in methods {
             for length in [1, 31, 33] {
                 var generation = Generation(prompt: recipe.prompt(length, using: &random))
                 generation.method = method
@@ -283,6 +304,24 @@ import Testing
         #expect(early > 5)
     }
 
+    @Test func aBeamOfChunksStreamsWhatItsAnswersHaveInCommon() throws {
+        var early = 0
+        for seed in UInt64(1320)..<1340 {
+            var recipe = RandomModel.any(seed: seed)
+            (recipe.spread, recipe.ends) = (5, 1)
+            var generation = Generation(prompt: [6, 7])
+            var beam = BeamOfChunks()
+            (beam.width, beam.chunks.chunk, beam.chunks.score) = (3, 2, .progress)
+            (generation.method, generation.maxTokens, generation.ignoreEOS) = (.chunkBeam(beam), 30, true)
+            let outcome = try Engine(recipe.make()).outcome(.generate(generation))
+            let summary = try #require(outcome.summary)
+            #expect(outcome.indices == Array(0..<30) && outcome.commits.isEmpty && outcome.drafts.isEmpty)
+            #expect(summary.steps == 30, "side by side, a token of each a step")
+            if (summary.firstTokenStep ?? .max) < summary.steps { early += 1 }
+        }
+        #expect(early > 5)
+    }
+
     // MARK: - What is refused
 
     @Test func settingsThatCannotBeAreRefusedByName() throws {
@@ -316,10 +355,29 @@ import Testing
         }
         for wrong in [0, -1, 1025, .max] { #expect(tree { $0.simulations = wrong } == "simulations") }
         for wrong in [-1, 1001, .nan] as [Float] { #expect(tree { $0.exploration = wrong } == "exploration") }
-        #expect(tree { $0.chunks.score = .progress } == "score")
+        for score in [.progress, .total] as [Search.Score] {
+            #expect(tree { $0.chunks.score = score } == "score")
+            #expect(field(.bestOf(2, Sampling(), score), model) == "score")
+        }
         #expect(tree { $0.chunks.width = 65 } == "width")
         #expect(tree { $0.chunks.depth = 1000 } == nil, "its depth has no meaning")
         #expect(tree { $0.chunks.chunkAt = Array(repeating: "a", count: 65) } == "chunk_at")
+
+        func beam(_ model: Model, _ change: (inout BeamOfChunks) -> Void) -> String? {
+            var beam = BeamOfChunks()
+            change(&beam)
+            return field(.chunkBeam(beam), model)
+        }
+        for wrong in [0, -1, 65, .max] {
+            #expect(beam(model) { $0.width = wrong } == "width")
+            #expect(beam(model) { ($0.chunks.width, $0.width) = (wrong, 64) } == "n")
+        }
+        #expect(beam(model) { $0.chunks.width = 1025 } == "n")
+        for (width, n) in [(64, 16), (1, 1024)] { #expect(beam(model) { ($0.width, $0.chunks.width) = (width, n) } == nil) }
+        #expect(beam(model) { $0.chunks.chunk = 0 } == "chunk")
+        #expect(beam(model) { $0.chunks.alpha = -1 } == "alpha")
+        #expect(beam(model) { $0.chunks.depth = 1000 } == nil, "its depth has no meaning")
+        #expect(beam(model) { $0.chunks.sampling.seed = -1 } == "seed")
 
         var progress = Search()
         progress.score = .progress
@@ -332,11 +390,16 @@ import Testing
         let oneOutput = try narrow.make()
         #expect(field(.sla(progress), oneOutput) == "score")
         #expect(field(.sla(Search()), oneOutput) == nil)
+        for score in [.progress, .total, .prover] as [Search.Score] { #expect(beam(oneOutput) { $0.chunks.score = score } == "score") }
+        for score in [.mean, .last] as [Search.Score] { #expect(beam(oneOutput) { $0.chunks.score = score } == nil) }
         var bare = RandomModel(seed: 80)
         bare.hasChannel = false
         let without = try bare.make()
         #expect(field(.bestOf(2, Sampling(), .mean), without) == "decoder")
         #expect(field(.mcts(TreeSearch()), without) == "decoder")
+        for score in [.mean, .last, .progress, .total, .prover] as [Search.Score] {
+            #expect(beam(without) { $0.chunks.score = score } == "decoder")
+        }
         #expect(field(.bestOf(2, Sampling(), .logprob), without) == nil)
         #expect(field(.beam(width: 2), without) == nil)
     }
@@ -361,6 +424,13 @@ import Testing
             try method("sample", ["temperature": "0.5", "top_k": "3", "top_p": "0.75", "min_p": "0.25", "seed": "9"]) == .sample(sampling))
         #expect(try method("best_of", ["n": "7", "score": "last"]) == .bestOf(7, Sampling(), .last))
         #expect(try method("beam", ["width": "3"]) == .beam(width: 3))
+        var beam = BeamOfChunks()
+        (beam.width, beam.chunks.width, beam.chunks.chunk, beam.chunks.chunkAt) = (3, 5, 7, ["\n"])
+        (beam.chunks.depth, beam.chunks.score, beam.chunks.alpha) = (0, .progress, 2)
+        #expect(
+            try method("beam", ["width": "3", "n": "5", "chunk": "7", "chunk_at": "\n", "score": "progress", "alpha": "2"])
+                == .chunkBeam(beam))
+        #expect(try method("beam", ["score": "logprob"]) == .beam(width: 4))
         var search = Search()
         (search.width, search.chunk, search.depth, search.expand, search.chunkAt) = (3, 4, 1, .sample, ["\n", ";"])
         (search.score, search.alpha, search.sampling.temperature) = (.progress, 2, 0.5)
@@ -378,6 +448,10 @@ import Testing
         #expect(field("sla", ["alpha": "1"]) == "alpha", "the score is not progress")
         #expect(field("greedy", ["seed": "1"]) == "seed")
         #expect(field("beam", ["depth": "1"]) == "depth")
+        for name in ["n", "chunk", "alpha", "seed", "min_p"] { #expect(field("beam", [name: "1"]) == name, "log-probabilities judge") }
+        #expect(field("beam", ["score": "last", "alpha": "1"]) == "alpha")
+        #expect(field("beam", ["score": "last", "seed": "1"]) == "seed", "nothing is drawn")
+        #expect(field("beam", ["score": "prover", "depth": "1"]) == "depth")
         #expect(field("mcts", ["depth": "1"]) == "depth")
         #expect(field("sample", ["n": "1"]) == "n")
         #expect(field("sample", ["n": "one"]) == "n")
@@ -417,6 +491,7 @@ extension Generation.Method {
     var score: Search.Score? {
         switch self {
         case .greedy, .sample, .beam: nil
+        case .chunkBeam(let beam): beam.chunks.score
         case .bestOf(_, _, let score): score
         case .sla(let search): search.score
         case .mcts(let settings): settings.chunks.score

@@ -15,12 +15,12 @@ import Testing
         "root ::= \"abcabcabc\" [d-f]", "root ::= ([ab]? [bc]? \"a\"){1,6}", "root ::= .*", "root ::= [^a]{3} \"abc\"* | \"a\"",
     ]
 
-    enum Kind: CaseIterable, Sendable { case greedy, sample, beam, bestOf, progress, chunks, mcts }
+    enum Kind: CaseIterable, Sendable { case greedy, sample, beam, chunkBeam, bestOf, progress, chunks, mcts }
 
     /// A case of a decoder, with a grammar.
     static func test(_ kind: Kind, seed: UInt64) throws -> (SearchTests.Case, GrammarRules) {
         let others: [Kind: DecoderTests.Kind] = [
-            .sample: .sample, .beam: .beam, .bestOf: .bestOf, .progress: .progress, .chunks: .chunks, .mcts: .mcts,
+            .sample: .sample, .beam: .beam, .chunkBeam: .chunkBeam, .bestOf: .bestOf, .progress: .progress, .chunks: .chunks, .mcts: .mcts,
         ]
         var test = try others[kind].map { try DecoderTests.test($0, seed: seed) } ?? SearchTests.Case(seed: seed)
         if kind == .greedy { test.generation.method = .greedy }

@@ -252,7 +252,9 @@ final class NaiveSearch {
         while !live.isEmpty {
             var ways: [(path: Path, score: Double)] = []
             for parent in live {
-                for child in try chunks(below: parent, settings.chunks) { ways.append((child, score(child, behind: parent, settings.chunks))) }
+                for child in try chunks(below: parent, settings.chunks) {
+                    ways.append((child, score(child, behind: parent, settings.chunks)))
+                }
             }
             let order = ways.indices.sorted { ways[$0].score == ways[$1].score ? $0 < $1 : ways[$0].score > ways[$1].score }
             let kept = order.prefix(settings.width - finished.count).map { ways[$0].path }

@@ -198,11 +198,17 @@ import Testing
         for decoder in DecoderKind.allCases {
             let defaults = SettingValues(defaultsOf: decoder, nil)
             let settings = Setting.all.filter { setting in
-                // It goes with a score that the parser lets pass and mcts refuses.
-                setting.decoders.contains(decoder) && !(decoder == .mcts && setting.condition == .progress)
+                // It goes with scores that the parser lets pass and mcts refuses.
+                setting.decoders.contains(decoder) && !(decoder == .mcts && setting.condition == .weighing)
             }
             let rows = settings.map { setting in
-                let isRecommended = Setting.recommendable.contains(setting) && (setting == .score || [.sla, .mcts].contains(decoder))
+                let isTaken =
+                    switch decoder {
+                    case .sla, .mcts: true
+                    case .beam: setting != .width && setting != .score
+                    case .greedy, .sample, .bestOf: setting == .score
+                    }
+                let isRecommended = isTaken && Setting.recommendable.contains(setting)
                 let value = ProtocolTests.words(setting.value(in: defaults))
                 return ["`\(setting.name)`", ProtocolTests.words(setting.type), isRecommended ? "the channel's, else \(value)" : value]
             }

@@ -53,19 +53,18 @@ package struct CacheLayout: Sendable, Equatable {
         func pages(_ tokens: Int) -> Int { tokens / PagePool.pageSize + 2 }
         return groups.enumerated().reduce(branches.tables * stateSize * MemoryLayout<Float>.size) { sum, group in
             let reach = group.element.window.reach ?? tokens
-            let all = pages(min(tokens, reach + piece)) + branches.chunks * pages(min(branches.tokens, reach))
+            let all = branches.runs.reduce(pages(min(tokens, reach + piece))) { $0 + $1.count * pages(min($1.tokens, reach)) }
             return sum + all * bytes(group.offset)
         }
     }
 }
 
-/// How a request's sequence branches: how many runs of tokens there are at most beside it, of how many tokens, and how many branches end at once.
+/// How a request's sequence branches: how many runs of how many tokens there are at most beside it, and how many branches end at once.
 package struct BranchCount {
-    var chunks = 0
-    var tokens = 0
+    var runs: [(count: Int, tokens: Int)] = []
     var tables = 1
 
-    package init(chunks: Int = 0, tokens: Int = 0, tables: Int = 1) { (self.chunks, self.tokens, self.tables) = (chunks, tokens, tables) }
+    package init(_ runs: [(count: Int, tokens: Int)] = [], tables: Int = 1) { (self.runs, self.tables) = (runs, tables) }
 }
 
 /// Which of the positions up to its own a row sees.

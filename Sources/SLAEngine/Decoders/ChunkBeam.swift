@@ -1,14 +1,15 @@
-/// Beam search over chunks: partial answers side by side, judged by the reward channel.
+/// Beam search over chunks: N partial answers side by side, judged by the reward channel.
 ///
-/// Each of the `width` answers goes on in n ways, a chunk each, and of all these the `width` of the highest score stay, each chunk scored
-/// behind its own parent: with the score `progress`, Q + α · A, it is the search of "Rewarding Progress" (arXiv 2410.08146). A finished answer
-/// leaves the beam with its place, and the answer is the finished one of the highest outcome: its own reward, with no regard to the way there.
-/// Ties go to the answer that ranked higher before, then to the likelier child.
+/// Each answer goes on in n ways, a chunk each, and of all these the N of the highest score stay, every chunk being scored behind its own
+/// parent: with the score `progress`, Q + α · A, it is the search of "Rewarding Progress" (arXiv 2410.08146). A finished answer leaves the beam
+/// with its place, and of the finished ones the one of the highest outcome is the answer: its own reward, whatever progress it made on the
+/// way. Ties go to the answer that ranked higher before, then to the way on that comes first.
 ///
-/// Tokens are said as soon as all that can still be the answer have them in common.
+/// Tokens are said as soon as all that can still be the answer have them in common. No answer is a beginning of another: chunks end by
+/// what is in them, so of one parent's children none is a beginning of the next.
 final class ChunkBeam: DecodingMethod {
     private struct Hypothesis {
-        /// Where it ends; while it goes on, its children are the ways on.
+        /// Its last chunk, whose children are the ways on.
         let end: Chunk
         /// Those not said yet.
         var tokens: [GeneratedToken]
@@ -16,9 +17,9 @@ final class ChunkBeam: DecodingMethod {
 
     private let beam: BeamOfChunks
     private let tree: ChunkTree
-    /// The best first.
+    /// In the beam, the best first.
     private var live: [Hypothesis] = []
-    /// The best that is finished, and what it is worth.
+    /// The best that is finished, and its outcome.
     private var best: (hypothesis: Hypothesis, outcome: Double)?
     /// How many were finished.
     private var finished = 0
@@ -41,18 +42,15 @@ final class ChunkBeam: DecodingMethod {
         return output
     }
 
-    /// Fills the beam with the best of the grown chunks, and begins those behind them.
+    /// Fills the beam with the best ways on, all of which are grown, and begins those behind them.
     private func goOn() {
         var ways: [(hypothesis: Hypothesis, score: Double, rank: Int)] = []
         for parent in live {
             for child in parent.end.children {
-                ways.append(
-                    (
-                        Hypothesis(end: child, tokens: parent.tokens + child.tokens),
-                        beam.chunks.score(child.branch, behind: parent.end.branch), ways.count
-                    ))
+                let way = Hypothesis(end: child, tokens: parent.tokens + child.tokens)
+                ways.append((way, beam.chunks.score(child.branch, behind: parent.end.branch), ways.count))
             }
-            // What is dropped gives its pages back.
+            // Those that do not stay give their pages back.
             parent.end.children = []
         }
         ways.sort { $0.score == $1.score ? $0.rank < $1.rank : $0.score > $1.score }

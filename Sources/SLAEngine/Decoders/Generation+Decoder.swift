@@ -36,17 +36,18 @@ extension Generation.Method {
         switch self {
         case .greedy, .sample: BranchCount()
         // One that is finished stays beside those of the beam.
-        case .beam(let width): BranchCount(chunks: width, tokens: length, tables: width + 1)
-        // Every answer's own chunks, and those that each of them goes on with.
+        case .beam(let width): BranchCount([(width, length)], tables: width + 1)
+        // The answers, and the chunks that each of them goes on with.
         case .chunkBeam(let beam):
-            BranchCount(chunks: beam.width * (1 + beam.chunks.width), tokens: length, tables: beam.width * beam.chunks.width + 1)
-        case .bestOf(let count, _, _): BranchCount(chunks: count, tokens: length, tables: count)
-        case .sla(let search):
             BranchCount(
-                chunks: search.leavesByLevel.reduce(0, +), tokens: min(search.chunk, length), tables: search.leavesByLevel.last ?? 1)
+                [(beam.width, length), (beam.width * beam.chunks.width, min(beam.chunks.chunk, length))],
+                tables: beam.width * beam.chunks.width + 1)
+        case .bestOf(let count, _, _): BranchCount([(count, length)], tables: count)
+        case .sla(let search):
+            BranchCount([(search.leavesByLevel.reduce(0, +), min(search.chunk, length))], tables: search.leavesByLevel.last ?? 1)
         case .mcts(let settings):
             BranchCount(
-                chunks: settings.simulations + settings.chunks.width, tokens: min(settings.chunks.chunk, length),
+                [(settings.simulations + settings.chunks.width, min(settings.chunks.chunk, length))],
                 tables: settings.simulations + settings.chunks.width)
         }
     }
@@ -78,8 +79,8 @@ extension Generation.Method {
             var values = SettingValues(sampling)
             values.count = count
             try Setting.n.check(values)
-            guard score != .progress else {
-                throw RequestFailure.invalid("best_of cannot score by progress; use last, mean or logprob", field: "score")
+            guard !score.weighsProver else {
+                throw RequestFailure.invalid("best_of cannot score by \(score.rawValue); use last, mean or logprob", field: "score")
             }
             try sampling.check()
             try judge(score, "best_of", "the score logprob")

@@ -79,7 +79,8 @@ package struct RewardChannel: Sendable {
         let search = try Search(recommendedBy: file)
         guard !search.score.readsProver || outputs > 1 else {
             throw ModelError(
-                "metadata key reward.sla.score is \(search.score.rawValue), which needs a channel of two outputs; reward.outputs says \(outputs)")
+                "metadata key reward.sla.score is \(search.score.rawValue), which needs a channel of two outputs; reward.outputs says \(outputs)"
+            )
         }
         do { try search.check() } catch let failure as RequestFailure {
             throw ModelError("the search settings that the reward channel recommends are impossible: \(failure.message)")

@@ -54,7 +54,9 @@ package struct DecoderSettings: Sendable {
         }
         for (setting, _) in named where !setting.hasMeaning(to: decoder, with: chosen.search) {
             let hint =
-                if setting.condition == .drawing, decoder.searches {
+                if decoder == .beam, setting.decoders.contains(.beam), chosen.search.score == .logprob {
+                    " with the score logprob; name another score"
+                } else if setting.condition == .drawing, decoder.searches {
                     " unless expand is sample"
                 } else if setting == .n, decoder == .sample {
                     ", whose events hold one answer; send a request with another seed for each"
@@ -73,12 +75,12 @@ extension Setting {
     /// Whether it changes what `decoder` does, with what else is set.
     fileprivate func hasMeaning(to decoder: DecoderKind, with search: Search) -> Bool {
         guard decoders.contains(decoder) else { return false }
-        // Without rewards a beam goes on token by token.
-        guard decoder != .beam || search.score != .logprob || self == .width || self == .score else { return false }
+        // By log-probabilities a beam goes on token by token.
+        if decoder == .beam, search.score == .logprob { return self == .width || self == .score }
         return switch condition {
         case nil: true
         case .drawing: !decoder.searches || search.expand == .sample
-        case .progress: search.score.weighsProver
+        case .weighing: search.score.weighsProver
         }
     }
 }

@@ -36,10 +36,10 @@ package struct Search: Sendable, Equatable {
         /// The progress counts from s and not from the leaf's parent: the advantages of the chunks on the way add up to it, and a branch
         /// that falls back and recovers is no better than one that never fell. Without look-ahead it is the paper's A(s, chunk).
         case progress
-        /// Q + α · V: the two as they are, without what was there before. Behind one committed end it ranks as ``progress`` does; between
+        /// Q + α · V: chances as they are, without what was there before. Behind one committed end it ranks as ``progress`` does; between
         /// answers of several parents, as in a beam, it does not.
         case total
-        /// V^μ alone: the logit of the prover's chance.
+        /// V alone: the channel's output for the prover.
         case prover
         /// The mean log-probability of all the answer's tokens up to the leaf. Needs no channel.
         case logprob
@@ -101,35 +101,39 @@ package struct Search: Sendable, Equatable {
 }
 
 extension Search.Score {
-    /// Whether it reads output 1 of the channel.
+    /// Whether it reads V, output 1 of the channel.
     package var readsProver: Bool { [.progress, .total, .prover].contains(self) }
-    /// Whether α weighs something in it.
+    /// Whether it weighs V by α.
     var weighsProver: Bool { [.progress, .total].contains(self) }
 }
 
 /// The settings of a beam search over chunks.
 package struct BeamOfChunks: Sendable, Equatable {
-    /// Answers in the beam.
+    /// N: partial answers side by side.
     package var width = 4
-    /// Chunks and how they are judged; its width is how many ways each answer goes on in. Its depth has no meaning here.
+    /// Chunks and how they are judged. Its width n is how many ways each answer goes on in; its depth has no meaning here.
     package var chunks = Search()
 
     package init() {}
 
+    /// Throws ``RequestFailure`` when the settings cannot be searched with.
     package func check() throws {
         var values = SettingValues(Search())
         (values.search.width, values.count) = (width, chunks.width)
         try Setting.check([.width, .n], values)
-        try chunks.checkChunks()
         guard width * chunks.width <= Search.maximumLeaves else {
-            throw RequestFailure.invalid("width × n is over \(Search.maximumLeaves) branches; lower one of them", field: "n")
+            throw RequestFailure.invalid("width · n is over \(Search.maximumLeaves) branches; lower one of them", field: "n")
         }
+        // What is possible for n is checked.
+        var chunks = chunks
+        chunks.width = 1
+        try chunks.checkChunks()
     }
 }
 
 /// The settings of a Monte Carlo tree search.
 package struct TreeSearch: Sendable, Equatable {
-    /// Chunks, children and values; its depth has no meaning here, and of the scores all but progress.
+    /// Chunks, children and values; its depth has no meaning here, and of the scores those that α weighs nothing in.
     package var chunks = Search()
     /// Chunks judged before each commit. Those that the tree kept from before count.
     package var simulations = 32
@@ -140,8 +144,9 @@ package struct TreeSearch: Sendable, Equatable {
 
     package func check() throws {
         try chunks.checkChunks()
-        guard chunks.score != .progress else {
-            throw RequestFailure.invalid("mcts cannot score by progress; use last, mean or logprob, or the decoder sla", field: "score")
+        guard !chunks.score.weighsProver else {
+            throw RequestFailure.invalid(
+                "mcts cannot score by \(chunks.score.rawValue); use last, mean or logprob, or the decoder sla", field: "score")
         }
         try Setting.check([.simulations, .exploration], SettingValues(self))
     }

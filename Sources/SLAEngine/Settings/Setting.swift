@@ -15,8 +15,8 @@ package struct Setting: Sendable, Equatable {
     private let hint: String?
     private let place: Place
 
-    /// What else has to be set: `expand` `sample`, without which a search draws nothing, or the score `progress` or `total`.
-    enum Condition { case drawing, progress }
+    /// What else has to be set: `expand` `sample`, without which a search draws nothing, or a score that weighs V.
+    enum Condition { case drawing, weighing }
 
     /// Where a value goes, and what is possible there.
     private enum Place: Sendable {
@@ -61,7 +61,7 @@ package struct Setting: Sendable, Equatable {
     static let score = Setting(
         "score", choice(\.search.score, Search.Score.self), for: [.sla, .beam, .bestOf, .mcts],
         "mean, last, progress, total, prover or logprob")
-    static let alpha = Setting("alpha", .number(\.search.alpha, 0...100), for: chunked, if: .progress, "what progress weighs")
+    static let alpha = Setting("alpha", .number(\.search.alpha, 0...100), for: chunked, if: .weighing, "what progress weighs")
     static let temperature = Setting(
         "temperature", .number(\.search.sampling.temperature, 0...100), for: drawing, if: .drawing, "of what is drawn")
     static let topK = Setting(
@@ -75,8 +75,9 @@ package struct Setting: Sendable, Equatable {
     static let seed = Setting(
         "seed", .integer(\.search.sampling.seed, 0...Int.max), for: drawing, if: .drawing,
         hint: "another answer takes another seed, chosen by you", "of what is drawn")
-    static let n = Setting("n", .integer(\.count, 1...Search.maximumLeaves), for: [.beam, .bestOf],
-        "answers that best_of draws; ways in which each answer of a beam goes on")
+    static let n = Setting(
+        "n", .integer(\.count, 1...Search.maximumLeaves), for: [.beam, .bestOf],
+        "answers that best_of draws; ways in which each answer of a beam of chunks goes on")
     static let simulations = Setting(
         "simulations", .integer(\.tree.simulations, 1...Search.maximumLeaves), for: [.mcts], "chunks that mcts judges before a commit")
     static let exploration = Setting(
@@ -184,7 +185,7 @@ package enum DecoderKind: String, CaseIterable, Sendable {
 /// What all settings together set, whatever the decoder.
 package struct SettingValues: Sendable {
     package var tree = TreeSearch()
-    /// Answers that best_of draws.
+    /// Answers that best_of draws; the ways on of each answer in a beam.
     package var count = 4
     package var search: Search {
         get { tree.chunks }
@@ -210,7 +211,7 @@ package struct SettingValues: Sendable {
         }
     }
 
-    /// A beam's own: n is the width of its chunks' tree.
+    /// A beam over chunks: `n` is its tree's width, and `width` the beam's.
     private var beam: BeamOfChunks {
         var beam = BeamOfChunks()
         (beam.width, beam.chunks) = (search.width, search)
@@ -234,6 +235,6 @@ package struct SettingValues: Sendable {
 extension Search.Score {
     /// What judges whole answers where a search judges leaves by this: an answer makes no more progress, so its value.
     fileprivate func ofAnswers(_ channel: RewardChannel?) -> Search.Score {
-        channel == nil ? .logprob : self == .progress || self == .total ? .last : self
+        channel == nil ? .logprob : weighsProver ? .last : self
     }
 }
