@@ -8,7 +8,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from model import END, Policy, decode, encode, number, number_id, write
+from model import END, Policy, Shape, decode, encode, number, number_id, write
 from rules import deal_from, moves, reached
 
 LENGTH = 10 + 18 + 1  # the longest prompt, the longest answer with its end token, the note behind it
@@ -95,14 +95,14 @@ def batch(rng, size):
     return ids[:, :-1], ids[:, 1:], learn[:, 1:]
 
 
-def train(size, rate, seed, count):
+def train(shape, size, rate, seed, count):
     """count steps of size transcripts, none of them seen twice; the rate warms up, then falls along half a cosine.
 
     Muon for the blocks' matrices, AdamW for the rest.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    policy = Policy()
+    policy = Policy(shape)
     matrix = lambda name, p: name.startswith("blk") and p.dim() == 2
     matrices = [p for name, p in policy.named_parameters() if matrix(name, p)]
     others = [p for name, p in policy.named_parameters() if not matrix(name, p)]
@@ -131,6 +131,8 @@ def train(size, rate, seed, count):
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--out", default="countdown.gguf")
+    a.add_argument("--width", type=int, default=128, help="of the states, in heads of 32")
+    a.add_argument("--layers", type=int, default=5)
     a.add_argument("--steps", type=int, default=4500)
     a.add_argument("--size", type=int, default=128, help="transcripts a step")
     a.add_argument("--rate", type=float, default=2e-3)
@@ -138,4 +140,6 @@ if __name__ == "__main__":
     a.add_argument("--threads", type=int, default=1)
     a = a.parse_args()
     torch.set_num_threads(a.threads)
-    write(a.out, train(a.size, a.rate, a.seed, a.steps))
+    heads = a.width // 32
+    shape = Shape(width=a.width, layers=a.layers, heads=heads, kv_heads=heads // 2, feed_forward=a.width * 5 // 2)
+    write(a.out, train(shape, a.size, a.rate, a.seed, a.steps))

@@ -16,14 +16,20 @@ package struct FinishedAnswer {
     var rewards: [Float] { tokens.compactMap(\.reward) }
 }
 
-/// Asks one engine for many answers at once. A key says what each is for.
+/// Asks engines for many answers at once. A key says what each is for.
 final class AnswerQueue<Key> {
-    private let engine: Engine
+    private let engines: [Engine]
     private let clock = ContinuousClock()
-    private var open: [Engine.JobID: Open] = [:]
+    private var open: [Job: Open] = [:]
     /// Answers that are there, and the tokens that were computed for them.
     private(set) var finished = 0
     private(set) var evaluatedTokens = 0
+
+    private struct Job: Hashable {
+        /// Its place among the engines.
+        let engine: Int
+        let id: Engine.JobID
+    }
 
     private struct Open {
         var answer = FinishedAnswer()
@@ -32,26 +38,32 @@ final class AnswerQueue<Key> {
         let key: Key
     }
 
-    init(_ engine: Engine) { self.engine = engine }
+    init(_ engines: [Engine]) { self.engines = engines }
 
     var isIdle: Bool { open.isEmpty }
     /// Whether one more answer would be worked at soon.
-    var hasRoom: Bool { open.count < engine.maximumJobs }
+    var hasRoom: Bool { open.count < engines.reduce(0) { $0 + $1.maximumJobs } }
 
-    /// Asks for an answer. Throws ``DataError``, in which `name` tells people where the prompt is from.
-    func ask(_ generation: Generation, for key: Key, named name: String) throws {
+    /// Asks the engine of that place for an answer. Throws ``DataError``, in which `name` tells people where the prompt is from.
+    func ask(_ generation: Generation, of engine: Int = 0, for key: Key, named name: String) throws {
         do {
-            open[try engine.submit(.generate(generation))] = Open(asked: clock.now, name: name, key: key)
+            let job = Job(engine: engine, id: try engines[engine].submit(.generate(generation)))
+            open[job] = Open(asked: clock.now, name: name, key: key)
         } catch let failure as RequestFailure {
             throw DataError(failure.problem.at(name))
         }
     }
 
-    /// One forward pass for all of them; gives what it finished. Throws ``DataError``.
+    /// One forward pass of each engine for all that it is asked; gives what it finished. Throws ``DataError``.
     func step() throws -> [(key: Key, answer: FinishedAnswer)] {
-        guard !isIdle else { return [] }
         var answers: [(key: Key, answer: FinishedAnswer)] = []
-        for (job, output) in engine.step() {
+        for (place, engine) in engines.enumerated() where !engine.isIdle { try step(engine, place, &answers) }
+        return answers
+    }
+
+    private func step(_ engine: Engine, _ place: Int, _ answers: inout [(key: Key, answer: FinishedAnswer)]) throws {
+        for (id, output) in engine.step() {
+            let job = Job(engine: place, id: id)
             switch output {
             case .token(_, let token):
                 open[job]?.answer.tokens.append(token)
@@ -71,12 +83,11 @@ final class AnswerQueue<Key> {
             case .draft, .scored, .judged, .progress: break
             }
         }
-        return answers
     }
 
     /// Gives up what is not finished.
     func cancelAll() {
-        for job in open.keys.sorted() { engine.cancel(job) }
+        for job in open.keys.sorted(by: { ($0.engine, $0.id) < ($1.engine, $1.id) }) { engines[job.engine].cancel(job.id) }
         open = [:]
     }
 }

@@ -29,7 +29,7 @@ package final class JudgeProgram: Judge {
     /// The longest line that a judge may say, in bytes.
     private static let longestLine = 1 << 20
 
-    /// Starts a program. After `timeout` without a line, when it was given all it will be, it counts as hung. Throws ``FileError``.
+    /// Starts a program. After `timeout` without a line, when it is all that is waited for, it counts as hung. Throws ``FileError``.
     ///
     /// - Parameter pass: takes what it says on standard error, in whole lines.
     package init(_ command: String, timeout: Duration = .seconds(600), pass: @escaping ([UInt8]) -> Void = { _ in }) throws {
@@ -63,7 +63,7 @@ package final class JudgeProgram: Judge {
         var watched = [pollfd(fd: process.output, events: Int16(POLLIN), revents: 0)]
         if process.input >= 0, !unsent.isEmpty { watched.append(pollfd(fd: process.input, events: Int16(POLLOUT), revents: 0)) }
         guard poll(&watched, nfds_t(watched.count), wait) > 0 else {
-            if isComplete, clock.now - lastNews > timeout {
+            if wait > 0, clock.now - lastNews > timeout {
                 throw DataError("the judge has said nothing for \(Int(timeout / .seconds(1))) seconds; \(expected)")
             }
             return []

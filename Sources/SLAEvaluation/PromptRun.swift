@@ -3,13 +3,18 @@ import SLAEngine
 
 /// Work on prompts: what each of them is asked, what of its answers is judged, and the lines that come of it.
 ///
-/// A prompt is a value that goes from state to state: asked → answered → judged → done. One function makes each of these steps, and
-/// ``PromptRun`` calls them.
+/// A prompt is a value that goes from state to state: asked → answered → judged → done, or from judged to asked again. One function makes each
+/// of these steps, and ``PromptRun`` calls them.
 package protocol PromptWork {
     /// What is known of a prompt on its way.
     associatedtype Task
     /// What one of a prompt's answers is for.
     associatedtype Place
+
+    /// An engine beside the run's own, which answers the questions that say so.
+    var otherEngine: Engine? { get }
+    /// Whether scores may lead to more questions. A judge cannot wait then until it has seen all.
+    var asksAgain: Bool { get }
 
     /// A prompt's beginning, and what is asked first. `number` counts the prompts from 0.
     func begin(_ number: Int, _ prompt: PromptSet.Prompt) -> (Task, [Question<Place>])
@@ -17,8 +22,16 @@ package protocol PromptWork {
     func take(_ answer: FinishedAnswer, for place: Place, of task: inout Task) -> [Question<Place>]
     /// All answers are there: what the judge shall see.
     func toJudge(_ task: inout Task) -> [JudgedAnswer]
-    /// The lines, given the scores of what was to be judged, in order.
+    /// Takes the scores of what was to be judged, in order; gives what is to be asked because of them.
+    func take(_ scores: [Double], of task: inout Task) -> [Question<Place>]
+    /// The lines, given the scores of what was to be judged last, in order. It is called in the order of the prompts.
     mutating func finish(_ task: Task, _ scores: [Double]) -> [String]
+}
+
+extension PromptWork {
+    package var otherEngine: Engine? { nil }
+    package var asksAgain: Bool { false }
+    package func take(_ scores: [Double], of task: inout Task) -> [Question<Place>] { [] }
 }
 
 /// An answer that is to be written.
@@ -26,6 +39,8 @@ package struct Question<Place> {
     let generation: Generation
     /// What it is for.
     let place: Place
+    /// Whether the work's other engine answers it.
+    var isForOther = false
 }
 
 /// How far work on prompts is.
@@ -60,7 +75,8 @@ package struct PromptRun {
 
     /// A prompt whose answers are at the judge, so many.
     private struct Answered<Task> {
-        let task: Task
+        let number: Int
+        var task: Task
         let count: Int
         var scores: [Double] = []
         var isJudged: Bool { scores.count == count }
@@ -71,15 +87,20 @@ package struct PromptRun {
     ///
     /// - Returns: false when it was stopped.
     func run<Work: PromptWork>(_ work: inout Work, from first: Int = 0, add: ([String]) throws -> Void) throws -> Bool {
-        let queue = AnswerQueue<(number: Int, place: Work.Place)>(engine)
+        let queue = AnswerQueue<(number: Int, place: Work.Place)>([engine] + [work.otherEngine].compactMap(\.self))
         defer { queue.cancelAll() }
         var asked: [Int: Asked<Work.Task>] = [:]
+        // In the order in which the judge was asked.
         var answered: [Answered<Work.Task>] = []
-        // The prompts before these numbers are asked, and done; those between that are not in `asked` are in `answered`.
-        var (next, done) = (first, first)
+        // Those that wait for the prompts before them.
+        var judged: [Int: Answered<Work.Task>] = [:]
+        // The prompts before these numbers are asked, were at the judge once, and are done.
+        var (next, seen, done) = (first, first, first)
         func ask(_ questions: [Question<Work.Place>], of number: Int) throws {
             for question in questions {
-                try queue.ask(question.generation, for: (number, question.place), named: prompts.prompts[number].place)
+                try queue.ask(
+                    question.generation, of: question.isForOther ? 1 : 0, for: (number, question.place),
+                    named: prompts.prompts[number].place)
             }
         }
         while done < prompts.count {
@@ -99,26 +120,40 @@ package struct PromptRun {
                 asked[key.number] = prompt
                 try ask(questions, of: key.number)
             }
-            // Answered: to the judge, in the order of the prompts.
-            while var prompt = asked[done + answered.count], prompt.missing == 0 {
+            // Answered: to the judge, for the first time in the order of the prompts.
+            let again = asked.keys.filter { $0 < seen && asked[$0]?.missing == 0 }.sorted()
+            let before = seen
+            while asked[seen]?.missing == 0 { seen += 1 }
+            for number in again + Array(before..<seen) {
+                guard var prompt = asked.removeValue(forKey: number) else { continue }
                 let items = work.toJudge(&prompt.task)
                 for item in items { judge.ask(item) }
-                asked[done + answered.count] = nil
-                answered.append(Answered(task: prompt.task, count: items.count))
+                answered.append(Answered(number: number, task: prompt.task, count: items.count))
             }
-            // Judged. With nothing left to compute the judge is waited for.
+            // With nothing left to compute the judge is waited for.
             let isWaiting = queue.isIdle && next == prompts.count
-            if isWaiting, asked.isEmpty { judge.finish() }
+            if isWaiting, !work.asksAgain { judge.finish() }
             var place = 0
             for score in try judge.scores(wait: isWaiting ? 50 : 0) {
                 while answered[place].isJudged { place += 1 }
                 answered[place].scores.append(score)
             }
+            // Judged: asked again, or done.
+            for var prompt in answered.prefix(while: \.isJudged) {
+                let questions = work.take(prompt.scores, of: &prompt.task)
+                if questions.isEmpty {
+                    judged[prompt.number] = prompt
+                } else {
+                    asked[prompt.number] = Asked(task: prompt.task, missing: questions.count)
+                    try ask(questions, of: prompt.number)
+                }
+            }
+            answered.removeFirst(answered.prefix(while: \.isJudged).count)
             // Done.
-            let judged = answered.prefix { $0.isJudged }
-            for prompt in judged { try add(work.finish(prompt.task, prompt.scores)) }
-            done += judged.count
-            answered.removeFirst(judged.count)
+            while let prompt = judged.removeValue(forKey: done) {
+                try add(work.finish(prompt.task, prompt.scores))
+                done += 1
+            }
             progress(
                 PromptProgress(done: done, count: prompts.count, answers: queue.finished, evaluatedTokens: queue.evaluatedTokens))
         }

@@ -267,6 +267,12 @@ package struct Tokenizer: Sendable {
     /// The vocabulary's size.
     package var count: Int { model.vocabulary.count }
 
+    /// Whether both have the same tokens, so that ids mean the same to their models. Complexity: O(bytes of the vocabulary).
+    package func hasTokens(of other: Tokenizer) -> Bool {
+        count == other.count && endOfGeneration == other.endOfGeneration
+            && (0..<count).allSatisfy { bytes(of: Token($0)) == other.bytes(of: Token($0)) }
+    }
+
     /// The tokens of a text.
     ///
     /// - Parameters:

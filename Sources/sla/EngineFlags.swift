@@ -99,13 +99,22 @@ func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine 
     try engineMaker(arguments, maximumJobs: maximumJobs)()
 }
 
+/// An engine for a model beside the one that the flags name, which computes as they say.
+func makeEngine(_ arguments: Arguments, for model: Model, context: Int) throws -> Engine {
+    Engine(
+        model, threads: try threads(arguments), context: context, cacheBytes: try cacheBytes(arguments), cacheType: cacheType(arguments),
+        packs: !arguments.has("--no-packing"), speculates: !arguments.has("--no-speculation"), watchesTime: !arguments.has("--no-timing"))
+}
+
+private func cacheBytes(_ arguments: Arguments) throws -> Int { (try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512) << 20 }
+
 /// Reads the flags, and makes the engine that they ask for when it is called.
 func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () throws -> Engine {
     let reward = arguments.string("--reward")
     let cacheType = cacheType(arguments)
     let threads = try threads(arguments)
     let context = try arguments.integer("--context", in: 1...1 << 30)
-    let cache = try arguments.integer("--cache-mib", in: 1...1 << 24) ?? 512
+    let cacheBytes = try cacheBytes(arguments)
     let (path, draftPath) = (arguments.string("--model"), arguments.string("--draft"))
     let packs = !arguments.has("--no-packing")
     let speculates = !arguments.has("--no-speculation")
@@ -117,7 +126,7 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
         let model = try Model(file, reward: reward, adapters: adapters(arguments))
         let draft = try draftPath.map { try DraftModel(Model(at: $0), for: model, threads: threads) }
         return Engine(
-            model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,
+            model, threads: threads, context: context, cacheBytes: cacheBytes, cacheType: cacheType, maximumJobs: maximumJobs,
             packs: packs, speculates: speculates, draft: draft, watchesTime: !arguments.has("--no-timing"))
     }
 }

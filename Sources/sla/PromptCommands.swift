@@ -46,7 +46,8 @@ let judgeHelp = """
 
 let decoderHelp = """
     SETTINGS are a decoder's name and a request's fields, as in 'sla width=4 chunk=1 depth=2' or 'sample temperature=0.7 seed=1
-    max_tokens=100'; 'name: ' before them says what it is called. Values with spaces are JSON strings: chunk_at="; ".
+    max_tokens=100'; 'name: ' before them says what it is called. Values with spaces are JSON strings: chunk_at="; ". A beam over progress is
+    'beam width=4 n=4 score=progress'.
     """
 
 let exitHelp = """
@@ -81,13 +82,17 @@ func decoder(_ text: String, _ arguments: Arguments, _ model: Model) throws -> D
     }
 }
 
+extension Model {
+    /// Tells it from others, for people.
+    fileprivate var inWords: String { "\(name), \(architecture), \(parameters) weights, \(quantization)" }
+}
+
 /// What decides a run's result, in words: a file that was begun with others is not gone on with.
 func settingsInWords(_ arguments: Arguments, _ model: Model, _ flags: [Flag], but left: [String]) throws -> String {
     let words = flags.filter { !left.contains($0.name) }.flatMap { flag in arguments.strings(flag.name).map { "\(flag.name) \($0)" } }
     // A file that was begun on another day goes on with that day.
     let day = try model.tokenizer.asksForDate && !arguments.has(dateFlag.name) ? ["\(dateFlag.name) \(date(arguments))"] : []
-    return (["\(model.name), \(model.architecture), \(model.parameters) weights, \(model.quantization)"] + words + day).joined(
-        separator: "; ")
+    return ([model.inWords] + words + day).joined(separator: "; ")
 }
 
 /// Makes what works on the prompts, reads them, and runs the work so that it can be interrupted, and shows how far it is. Nil when it was
@@ -118,7 +123,8 @@ func writeLines(
     let make = { (engine: Engine) throws -> (any PromptWork, String) in
         let settings = try settingsInWords(
             arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
-        return (try makeWork(engine), "\(command); \(settings)")
+        let work = try makeWork(engine)
+        return (work, "\(command); \(settings)" + (work.otherEngine.map { "; beside it \($0.model.inWords)" } ?? ""))
     }
     let written = try runPrompts(arguments, path, make) { made, run in
         let (work, settings) = made

@@ -1,3 +1,5 @@
+import SLAConversion
+import SLAEngine
 import SLAEvaluation
 
 enum RolloutsCommand {
@@ -9,9 +11,19 @@ enum RolloutsCommand {
             Flag("--cut", "TEXT", "what ends a step (default: a newline)"),
             Flag("--policy", "SETTINGS", "what finishes from each cut (default: sample)"),
             Flag("--prover", "SETTINGS", "what also finishes from each cut (default: 'best_of n=4', the judge choosing the best)"),
-            Flag("--answers", "SETTINGS", "what writes the answers that are cut (default: the policy)"),
-            Flag("--samples", "N", "answers of a prompt (default: 1)"),
+            Flag(
+                "--prover-model", "PATH",
+                "the prover's model, of the policy's vocabulary, with a channel in it if its settings ask for rewards: a GGUF file or a "
+                    + "Hugging Face directory (default: the policy's)",
+                file: .read),
+            Flag("--answers", "SETTINGS", "what writes the answers that are cut (default: that of --policy)"),
+            Flag(
+                "--answers-by", "WHO", "whose model writes them: policy or prover (default: policy)", choices: ["policy", "prover"]),
+            Flag("--samples", "N", "answers of a prompt, the seeds (default: 1)"),
             Flag("--rollouts", "N", "of the policy, and of the prover, from each cut (default: 8)"),
+            Flag(
+                "--first-pit", nil,
+                "an answer that fails ends at the first step from which no rollout succeeds, and nothing is computed behind it"),
         ])
 
     static let help = Help(
@@ -22,6 +34,10 @@ enum RolloutsCommand {
         times; how many of these succeed are the step's values. Each line is a graded answer with steps, as sla train --loss value reads it.
           sla rollouts --prompts prompts.jsonl --judge 'python3 judge.py' --full 10 --cut ';' --out steps.jsonl
           sla train --data steps.jsonl --loss value --out channel.gguf
+        The prover may be another model, weaker or stronger, and write the answers too:
+          sla rollouts --prompts prompts.jsonl --judge 'python3 judge.py' --prover-model large.gguf --prover sample --out steps.jsonl
+        So many answers against so many rollouts of each: --samples 8 --rollouts 1, or --samples 1 --rollouts 8. With --first-pit an answer's
+        cuts are rolled out one after another, until it is lost: the judge has to answer each line at once, not only when all are there.
 
         SETTINGS are a decoder's name and a request's fields, as in 'sample temperature=0.7'; see sla eval --help. A prover best_of that
         names no score succeeds when any of its answers does.
@@ -39,14 +55,25 @@ enum RolloutsCommand {
         let samples = try arguments.integer("--samples", in: 1...1 << 20) ?? 1
         let count = try arguments.integer("--rollouts", in: 1...1 << 20) ?? 8
         let full = try arguments.number("--full") ?? 1
+        let proverPath = arguments.string("--prover-model")
+        let isAnsweredByProver = arguments.string("--answers-by") == "prover"
+        if proverPath == nil, isAnsweredByProver { throw UsageError("--answers-by prover goes with --prover-model") }
+        if proverPath != nil, !arguments.has("--judge"), !arguments.has("--judge-model") {
+            throw UsageError(
+                "--prover-model goes with --judge or --judge-model, since the policy's channel does not see what another writes")
+        }
         guard !full.isNaN, full > 0 || !arguments.has("--graded") else { throw UsageError("--graded needs a --full above 0") }
         return try writeLines("rollouts", of: "answers", arguments, flags) { engine in
+            let other = try proverPath.map { try makeEngine(arguments, for: Model(at: $0), context: engine.context) }
+            let (policy, proverModel) = (arguments.string("--policy") ?? "sample", other?.model ?? engine.model)
             var rollouts = Rollouts(
-                answers: try arguments.string("--answers").map { try decoder($0, arguments, engine.model) },
-                policy: try decoder(arguments.string("--policy") ?? "sample", arguments, engine.model),
-                prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, engine.model), engine.model.tokenizer)
+                answers: try decoder(arguments.string("--answers") ?? policy, arguments, isAnsweredByProver ? proverModel : engine.model),
+                policy: try decoder(policy, arguments, engine.model),
+                prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, proverModel), engine.model.tokenizer)
+            if let other { try rollouts.prove(by: other, beside: engine) }
             (rollouts.samples, rollouts.rollouts, rollouts.cut) = (samples, count, [cut])
             (rollouts.full, rollouts.isGraded) = (Double(full), arguments.has("--graded"))
+            (rollouts.endsAtFirstPit, rollouts.isAnsweredByProver) = (arguments.has("--first-pit"), isAnsweredByProver)
             return rollouts
         }
     }

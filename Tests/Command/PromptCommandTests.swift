@@ -12,6 +12,9 @@ import Testing
         // Scores an answer by its length, but not fast.
         try #"awk '{ system("sleep 0.005"); match($0, /"completion":"[^"]*"/); print "{\"score\": " RLENGTH - 15 "}"; fflush() }'"#
             .write(toFile: path("judge.sh"), atomically: true, encoding: .utf8)
+        // Likewise, and answers each line at once.
+        try #"while read -r l; do l=${l#*'"completion":"'}; l=${l%%'"'*}; sleep 0.002; echo "{\"score\": ${#l}}"; done"#
+            .write(toFile: path("count.sh"), atomically: true, encoding: .utf8)
     }
 
     deinit { try? FileManager.default.removeItem(at: folder) }
@@ -21,7 +24,7 @@ import Testing
     private var files: [String] {
         get throws {
             try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted().filter {
-                !["judge.sh", "prompts.jsonl"].contains($0)
+                !["judge.sh", "count.sh", "prompts.jsonl"].contains($0)
             }
         }
     }
@@ -42,7 +45,13 @@ import Testing
         "pairs": "\"$SLA\" pairs --prompts prompts.jsonl --judge 'sh judge.sh' --samples 4 --max-tokens 30",
         "rollouts":
             "\"$SLA\" rollouts --prompts prompts.jsonl --judge 'sh judge.sh' --cut ';' --rollouts 2 --prover 'best_of n=2' --max-tokens 30",
+        "provers":
+            "\"$SLA\" rollouts --prompts prompts.jsonl --judge 'sh count.sh' --cut ';' --rollouts 2 --samples 2 --prover sample --first-pit"
+            + " --prover-model '\(policy)' --answers-by prover --max-tokens 30",
     ]
+    /// The built-in model's file.
+    private static let policy = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent().appendingPathComponent("Sources/CBuiltin/countdown.gguf").path
 
     @Test func evalComparesDecoders() throws {
         let result = try shell("\(PromptCommandTests.eval) --json e.json --out e.jsonl --chart c.svg --latency-chart l.svg")
@@ -126,8 +135,33 @@ import Testing
         #expect(try shell("\"$SLA\" inspect c.gguf").output.contains("reward.outputs = 2"))
     }
 
-    @Test(arguments: ["pairs", "rollouts"], [SIGINT, SIGKILL]) func anInterruptedRunIsGoneOnWith(_ command: String, _ signal: Int32) throws
-    {
+    @Test func aProverOfAnotherModelGoesOnFromThePolicysCuts() throws {
+        let work = PromptCommandTests.works["rollouts"] ?? ""
+        let same = try shell("\(work) --out alone.jsonl && \(work) --prover-model '\(PromptCommandTests.policy)' --out same.jsonl")
+        #expect(same.status == 0, "\(same.errors)")
+        #expect(try bytes("same.jsonl") == bytes("alone.jsonl"))
+        let provers = PromptCommandTests.works["provers"] ?? ""
+        #expect(try shell("\(provers) --threads 1 --out one.jsonl && \(provers) --threads 2 --out two.jsonl").status == 0)
+        #expect(try bytes("one.jsonl") == bytes("two.jsonl"))
+        let answers = try objects("one.jsonl")
+        #expect(answers.count == 60)
+        #expect(answers.contains { $0["eos"] as? Bool == false && $0["label"] as? Double == 0 }, "a first pit")
+
+        let stranger = Fixtures.path("parity-llama.gguf")
+        let refused = try shell("\(work) --prover-model '\(stranger)' --out r.jsonl")
+        #expect(
+            refused.status == 1 && refused.errors.contains("since their tokens differ; a prover has the policy's vocabulary"),
+            "\(refused.errors)")
+        let alone = try shell("\(work) --answers-by prover --out r.jsonl")
+        #expect(alone.status == 2 && alone.errors.contains("--answers-by prover goes with --prover-model"))
+        let unjudged = try shell("\"$SLA\" rollouts --prompts prompts.jsonl --prover-model '\(PromptCommandTests.policy)' --out r.jsonl")
+        #expect(unjudged.status == 2 && unjudged.errors.contains("--prover-model goes with --judge or --judge-model"))
+        #expect(try !files.contains("r.jsonl"), "nothing was begun")
+    }
+
+    @Test(arguments: ["pairs", "rollouts", "provers"], [SIGINT, SIGKILL]) func anInterruptedRunIsGoneOnWith(
+        _ command: String, _ signal: Int32
+    ) throws {
         let work = PromptCommandTests.works[command] ?? ""
         #expect(try shell("\(work) --out whole.jsonl").status == 0)
         // Interrupts it when some lines are there.

@@ -15,10 +15,7 @@ package final class DraftModel {
 
     /// Throws ``ModelError`` unless both models have the same tokens.
     package init(_ model: Model, for larger: Model, threads: Int) throws {
-        let (own, other) = (model.tokenizer, larger.tokenizer)
-        guard own.count == other.count, own.endOfGeneration == other.endOfGeneration,
-            (0..<own.count).allSatisfy({ own.bytes(of: Token($0)) == other.bytes(of: Token($0)) })
-        else {
+        guard model.tokenizer.hasTokens(of: larger.tokenizer) else {
             throw ModelError(
                 "\(model.name) cannot guess for \(larger.name), since their tokens differ; a draft model has the same vocabulary")
         }
