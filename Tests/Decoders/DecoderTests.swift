@@ -37,11 +37,12 @@ import Testing
         case .sample: return .sample(search.sampling)
         case .beam: return .beam(width: Int.random(in: 1...5, using: &random))
         case .chunkBeam:
-            guard hasChannel else { return .beam(width: 3) }
             var beam = BeamOfChunks()
             beam.width = Int.random(in: 1...5, using: &random)
             beam.chunks = search
-            beam.chunks.score = [.mean, .last, .progress, .total, .prover].randomElement(using: &random) ?? .progress
+            if hasChannel {
+                beam.chunks.score = [.mean, .last, .progress, .total, .prover].randomElement(using: &random) ?? .progress
+            }
             beam.chunks.alpha = [0, 0.5, 1, 3].randomElement(using: &random) ?? 1
             return .chunkBeam(beam)
         case .bestOf: return .bestOf(Int.random(in: 1...6, using: &random), search.sampling, search.score)
@@ -64,7 +65,7 @@ import Testing
         var test = try SearchTests.Case(seed: seed)
         var random = SeededGenerator(seed: seed ^ 0xdec0de)
         var hasChannel = true
-        if kind != .chunkBeam, Int.random(in: 0..<4, using: &random) == 0 {
+        if Int.random(in: 0..<4, using: &random) == 0 {
             var recipe = RandomModel.any(seed: seed)
             recipe.hasChannel = false
             hasChannel = false

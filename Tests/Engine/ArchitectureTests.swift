@@ -106,10 +106,13 @@ import Testing
         (search.width, search.chunk, search.depth) = (2, 3, 1)
         var sampling = Sampling()
         sampling.seed = 3
+        var beam = BeamOfChunks()
+        (beam.width, beam.chunks, beam.chunks.score) = (3, search, .progress)
         return [
             generation(shared, .greedy, 12), generation(Array(shared.prefix(45)) + tokens(4), .sla(search), 10),
             generation(shared + tokens(20), .sample(sampling), 8), generation(tokens(3), .beam(width: 2), 8),
             generation(Array(shared.prefix(66)), .bestOf(2, sampling, .mean), 6),
+            generation(Array(shared.prefix(64)), .chunkBeam(beam), 9),
             .score(prompt: Array(shared.prefix(33)), completion: tokens(9)), .score(prompt: shared, completion: tokens(20)),
         ]
     }

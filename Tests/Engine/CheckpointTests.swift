@@ -85,10 +85,12 @@ import Testing
         (tree.simulations, tree.chunks) = (6, search)
         var sampling = Sampling()
         sampling.seed = 5
+        var beam = BeamOfChunks()
+        (beam.width, beam.chunks) = (3, search)
         let methods: [Generation.Method] = [
-            .greedy, .sla(search), .beam(width: 3), .bestOf(3, sampling, .logprob), .mcts(tree), .sample(sampling),
+            .greedy, .sla(search), .beam(width: 3), .bestOf(3, sampling, .logprob), .mcts(tree), .sample(sampling), .chunkBeam(beam),
         ]
-        return (0..<12).map { i in
+        return (0..<14).map { i in
             var generation = Generation(prompt: Array(tokens(100, UInt64(20 + i / 2), of: model).prefix(60 + 10 * (i % 5))))
             (generation.method, generation.maxTokens, generation.ignoreEOS) = (methods[i % methods.count], 12, true)
             return .generate(generation)

@@ -626,7 +626,7 @@ import Testing
         drawn.expand = .sample
         for method in [
             .greedy, EngineTests.search(3, 2, 1), .sample(Sampling()), .beam(width: 3), .bestOf(3, Sampling(), .mean), .sla(drawn),
-            .mcts(TreeSearch()),
+            .mcts(TreeSearch()), .chunkBeam(BeamOfChunks()),
         ] as [Generation.Method] {
             var generation = Generation(prompt: [1, 2])
             generation.method = method

@@ -261,7 +261,13 @@ final class NaiveSearch {
             finished += kept.filter { $0.finish != nil }
             live = kept.filter { $0.finish == nil }
         }
-        func outcome(_ path: Path) -> Double { settings.chunks.score == .mean ? mean(path.rewards) : Double(path.rewards.last ?? .nan) }
+        func outcome(_ path: Path) -> Double {
+            switch settings.chunks.score {
+            case .mean: mean(path.rewards)
+            case .logprob: path.meanLogprob
+            default: Double(path.rewards.last ?? .nan)
+            }
+        }
         var best = finished[0]
         for path in finished where outcome(path) > outcome(best) { best = path }
         return best

@@ -88,8 +88,11 @@ final class ChunkBeam: DecodingMethod {
 }
 
 extension Search {
-    /// What a finished answer is worth: the chance that it is right, or its mean.
+    /// What a finished answer is worth: the chance that it is right, or its own mean where answers are kept by means.
     fileprivate func outcome(_ answer: Branch) -> Double {
-        score == .mean ? answer.meanReward ?? -.infinity : answer.lastReward
+        switch score {
+        case .mean, .logprob: score(answer, behind: answer)
+        default: answer.lastReward
+        }
     }
 }
