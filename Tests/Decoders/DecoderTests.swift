@@ -108,6 +108,29 @@ import Testing
         #expect([.sample, .beam, .chunkBeam].contains(kind) || commits > 10)
     }
 
+    /// Behind one place progress would rank as Q + α · V does.
+    @Test func aBeamScoresEachChunkBehindItsOwnParent() throws {
+        var differ = 0
+        for seed in UInt64(1060)..<1080 {
+            var recipe = RandomModel.any(seed: seed)
+            recipe.isIndifferent = false
+            let model = try recipe.make()
+            var beam = BeamOfChunks()
+            (beam.width, beam.chunks.width, beam.chunks.chunk, beam.chunks.alpha) = (3, 3, 2, 4)
+            var generation = Generation(prompt: [6, 7])
+            (generation.maxTokens, generation.ignoreEOS) = (12, true)
+            let answers = try [.progress, .total].map { (score: Search.Score) in
+                beam.chunks.score = score
+                generation.method = .chunkBeam(beam)
+                let outcome = try Engine(model).outcome(.generate(generation))
+                try SearchTests.compare(outcome, NaiveSearch(model, generation, cacheType: .f16).run(), seed: seed)
+                return outcome.tokens.map(\.token)
+            }
+            if answers[0] != answers[1] { differ += 1 }
+        }
+        #expect(differ > 5, "where a step begins matters")
+    }
+
     // MARK: - What they have in common
 
     @Test func theNarrowestOfEachIsGreedy() throws {
