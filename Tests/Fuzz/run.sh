@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-60}
 targets=("${@:2}")
-[ ${#targets[@]} -gt 0 ] || targets=(requests models channels records templates json grammars tokenizers)
+[ ${#targets[@]} -gt 0 ] || targets=(requests models safetensors channels records templates json grammars tokenizers)
 build=${SLA_FUZZ_BUILD:-.build/fuzz}
 [[ $seconds =~ ^[1-9][0-9]*$ ]] || { sed -n 2,3p Tests/Fuzz/run.sh; exit 2; }
 for target in "${targets[@]}"; do [ -d "Tests/Fuzz/corpus/$target" ] || { echo "there is no target $target"; exit 2; }; done
