@@ -11,11 +11,10 @@ package struct Fingerprint: Sendable {
     package let inputs: [(name: String, value: JSONText)]
 
     /// - Parameters:
+    ///   - engine: with its judge, if it has one.
     ///   - isWhole: whether every byte of the model's files is read, instead of the headers and samples of every tensor.
     ///   - others: inputs that the engine knows nothing of.
-    package init(
-        _ engine: Engine, judge: ServiceJudge? = nil, isWhole: Bool = false, others: [(name: String, value: JSONText)] = []
-    ) {
+    package init(_ engine: Engine, isWhole: Bool = false, others: [(name: String, value: JSONText)] = []) {
         func digest(_ input: ModelInput) -> String { (isWhole ? "whole " : "") + input.digest(isWhole: isWhole).digits }
         let model = engine.model
         var inputs = [("results", JSONText(resultsVersion))]
@@ -29,7 +28,7 @@ package struct Fingerprint: Sendable {
             }
         }
         if !adapters.isEmpty { inputs.append(("adapters", JSONText(adapters))) }
-        if let judge {
+        if let judge = engine.judge {
             inputs += judge.engine.model.inputs.map { ("judge_\($0.name)", JSONText(digest($0))) }
             inputs.append(("judge_context", JSONText(judge.engine.context)))
             inputs.append(("judge_reading", JSONText(judge.model.readsPlus ? "plus" : "head")))
