@@ -1,5 +1,6 @@
 import SLABase
 import SLAEngine
+import SLATemplate
 
 /// What the bytes of answers depend on beside the requests, and a hash of it: where it is the same, the same requests get the same events, all but
 /// `timing`, `stats` and what their time cut off.
@@ -13,8 +14,8 @@ package struct Fingerprint: Sendable {
     /// - Parameters:
     ///   - engine: with its judge, if it has one.
     ///   - isWhole: whether every byte of the model's files is read, instead of the headers and samples of every tensor.
-    ///   - others: inputs that the engine knows nothing of.
-    package init(_ engine: Engine, isWhole: Bool = false, others: [(name: String, value: JSONText)] = []) {
+    ///   - date: the day that chat templates are told; an input where one of them asks for it.
+    package init(_ engine: Engine, isWhole: Bool = false, date: CalendarDate? = nil) {
         func digest(_ input: ModelInput) -> String { (isWhole ? "whole " : "") + input.digest(isWhole: isWhole).digits }
         let model = engine.model
         var inputs = [("results", JSONText(resultsVersion))]
@@ -37,7 +38,10 @@ package struct Fingerprint: Sendable {
         }
         inputs.append(("context", JSONText(engine.context)))
         inputs.append(("cache_type", JSONText(engine.cacheType.rawValue)))
-        self.inputs = inputs + others
+        if let date, model.tokenizer.asksForDate || engine.judge?.model.model.tokenizer.asksForDate == true {
+            inputs.append(("date", JSONText(date.description)))
+        }
+        self.inputs = inputs
     }
 
     /// The inputs as an object.

@@ -112,7 +112,7 @@ package final class Service {
         self.log = log
         self.maximumQueued = maximumQueued
         self.recorder = recorder
-        self.fingerprint = fingerprint ?? Fingerprint(engine)
+        self.fingerprint = fingerprint ?? Fingerprint(engine, date: date)
         self.answers = answers
         self.date = date
         order = EventOrder(isByRequest: isOrdered)

@@ -254,7 +254,7 @@ enum Run {
         let (schema, grammar) = (arguments.string("--json-schema"), arguments.string("--grammar"))
         guard let path = schema ?? grammar else { return nil }
         guard schema == nil || grammar == nil else { throw UsageError("give either --json-schema or --grammar") }
-        let file = try MappedBytes(path: path)
+        let file = try MappedBytes(path: path, orPipeOf: 16 << 20)
         let text = withExtendedLifetime(file) { Array(file.buffer) }
         do {
             guard schema != nil else { return try AnswerGrammar.gbnf(text).grammar(tokenizer) }

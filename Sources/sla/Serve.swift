@@ -61,12 +61,13 @@ enum Serve {
             throw UsageError("--max-queued refuses requests, which --resume would have to try again; give one of them")
         }
         let withTiming = !arguments.has("--no-timing")
-        let date = try date(arguments)
         let isOrdered = arguments.has("--ordered")
         let answers = try arguments.string("--resume").map { try AnswerFile(path: $0) }
+        // A run that goes on after midnight goes on with the day that it began with.
+        let date = try arguments.has(dateFlag.name) ? date(arguments) : answers?.date ?? date(arguments)
         let recorder = try arguments.string("--record").map { try Recorder(path: $0, withTiming: withTiming) }
         let engine = try makeEngine(arguments, maximumJobs: arguments.integer("--max-active", in: 1...4096) ?? 64)
-        let fingerprint = Fingerprint(engine, isWhole: arguments.string("--fingerprint") == "whole")
+        let fingerprint = Fingerprint(engine, isWhole: arguments.string("--fingerprint") == "whole", date: date)
         let log: (Service.LogLevel, String) -> Void = { if $0 <= level { complain($1) } }
         if let answers {
             try answers.begin(as: fingerprint, isOrdered: isOrdered)

@@ -11,7 +11,7 @@ build=${SLA_FUZZ_BUILD:-.build/fuzz}
 for target in "${targets[@]}"; do [ -d "Tests/Fuzz/corpus/$target" ] || { echo "there is no target $target"; exit 2; }; done
 
 mkdir -p "$build"
-SLA_FUZZ=1 swift build --product fuzz --scratch-path "$build" >"$build/build.log" 2>&1 || { tail -n 40 "$build/build.log"; exit 1; }
+SLA_FUZZ=1 swift build --product fuzz --sanitize=address --scratch-path "$build" >"$build/build.log" 2>&1 || { tail -n 40 "$build/build.log"; exit 1; }
 
 fuzz() { # SECONDS TARGET
     local log=$build/$2.log
