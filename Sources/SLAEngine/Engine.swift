@@ -125,6 +125,8 @@ extension Search {
         case .mean: leaf.meanReward ?? -.infinity
         case .last: leaf.lastReward
         case .logprob: leaf.meanLogprob
+        // Not the leaf's to know: methods that go by it ask.
+        case .judge: -.infinity
         // Q(leaf) + α · A, A = V(leaf) − V(committed end).
         case .progress: logistic(leaf.lastReward) + Double(alpha) * (logistic(leaf.lastProver) - logistic(end.lastProver))
         }
@@ -160,7 +162,8 @@ final class Chunk {
     fileprivate var matched: [Int]
     fileprivate weak var parent: Chunk?
 
-    // Of Monte Carlo tree search: how many values were found at the node and below it, and their sum.
+    // Of Monte Carlo tree search: what the node is worth, how many values were found at it and below it, and their sum.
+    var value: Double?
     var visits = 0
     var total = 0.0
 
@@ -364,8 +367,17 @@ protocol DecodingMethod: AnyObject {
     func rows() -> [Row]
     /// Takes the results of the rows of the last call, in their order.
     func receive(_ results: [RowResult]) -> [Output]
+    /// Answers that it waits to have judged before it asks for more rows.
+    func toJudge() -> [String]
+    /// Takes their scores, in their order: nil where the judge cannot read one, which is not so of all of them.
+    func receive(judged scores: [Double?]) -> [Output]
     /// A table that holds the prompt and the first `count` tokens decided on.
     var history: (table: PageTable, count: Int)? { get }
+}
+
+extension DecodingMethod {
+    func toJudge() -> [String] { [] }
+    func receive(judged scores: [Double?]) -> [Output] { [] }
 }
 
 /// One token after another: greedy decoding when the likeliest is wanted, sampling when a drawn one is.
@@ -478,6 +490,8 @@ package final class Engine {
     package let maximumJobs: Int
     /// What guesses at tokens, unless that is switched off.
     let speculation: Speculation?
+    /// What methods go by that score by `judge`; an engine of its own, with its own cache.
+    package let judge: AnswerJudge?
     let stateCopies: StateCopies
     private var matchers = GrammarMatchers()
     private(set) var jobs: [Job] = []
@@ -494,13 +508,15 @@ package final class Engine {
     ///     file, whose memory all processes share.
     ///   - speculates: whether tokens are guessed, which only makes answers faster.
     ///   - draft: a small model of the same vocabulary, whose answers are guesses too.
+    ///   - judge: what answers can be chosen by.
     ///   - watchesTime: whether the number of guesses follows what steps take. Without it nothing depends on a clock, so that the events of several
     ///     requests come in the same order each time.
     package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
-        maximumJobs: Int = 64, packs: Bool = true, speculates: Bool = true, draft: DraftModel? = nil, watchesTime: Bool = true
+        maximumJobs: Int = 64, packs: Bool = true, speculates: Bool = true, draft: DraftModel? = nil, judge: AnswerJudge? = nil,
+        watchesTime: Bool = true
     ) {
-        self.model = model
+        (self.model, self.judge) = (model, judge)
         speculation = speculates ? Speculation(draft, watchesTime: watchesTime) : nil
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
@@ -537,6 +553,8 @@ package final class Engine {
         /// What it is likely to be asked for, and how well that was guessed so far.
         let prediction: Prediction?
         var record = GuessRecord()
+        /// Answers that are at the judge.
+        var hearing: Hearing?
         /// What was read at each place, of what is judged.
         var readings: [[Float]] = []
         /// The answer so far, and what is known of every token, for the cache.
@@ -565,6 +583,8 @@ package final class Engine {
     package var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
     package var activeJobs: Int { jobs.count }
     package var waitingJobs: Int { waiting.count }
+    /// Whether a request is there and has not begun. Complexity: O(waiting requests).
+    func isWaiting(_ id: JobID) -> Bool { waiting.contains { $0.id == id } }
     /// Those of the waiting requests that have to go on waiting as things are; the others begin with the next step.
     package var queuedJobs: some RandomAccessCollection<JobID> { waiting[admissible...].lazy.map(\.id) }
     /// Pages that hold something, those of them with several holders, the most there may be, and the bytes of the pages of as many tokens.
@@ -594,6 +614,7 @@ package final class Engine {
             try check(generation.prediction, field: "prediction")
             room = min(generation.maxTokens, context - prompt.count)
             try generation.method.check(model)
+            try checkJudge(generation)
             branches = generation.method.branches(answer: max(0, room))
             grammar = generation.grammar
         case .score(let given, let behind, _):
@@ -645,7 +666,7 @@ package final class Engine {
         waiting.removeAll { $0 === job }
         job.summary.completionTokens = job.answer.count
         job.summary.promptTokens = job.promptCount
-        let rewards = job.marks[job.promptCount...].prefix(job.answer.count).compactMap(\.reward)
+        let rewards = job.asksJudge ? [] : job.marks[job.promptCount...].prefix(job.answer.count).compactMap(\.reward)
         job.summary.reward = rewards.isEmpty ? nil : rewards.reduce(0.0) { $0 + Double($1) } / Double(rewards.count)
         outputs.append((id, .done(reason, job.summary)))
         return true
@@ -686,7 +707,7 @@ package final class Engine {
         let clock = ContinuousClock()
         let (begun, delays) = (clock.now, PackedMatrix.delays)
         let results = transformer.forward(all, pool: cache.pool)
-        if given.isEmpty, delays == PackedMatrix.delays {
+        if given.isEmpty, !all.isEmpty, delays == PackedMatrix.delays {
             speculation?.note(rows: all.count, areDrawn: chains.contains(where: \.isDrawn), seconds: (clock.now - begun) / .seconds(1))
         }
         // Step 6: each job takes its own results. A broken one hurts no other.
@@ -704,11 +725,13 @@ package final class Engine {
             job.summary.passes += 1
             advance(job)
         }
+        // Step 7: the judge reads the answers that methods wait to have judged.
+        hear()
         return takeOutputs()
     }
 
     /// Hands a method its rows' results once all are known, again and again while the rows that it asks for next were computed ahead.
-    private func advance(_ job: Job) {
+    func advance(_ job: Job) {
         while let method = job.method {
             if job.round.isEmpty {
                 job.round = method.rows()
@@ -930,7 +953,7 @@ package final class Engine {
     }
 
     /// Passes on what a method said, and puts away a job that is done.
-    private func finish(_ job: Job, _ said: [Output]) {
+    func finish(_ job: Job, _ said: [Output]) {
         for var output in said {
             switch output {
             case .token(_, let token):
@@ -959,12 +982,13 @@ package final class Engine {
             }
             cache.insert(tokens, table, marks: Array(job.marks.prefix(tokens.count)), resumable: true)
         }
-        (job.method, job.table) = (nil, nil)
+        for case let question? in job.hearing?.questions ?? [] { judge?.cancel(question) }
+        (job.method, job.table, job.hearing) = (nil, nil, nil)
         (job.round, job.results) = ([], [])
         jobs.removeAll { $0 === job }
     }
 
-    private func fail(_ job: Job, _ failure: RequestFailure) {
+    func fail(_ job: Job, _ failure: RequestFailure) {
         job.method = nil
         retire(job)
         outputs.append((job.id, .failed(failure)))

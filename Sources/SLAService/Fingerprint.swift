@@ -12,9 +12,10 @@ package struct Fingerprint: Sendable {
     package let inputs: [(name: String, value: JSONText)]
 
     /// - Parameters:
+    ///   - engine: with its judge, if it has one.
     ///   - isWhole: whether every byte of the model's files is read, instead of the headers and samples of every tensor.
     ///   - date: the day that chat templates are told; an input where one of them asks for it.
-    package init(_ engine: Engine, judge: ServiceJudge? = nil, isWhole: Bool = false, date: CalendarDate? = nil) {
+    package init(_ engine: Engine, isWhole: Bool = false, date: CalendarDate? = nil) {
         func digest(_ input: ModelInput) -> String { (isWhole ? "whole " : "") + input.digest(isWhole: isWhole).digits }
         let model = engine.model
         var inputs = [("results", JSONText(resultsVersion))]
@@ -28,7 +29,7 @@ package struct Fingerprint: Sendable {
             }
         }
         if !adapters.isEmpty { inputs.append(("adapters", JSONText(adapters))) }
-        if let judge {
+        if let judge = engine.judge {
             inputs += judge.engine.model.inputs.map { ("judge_\($0.name)", JSONText(digest($0))) }
             inputs.append(("judge_context", JSONText(judge.engine.context)))
             inputs.append(("judge_reading", JSONText(judge.model.readsPlus ? "plus" : "head")))
@@ -37,7 +38,7 @@ package struct Fingerprint: Sendable {
         }
         inputs.append(("context", JSONText(engine.context)))
         inputs.append(("cache_type", JSONText(engine.cacheType.rawValue)))
-        if let date, model.tokenizer.asksForDate || judge?.engine.model.tokenizer.asksForDate == true {
+        if let date, model.tokenizer.asksForDate || engine.judge?.model.model.tokenizer.asksForDate == true {
             inputs.append(("date", JSONText(date.description)))
         }
         self.inputs = inputs
