@@ -65,11 +65,11 @@ enum RolloutsCommand {
         guard !full.isNaN, full > 0 || !arguments.has("--graded") else { throw UsageError("--graded needs a --full above 0") }
         return try writeLines("rollouts", of: "answers", arguments, flags) { engine in
             let other = try proverPath.map { try makeEngine(arguments, for: Model(at: $0), context: engine.context) }
-            let (policy, proverModel) = (arguments.string("--policy") ?? "sample", other?.model ?? engine.model)
+            let policy = arguments.string("--policy") ?? "sample"
             var rollouts = Rollouts(
-                answers: try decoder(arguments.string("--answers") ?? policy, arguments, isAnsweredByProver ? proverModel : engine.model),
-                policy: try decoder(policy, arguments, engine.model),
-                prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, proverModel), engine.model.tokenizer)
+                answers: try decoder(arguments.string("--answers") ?? policy, arguments, isAnsweredByProver ? other ?? engine : engine),
+                policy: try decoder(policy, arguments, engine),
+                prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, other ?? engine), engine.model.tokenizer)
             if let other { try rollouts.prove(by: other, beside: engine) }
             (rollouts.samples, rollouts.rollouts, rollouts.cut) = (samples, count, [cut])
             (rollouts.full, rollouts.isGraded) = (Double(full), arguments.has("--graded"))

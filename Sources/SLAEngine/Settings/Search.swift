@@ -43,6 +43,8 @@ package struct Search: Sendable, Equatable {
         case prover
         /// The mean log-probability of all the answer's tokens up to the leaf. Needs no channel.
         case logprob
+        /// What a reward model says of the answer's text up to the leaf. Needs an ``AnswerJudge``, which only methods that can wait for it ask.
+        case judge
     }
 
     /// What the children of a node are.
@@ -81,6 +83,10 @@ package struct Search: Sendable, Equatable {
     /// Throws ``RequestFailure`` when the settings cannot be searched with.
     package func check() throws {
         try checkChunks()
+        guard score != .judge else {
+            throw RequestFailure.invalid(
+                "sla cannot score by judge; use mean, last, progress or logprob, or the decoder best_of or mcts", field: "score")
+        }
         try Setting.depth.check(SettingValues(self))
         guard leavesByLevel.count == depth + 1 else {
             throw RequestFailure.invalid(
@@ -118,6 +124,9 @@ package struct BeamOfChunks: Sendable, Equatable {
 
     /// Throws ``RequestFailure`` when the settings cannot be searched with.
     package func check() throws {
+        guard chunks.score != .judge else {
+            throw RequestFailure.invalid("beam cannot score by judge; use another score, or the decoder best_of or mcts", field: "score")
+        }
         var values = SettingValues(Search())
         (values.search.width, values.count) = (width, chunks.width)
         try Setting.check([.width, .n], values)
@@ -146,7 +155,7 @@ package struct TreeSearch: Sendable, Equatable {
         try chunks.checkChunks()
         guard !chunks.score.weighsProver else {
             throw RequestFailure.invalid(
-                "mcts cannot score by \(chunks.score.rawValue); use last, mean or logprob, or the decoder sla", field: "score")
+                "mcts cannot score by \(chunks.score.rawValue); use last, mean, logprob or judge, or the decoder sla", field: "score")
         }
         try Setting.check([.simulations, .exploration], SettingValues(self))
     }

@@ -60,7 +60,7 @@ package struct Setting: Sendable, Equatable {
         "expand", choice(\.search.expand, Search.Expansion.self), for: chunked, "children of a node: top or sample")
     static let score = Setting(
         "score", choice(\.search.score, Search.Score.self), for: [.sla, .beam, .bestOf, .mcts],
-        "mean, last, progress, total, prover or logprob")
+        "mean, last, progress, total, prover, logprob or judge")
     static let alpha = Setting("alpha", .number(\.search.alpha, 0...100), for: chunked, if: .weighing, "what progress weighs")
     static let temperature = Setting(
         "temperature", .number(\.search.sampling.temperature, 0...100), for: drawing, if: .drawing, "of what is drawn")
