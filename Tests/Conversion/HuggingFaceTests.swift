@@ -77,7 +77,12 @@ import Testing
     }
 
     @Test(arguments: [
-        [("tokenizer_config.json", #"{"chat_template":[{"name":"tool_use","template":"T"},{"name":"rag","template":"R"},{"name":"default","template":"D"}]}"#)],
+        [
+            (
+                "tokenizer_config.json",
+                #"{"chat_template":[{"name":"tool_use","template":"T"},{"name":"rag","template":"R"},{"name":"default","template":"D"}]}"#
+            )
+        ],
         [("chat_template.jinja", "D"), ("additional_chat_templates/tool_use.jinja", "T")],
         [("chat_template.json", #"{"chat_template":[{"name":"default","template":"D"},{"name":"tool_use","template":"T"}]}"#)],
     ]) func theTemplateForToolsIsFoundToo(_ files: [(String, String)]) throws {

@@ -264,7 +264,7 @@ final class NaiveSearch {
             var ways: [(path: Path, score: Double)] = []
             for parent in live {
                 for child in try chunks(below: parent, settings.chunks) {
-                    ways.append((child, score(child, behind: parent, settings.chunks)))
+                    ways.append((child, try score(child, behind: parent, settings.chunks)))
                 }
             }
             let order = ways.indices.sorted { ways[$0].score == ways[$1].score ? $0 < $1 : ways[$0].score > ways[$1].score }

@@ -10,6 +10,7 @@ import Testing
 @Suite struct ProverTests {
     /// Counts the a's of answers.
     private final class Counter: Judge {
+        let kind = JudgeKind.program
         private(set) var asked = 0
         private var unread: [Double] = []
         static func score(_ text: some Sequence<UInt8>) -> Double { Double(text.count { $0 == 0x61 }) }
