@@ -83,6 +83,8 @@ def deal_from(split, rng):
 
 def deals(split, count, seed):
     """`count` different prompts of one split."""
+    if split not in SPLITS:
+        raise SystemExit(f"there is no split {split}; there are {', '.join(dict.fromkeys(SPLITS))}")
     rng, seen = random.Random(seed), {}
     while len(seen) < count:
         prompt, numbers, target = deal_from(split, rng)

@@ -13,7 +13,7 @@ policy, pairs, adapter = sys.argv[1:]
 trainer = DPOTrainer(
     model=AutoModelForCausalLM.from_pretrained(policy),
     args=DPOConfig(
-        output_dir=adapter, num_train_epochs=2, per_device_train_batch_size=32, learning_rate=1e-3, beta=0.2, lr_scheduler_type="cosine",
+        output_dir=adapter, num_train_epochs=1, per_device_train_batch_size=32, learning_rate=2e-4, beta=0.3, lr_scheduler_type="cosine",
         warmup_steps=5, logging_steps=10, save_strategy="no", report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False, seed=1,
     ),
     train_dataset=load_dataset("json", data_files=pairs, split="train"),

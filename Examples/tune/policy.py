@@ -62,7 +62,7 @@ def batch(tokenizer, rows, generator):
     return padded, padded.masked_fill(~inside, -100)
 
 
-def main(folder, steps=700, size=64):
+def main(folder, steps=250, size=64):
     torch.manual_seed(1)
     generator = random.Random(1)
     tokenizer = make_tokenizer()

@@ -17,7 +17,7 @@ import time
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 
@@ -78,7 +78,9 @@ def masked(rows, pad):
 def train(policy, pairs, folder, steps=150, size=32):
     torch.manual_seed(1)
     tokenizer = AutoTokenizer.from_pretrained(policy)
-    model = LlamaForCausalLMRewardTransformer.from_pretrained(policy, tt_hidden_size=64, sr_out_dim=2, sr_head_layer=1, sr_hidden_size_rate=1)
+    config = LlamaConfig.from_pretrained(policy)
+    config.update({"tt_hidden_size": 64, "sr_out_dim": 2, "sr_head_layer": 1, "sr_hidden_size_rate": 1})
+    model = LlamaForCausalLMRewardTransformer.from_pretrained(policy, config=config)
     channel = [p for name, p in model.named_parameters() if "tt_layers" in name or "sr_head" in name]
     model.requires_grad_(False)
     for parameter in channel:

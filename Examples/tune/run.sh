@@ -29,7 +29,7 @@ echo "== before"
 sla eval --model policy --prompts prompts.jsonl --judge "$judge" --full 1 --max-tokens 16 --decoder greedy --decoder 'sample temperature=1'
 echo "== after: the adapter, and look-ahead with the channel"
 sla eval --model policy --lora adapter --reward channel.gguf --prompts prompts.jsonl --judge "$judge" --full 1 --max-tokens 16 \
-    --decoder greedy --decoder 'sla width=4 chunk=2 depth=3 min_p=0.05' --decoder 'best_of n=8 temperature=1'
+    --decoder greedy --decoder 'sample temperature=1' --decoder 'sla width=4 chunk=2 depth=3 min_p=0.05' --decoder 'best_of n=8 temperature=1'
 echo "== the same with the baseline, a head without a channel"
 sla eval --model policy --lora adapter --reward head.gguf --prompts prompts.jsonl --judge "$judge" --full 1 --max-tokens 16 \
     --decoder greedy --decoder 'sla width=4 chunk=2 depth=3 min_p=0.05' --decoder 'best_of n=8 temperature=1'

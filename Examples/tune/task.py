@@ -17,7 +17,7 @@ SPLITS = {"train": range(0, 8), "pairs": range(8, 9), "held-out": range(9, 10)}
 def words(split, count, seed):
     generator = random.Random(seed)
     while count:
-        word = "".join(generator.choice(LETTERS) for _ in range(generator.randint(3, 6)))
+        word = "".join(generator.choice(LETTERS) for _ in range(generator.randint(4, 8)))
         if zlib.crc32(word.encode()) % 10 in SPLITS[split]:
             count -= 1
             yield word

@@ -8,34 +8,21 @@
 /// RFC 8259 has it, as with ``JSON``: halves of surrogate pairs are refused, and so is a name that is asked for and is there twice.
 /// All errors are ``ModelError``s that name the file and the place. Complexity: reading is linear, without recursion.
 package final class JSONDocument: Sendable {
-    fileprivate enum Kind: UInt8 {
-        case null, no, yes, number, string, array, object
-    }
-
-    /// A value. Those within it follow it; a field is its name and its value.
-    fileprivate struct Node {
-        var kind: Kind
-        /// The bytes of a number or string in `text`.
-        var start = 0, end = 0
-        /// The node behind this value and all within it.
-        var next = 0
-    }
-
     /// Arrays and objects within one another.
     package static let deepest = 128
 
     private let name: String
-    /// The file's bytes, and behind them the strings that it has with escapes, without these.
-    fileprivate let text: [UInt8]
-    fileprivate let nodes: [Node]
+    fileprivate let nodes: JSONNodes
 
     /// Reads a file of that name.
     package init(_ bytes: [UInt8], named name: String) throws {
         self.name = name
         guard String(validating: bytes, as: UTF8.self) != nil else { throw ModelError("\(name) is not UTF-8") }
-        var parser = Parser(text: bytes, end: bytes.count)
-        guard parser.parse() else { throw ModelError("\(name) is not JSON: see byte \(min(parser.place, bytes.count))") }
-        (text, nodes) = (parser.text, parser.nodes)
+        var parser = JSONParser(bytes, deepest: JSONDocument.deepest, names: .any)
+        do {
+            try parser.parse()
+        } catch { throw ModelError("\(name) is not JSON: see byte \(min(parser.place, bytes.count))") }
+        nodes = parser.result
     }
 
     /// The whole file's value.
@@ -48,7 +35,7 @@ package final class JSONDocument: Sendable {
         /// `.model.vocab`, for errors.
         fileprivate let path: String
 
-        private var kind: Kind { document.nodes[node].kind }
+        private var kind: JSONNodes.Kind { document.nodes[node].kind }
 
         /// An error about this value.
         package func error(_ reason: String) -> ModelError { ModelError("\(document.name): \(path.isEmpty ? "it" : path) \(reason)") }
@@ -58,15 +45,13 @@ package final class JSONDocument: Sendable {
         package var isArray: Bool { kind == .array }
         package var asFlag: Bool? { kind == .yes ? true : kind == .no ? false : nil }
         /// A string's bytes, which are UTF-8.
-        package var asBytes: ArraySlice<UInt8>? {
-            kind == .string ? document.text[document.nodes[node].start..<document.nodes[node].end] : nil
-        }
+        package var asBytes: ArraySlice<UInt8>? { kind == .string ? document.nodes.bytes(node) : nil }
         /// A string. It must be short where it is compared.
         package var asString: String? { asBytes.map { String(decoding: $0, as: UTF8.self) } }
         /// A number as it is written.
         fileprivate var numberText: String? {
             guard kind == .number else { return nil }
-            return String(decoding: document.text[document.nodes[node].start..<document.nodes[node].end], as: UTF8.self)
+            return document.nodes.string(node)
         }
         package var asNumber: Double? { numberText.flatMap { Double($0) } }
         /// A number without a fraction that is exact.
@@ -77,24 +62,13 @@ package final class JSONDocument: Sendable {
 
         /// An array's elements, in their order; of other values none.
         package var elements: some Sequence<Value> {
-            let end = isArray ? document.nodes[node].next : node + 1
-            return sequence(state: node + 1) { [document, path] place -> Value? in
-                guard place < end else { return nil }
-                defer { place = document.nodes[place].next }
-                return Value(document: document, node: place, path: path)
-            }
+            document.nodes.elements(node).lazy.map { [document, path] in Value(document: document, node: $0, path: path) }
         }
 
         /// An object's fields, in their order; of other values none.
         package var fields: some Sequence<(name: ArraySlice<UInt8>, value: Value)> {
-            let end = isObject ? document.nodes[node].next : node + 1
-            return sequence(state: node + 1) { [document, path] place -> (name: ArraySlice<UInt8>, value: Value)? in
-                guard place < end else { return nil }
-                defer { place = document.nodes[place + 1].next }
-                return (
-                    document.text[document.nodes[place].start..<document.nodes[place].end],
-                    Value(document: document, node: place + 1, path: path)
-                )
+            document.nodes.fields(node).lazy.map { [document, path] in
+                (document.nodes.bytes($0), Value(document: document, node: $0 + 1, path: path))
             }
         }
 
@@ -143,170 +117,6 @@ package final class JSONDocument: Sendable {
         private func required<T>(_ name: String, _ value: T?) throws -> T {
             guard let value else { throw error("has no \(name)") }
             return value
-        }
-    }
-
-    private struct Parser {
-        var text: [UInt8]
-        /// Where the file ends in `text`.
-        let end: Int
-        var nodes: [Node] = []
-        var place = 0
-        /// The arrays and objects around the place.
-        private var open: [Int] = []
-
-        init(text: [UInt8], end: Int) { (self.text, self.end) = (text, end) }
-
-        /// The byte at the place; 0, which stands nowhere in JSON, behind the end.
-        private var next: UInt8 { place < end ? text[place] : 0 }
-
-        private mutating func take(_ byte: UInt8) -> Bool {
-            guard next == byte else { return false }
-            place += 1
-            return true
-        }
-
-        private mutating func skipSpace() {
-            while next == 0x20 || next == 0x0a || next == 0x0d || next == 0x09 { place += 1 }
-        }
-
-        /// Whether all of it is one value.
-        mutating func parse() -> Bool {
-            while true {
-                skipSpace()
-                switch next {
-                case UInt8(ascii: "{"), UInt8(ascii: "["):
-                    let isObject = next == UInt8(ascii: "{")
-                    guard open.count < deepest else { return false }
-                    place += 1
-                    skipSpace()
-                    let node = add(isObject ? .object : .array)
-                    if take(isObject ? UInt8(ascii: "}") : UInt8(ascii: "]")) { break }
-                    open.append(node)
-                    if isObject { guard fieldName() else { return false } }
-                    continue
-                case UInt8(ascii: "\""): guard string() else { return false }
-                case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): guard number() else { return false }
-                case UInt8(ascii: "t"): guard word("true", .yes) else { return false }
-                case UInt8(ascii: "f"): guard word("false", .no) else { return false }
-                case UInt8(ascii: "n"): guard word("null", .null) else { return false }
-                default: return false
-                }
-                guard let goesOn = goOn() else { return false }
-                if !goesOn { return true }
-            }
-        }
-
-        @discardableResult
-        private mutating func add(_ kind: Kind, _ range: Range<Int> = 0..<0) -> Int {
-            nodes.append(Node(kind: kind, start: range.lowerBound, end: range.upperBound, next: nodes.count + 1))
-            return nodes.count - 1
-        }
-
-        /// Steps from the end of a value to the next one; false at the end of all, nil where there is something else.
-        private mutating func goOn() -> Bool? {
-            while let container = open.last {
-                let isObject = nodes[container].kind == .object
-                skipSpace()
-                if take(UInt8(ascii: ",")) {
-                    skipSpace()
-                    return isObject && !fieldName() ? nil : true
-                }
-                guard take(isObject ? UInt8(ascii: "}") : UInt8(ascii: "]")) else { return nil }
-                nodes[container].next = nodes.count
-                open.removeLast()
-            }
-            skipSpace()
-            return place == end ? false : nil
-        }
-
-        private mutating func fieldName() -> Bool {
-            guard string() else { return false }
-            skipSpace()
-            return take(UInt8(ascii: ":"))
-        }
-
-        private mutating func string() -> Bool {
-            guard take(UInt8(ascii: "\"")) else { return false }
-            let start = place
-            while next >= 0x20, next != UInt8(ascii: "\""), next != UInt8(ascii: "\\") { place += 1 }
-            if next == UInt8(ascii: "\"") {
-                add(.string, start..<place)
-                place += 1
-                return true
-            }
-            let written = text.count
-            text.append(contentsOf: text[start..<place])
-            while true {
-                guard next >= 0x20 else { return false }
-                if take(UInt8(ascii: "\"")) { break }
-                if take(UInt8(ascii: "\\")) {
-                    guard escape() else { return false }
-                } else {
-                    text.append(next)
-                    place += 1
-                }
-            }
-            add(.string, written..<text.count)
-            return true
-        }
-
-        private mutating func escape() -> Bool {
-            let letter = next
-            place += 1
-            switch letter {
-            case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): text.append(letter)
-            case UInt8(ascii: "b"): text.append(8)
-            case UInt8(ascii: "f"): text.append(12)
-            case UInt8(ascii: "n"): text.append(10)
-            case UInt8(ascii: "r"): text.append(13)
-            case UInt8(ascii: "t"): text.append(9)
-            case UInt8(ascii: "u"):
-                guard var value = unit() else { return false }
-                if 0xd800..<0xdc00 ~= value {
-                    guard take(UInt8(ascii: "\\")), take(UInt8(ascii: "u")), let low = unit(), 0xdc00..<0xe000 ~= low else { return false }
-                    value = 0x10000 + (value - 0xd800) << 10 + (low - 0xdc00)
-                }
-                guard let scalar = Unicode.Scalar(value), let bytes = UTF8.encode(scalar) else { return false }
-                text.append(contentsOf: bytes)
-            default: return false
-            }
-            return true
-        }
-
-        private mutating func unit() -> UInt32? {
-            var value: UInt32 = 0
-            for _ in 0..<4 {
-                guard let digit = Character(Unicode.Scalar(next)).hexDigitValue else { return nil }
-                value = value << 4 | UInt32(digit)
-                place += 1
-            }
-            return value
-        }
-
-        private mutating func number() -> Bool {
-            let start = place
-            _ = take(UInt8(ascii: "-"))
-            if !take(UInt8(ascii: "0")) { guard digits() else { return false } }
-            if take(UInt8(ascii: ".")) { guard digits() else { return false } }
-            if take(UInt8(ascii: "e")) || take(UInt8(ascii: "E")) {
-                if !take(UInt8(ascii: "+")) { _ = take(UInt8(ascii: "-")) }
-                guard digits() else { return false }
-            }
-            add(.number, start..<place)
-            return true
-        }
-
-        private mutating func digits() -> Bool {
-            let start = place
-            while case UInt8(ascii: "0")...UInt8(ascii: "9") = next { place += 1 }
-            return place > start
-        }
-
-        private mutating func word(_ word: String, _ kind: Kind) -> Bool {
-            for byte in word.utf8 { guard take(byte) else { return false } }
-            add(kind)
-            return true
         }
     }
 }

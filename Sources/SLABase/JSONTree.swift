@@ -9,21 +9,26 @@ package indirect enum JSONTree: Sendable, Equatable {
 
     /// Reads a value; throws ``JSON/Failure``. Complexity: linear.
     package init(_ text: some Collection<UInt8>, deepest: Int = JSON.deepest) throws {
-        let bytes = Array(text)
-        try JSON.check(bytes, deepest: deepest)
-        self.init(checked: bytes)
+        self.init(try JSON.nodes(of: Array(text), deepest: deepest), 0)
     }
 
-    /// Reads what ``JSON/check(_:deepest:)`` has let pass.
-    package init(checked bytes: [UInt8]) {
-        var reader = JSONTreeReader(bytes: bytes)
-        self = reader.value()
+    private init(_ nodes: JSONNodes, _ node: Int) {
+        self =
+            switch nodes[node].kind {
+            case .null: .null
+            case .no: .bool(false)
+            case .yes: .bool(true)
+            case .number: .number(nodes.string(node))
+            case .string: .string(nodes.string(node))
+            case .array: .array(nodes.elements(node).map { JSONTree(nodes, $0) })
+            case .object: .object(nodes.fields(node).map { (nodes.string($0), JSONTree(nodes, $0 + 1)) })
+            }
     }
 
-    /// What an object has under a name; the last one where it has several.
+    /// What an object has under a name.
     package subscript(_ name: String) -> JSONTree? {
         guard case .object(let fields) = self else { return nil }
-        return fields.last { $0.name.utf8.elementsEqual(name.utf8) }?.value
+        return fields.first { $0.name.utf8.elementsEqual(name.utf8) }?.value
     }
 
     package static func == (a: JSONTree, b: JSONTree) -> Bool {
@@ -57,106 +62,5 @@ extension JSONTree: JSONWritable {
         case .object(let fields):
             JSONObject { for (name, value) in fields { $0.add(name, value) } }.writeJSON(to: &output)
         }
-    }
-}
-
-/// Reads what ``JSON/check(_:deepest:)`` has let pass.
-private struct JSONTreeReader {
-    let bytes: [UInt8]
-    private var place = 0
-
-    init(bytes: [UInt8]) { self.bytes = bytes }
-
-    private var next: UInt8 { place < bytes.count ? bytes[place] : 0 }
-
-    private mutating func skipSpace() { while [0x20, 0x09, 0x0a, 0x0d].contains(next) { place += 1 } }
-
-    private mutating func take(_ byte: UInt8) -> Bool {
-        guard next == byte else { return false }
-        place += 1
-        return true
-    }
-
-    mutating func value() -> JSONTree {
-        skipSpace()
-        switch next {
-        case UInt8(ascii: "{"):
-            place += 1
-            var fields: [(name: String, value: JSONTree)] = []
-            skipSpace()
-            while next != UInt8(ascii: "}"), place < bytes.count {
-                let name = string()
-                skipSpace()
-                _ = take(UInt8(ascii: ":"))
-                fields.append((name, value()))
-                skipSpace()
-                if take(UInt8(ascii: ",")) { skipSpace() }
-            }
-            place += 1
-            return .object(fields)
-        case UInt8(ascii: "["):
-            place += 1
-            var items: [JSONTree] = []
-            skipSpace()
-            while next != UInt8(ascii: "]"), place < bytes.count {
-                items.append(value())
-                skipSpace()
-                _ = take(UInt8(ascii: ","))
-            }
-            place += 1
-            return .array(items)
-        case UInt8(ascii: "\""): return .string(string())
-        case UInt8(ascii: "t"):
-            place += 4
-            return .bool(true)
-        case UInt8(ascii: "f"):
-            place += 5
-            return .bool(false)
-        case UInt8(ascii: "n"):
-            place += 4
-            return .null
-        default:
-            let start = place
-            while place < bytes.count, "+-.0123456789eE".utf8.contains(next) { place += 1 }
-            // Whatever else stands here was refused before.
-            if place == start { place = bytes.count }
-            return .number(String(decoding: bytes[start..<place], as: UTF8.self))
-        }
-    }
-
-    private mutating func string() -> String {
-        _ = take(UInt8(ascii: "\""))
-        var text: [UInt8] = []
-        while next != UInt8(ascii: "\""), place < bytes.count {
-            guard take(UInt8(ascii: "\\")) else {
-                text.append(next)
-                place += 1
-                continue
-            }
-            let escape = next
-            place += 1
-            switch escape {
-            case UInt8(ascii: "b"): text.append(8)
-            case UInt8(ascii: "f"): text.append(12)
-            case UInt8(ascii: "n"): text.append(10)
-            case UInt8(ascii: "r"): text.append(13)
-            case UInt8(ascii: "t"): text.append(9)
-            case UInt8(ascii: "u"):
-                var value = unit()
-                if 0xd800..<0xdc00 ~= value {
-                    place += 2
-                    value = 0x10000 + (value - 0xd800) << 10 + unit() - 0xdc00
-                }
-                if let scalar = Unicode.Scalar(UInt32(max(0, value))) { text += String(scalar).utf8 }
-            default: text.append(escape)
-            }
-        }
-        place += 1
-        return String(decoding: text, as: UTF8.self)
-    }
-
-    private mutating func unit() -> Int {
-        defer { place += 4 }
-        return bytes[min(place, bytes.count)...].prefix(4).reduce(0) { $0 << 4 | (Character(Unicode.Scalar($1)).hexDigitValue ?? 0) }
     }
 }

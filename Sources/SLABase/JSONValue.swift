@@ -19,6 +19,41 @@ package enum JSONValue: Decodable, JSONWritable, Sendable, Equatable {
         self = value
     }
 
+    /// The first value of a text; nil where it has a number that does not fit.
+    init?(_ nodes: JSONNodes) { self.init(nodes, 0) }
+
+    private init?(_ nodes: JSONNodes, _ node: Int) {
+        switch nodes[node].kind {
+        case .null: self = .null
+        case .no: self = .bool(false)
+        case .yes: self = .bool(true)
+        case .number:
+            let text = nodes.string(node)
+            if let whole = Int(text) {
+                self = .integer(whole)
+            } else if let number = Double(text), number.isFinite {
+                self = .number(number)
+            } else {
+                return nil
+            }
+        case .string: self = .string(nodes.string(node))
+        case .array:
+            var items: [JSONValue] = []
+            for element in nodes.elements(node) {
+                guard let item = JSONValue(nodes, element) else { return nil }
+                items.append(item)
+            }
+            self = .array(items)
+        case .object:
+            var fields = JSONFields()
+            for field in nodes.fields(node) {
+                guard let value = JSONValue(nodes, field + 1) else { return nil }
+                fields[nodes.string(field)] = value
+            }
+            self = .object(fields)
+        }
+    }
+
     package func writeJSON(to output: inout String) {
         switch self {
         case .null: output += "null"

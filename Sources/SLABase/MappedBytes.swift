@@ -29,6 +29,30 @@ package final class MappedBytes: @unchecked Sendable {
         isMapped = true
     }
 
+    /// The file at `path`, or what comes through a pipe or device there, of at most `limit` bytes. Throws ``FileError``.
+    package convenience init(path: String, orPipeOf limit: Int) throws {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw FileError(cannot: "open \(path)", errno) }
+        guard [S_IFIFO, S_IFCHR, S_IFSOCK].contains(status.st_mode & S_IFMT) else {
+            try self.init(path: path)
+            return
+        }
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw FileError(cannot: "open \(path)", errno) }
+        defer { close(descriptor) }
+        var (bytes, piece) = ([UInt8](), [UInt8](repeating: 0, count: 1 << 16))
+        while true {
+            let count = read(descriptor, &piece, piece.count)
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw FileError(cannot: "read \(path)", errno) }
+            guard count > 0 else { break }
+            bytes += piece[..<count]
+            guard bytes.count <= limit else { throw FileError("\(path) has more than \(limit) bytes") }
+        }
+        guard !bytes.isEmpty else { throw FileError("\(path) is empty") }
+        self.init(bytes)
+    }
+
     /// Bytes that are never freed, such as those inside the binary.
     package init(permanent: UnsafeRawBufferPointer) {
         buffer = permanent

@@ -8,8 +8,8 @@ package enum RequestFailure: ExplainedError, Sendable, Equatable {
     case noRewardChannel(decoder: String, alternative: String)
     /// The request names adapters, and none is loaded.
     case noAdapter
-    /// The request asks for a judgement, and there is no judge.
-    case noJudge
+    /// The request asks for a judgement, by its type or by its score, and there is no judge.
+    case noJudge(field: String)
     /// The request may hold so many bytes of keys and values at once, and the budget is less.
     case cacheTooSmall(needed: Int, budget: Int, field: String)
     /// Running requests hold all of the cache.
@@ -23,7 +23,8 @@ package enum RequestFailure: ExplainedError, Sendable, Equatable {
         case .noRewardChannel(let decoder, let alternative):
             return Problem("\(decoder) needs a reward channel", remedy: .rewardChannel, alternative: "use \(alternative)")
         case .noAdapter: return Problem("no adapter is loaded", remedy: .adapter, alternative: "leave out lora")
-        case .noJudge: return Problem("no judge is loaded", remedy: .judge)
+        case .noJudge(let field):
+            return Problem("no judge is loaded", remedy: .judge, alternative: field == "score" ? "use another score" : nil)
         case .cacheTooSmall(let needed, let budget, _):
             // In the largest unit of which there is a whole one.
             let (unit, shift) = [("MiB", 20), ("KiB", 10)].first { budget >> $0.1 > 0 } ?? ("bytes", 0)
@@ -37,10 +38,9 @@ package enum RequestFailure: ExplainedError, Sendable, Equatable {
     /// The request's field that is wrong, where it is one.
     package var field: String? {
         switch self {
-        case .invalid(_, let field), .contextOverflow(_, let field), .cacheTooSmall(_, _, let field): field
+        case .invalid(_, let field), .contextOverflow(_, let field), .cacheTooSmall(_, _, let field), .noJudge(let field): field
         case .noRewardChannel: "decoder"
         case .noAdapter: "lora"
-        case .noJudge: "type"
         case .overloaded, .modelError, .cacheFull: nil
         }
     }

@@ -20,7 +20,8 @@
 //   3. The batch step         requests begin, and one forward pass computes the next tokens of all of them
 //   4. The transformer        the forward pass of a batch of rows, the reward channel in it
 //   5. Attention              first which rows share which page, then one pass over the pages with online softmax
-//   6. The cache              pages of keys and values, states, page tables of branches, a radix tree of what was computed before
+//
+// Cache/ has what rows are kept in: pages of keys and values, states, page tables of branches, a radix tree of what was computed before.
 //
 // Results are the same to the last bit whatever else is in the batch, in the cache or on the other threads, and on every
 // processor: every number is reduced in one order that depends on its own row only, in IEEE operations only.
@@ -124,6 +125,8 @@ extension Search {
         case .mean: leaf.meanReward ?? -.infinity
         case .last: leaf.lastReward
         case .logprob: leaf.meanLogprob
+        // Not the leaf's to know: methods that go by it ask.
+        case .judge: -.infinity
         // Q(leaf) + α · A, A = V(leaf) − V(committed end).
         case .progress: logistic(leaf.lastReward) + Double(alpha) * (logistic(leaf.lastProver) - logistic(end.lastProver))
         }
@@ -159,7 +162,8 @@ final class Chunk {
     fileprivate var matched: [Int]
     fileprivate weak var parent: Chunk?
 
-    // Of Monte Carlo tree search: how many values were found at the node and below it, and their sum.
+    // Of Monte Carlo tree search: what the node is worth, how many values were found at it and below it, and their sum.
+    var value: Double?
     var visits = 0
     var total = 0.0
 
@@ -355,102 +359,6 @@ final class ChunkTree {
     }
 }
 
-/// What holds for all branches of an answer.
-struct Rules {
-    let tokenizer: Tokenizer
-    let ignoreEOS: Bool
-    let maxTokens: Int
-    /// Whether every token gets a reward.
-    let hasRewards: Bool
-    /// The position of the answer's first token.
-    let start: Int
-    /// The answer ends before the first of these.
-    let stop: [String]
-    /// What the answer must follow.
-    let grammar: GrammarMatcher?
-
-    /// Tokens that are never chosen.
-    var banned: Set<Token> { ignoreEOS ? tokenizer.endOfGeneration : [] }
-
-    /// What may follow a branch, or the prompt.
-    private func allowed(behind branch: Branch?) -> AllowedTokens? {
-        grammar.map { AllowedTokens(matcher: $0, state: branch?.place ?? $0.start) }
-    }
-
-    func best(_ count: Int, behind branch: Branch? = nil) -> Want { .best(count, banned: banned, allowed: allowed(behind: branch)) }
-    func drawn(_ sampling: Sampling, _ uniforms: [Double?], behind branch: Branch? = nil) -> Want {
-        .drawn(Draws(sampling: sampling, uniforms: uniforms, banned: banned, allowed: allowed(behind: branch)))
-    }
-
-    /// Whether the grammar leaves nothing to add, not even an end-of-answer token.
-    func isOver(at place: GrammarMatcher.State) -> Bool {
-        grammar?.mustEnd(place) == true && (ignoreEOS || tokenizer.endOfGeneration.isEmpty)
-    }
-}
-
-/// An answer so far, on one branch.
-struct Branch {
-    private var stream: TextStream
-    private(set) var count = 0
-    private(set) var logprobSum = 0.0
-    private(set) var rewardSum = 0.0
-    private(set) var rewarded = 0
-    private(set) var lastReward = 0.0
-    /// Output 1 of the channel behind the last token.
-    private(set) var lastProver = 0.0
-    private(set) var finish: FinishReason?
-    /// In the grammar, if there is one.
-    private(set) var place: GrammarMatcher.State
-
-    init(_ rules: Rules, first: RowResult) {
-        place = rules.grammar?.start ?? 0
-        stream = TextStream(rules.tokenizer, stop: rules.stop)
-        lastProver = Double(first.prover ?? 0)
-    }
-
-    /// Adds a token and finds out whether the answer ends with it.
-    mutating func append(_ candidate: Candidate, _ rules: Rules) -> GeneratedToken {
-        assert(finish == nil)
-        count += 1
-        logprobSum += Double(candidate.logprob)
-        var text = ""
-        if rules.tokenizer.endOfGeneration.contains(candidate.token) {
-            finish = .stop
-        } else {
-            text = stream.append(candidate.token)
-            if let grammar = rules.grammar { place = grammar.next(place, candidate.token, rules.tokenizer.bytes(of: candidate.token)) }
-            // At the limit an answer to which nothing can be added is not cut off.
-            if stream.isStopped || rules.isOver(at: place) || count >= rules.maxTokens && rules.grammar?.mustEnd(place) == true {
-                finish = .stop
-            } else if count >= rules.maxTokens {
-                finish = .length
-            }
-        }
-        if finish != nil {
-            text += stream.finish()
-            // What takes the place of a character that was cut off may complete a stop string.
-            if stream.isStopped { finish = .stop }
-        }
-        return GeneratedToken(token: candidate.token, text: text, logprob: candidate.logprob, reward: nil)
-    }
-
-    /// Adds what the channel says of the next token that it has not judged yet.
-    mutating func credit(_ result: RowResult) {
-        guard let reward = result.reward else { return }
-        assert(rewarded < count)
-        rewardSum += Double(reward)
-        lastReward = Double(reward)
-        lastProver = Double(result.prover ?? 0)
-        rewarded += 1
-    }
-
-    var meanReward: Double? { rewarded == 0 ? nil : rewardSum / Double(rewarded) }
-    var meanLogprob: Double { logprobSum / Double(max(1, count)) }
-
-    /// The end of the answer, once its last token is judged.
-    var done: Output? { finish.map { .done($0, Output.Summary(completionTokens: count, reward: meanReward)) } }
-}
-
 // MARK: - 2. Decoding methods
 
 /// Decodes one answer: asks for rows, receives what came of them, says what it has decided.
@@ -459,8 +367,17 @@ protocol DecodingMethod: AnyObject {
     func rows() -> [Row]
     /// Takes the results of the rows of the last call, in their order.
     func receive(_ results: [RowResult]) -> [Output]
+    /// Answers that it waits to have judged before it asks for more rows.
+    func toJudge() -> [String]
+    /// Takes their scores, in their order: nil where the judge cannot read one, which is not so of all of them.
+    func receive(judged scores: [Double?]) -> [Output]
     /// A table that holds the prompt and the first `count` tokens decided on.
     var history: (table: PageTable, count: Int)? { get }
+}
+
+extension DecodingMethod {
+    func toJudge() -> [String] { [] }
+    func receive(judged scores: [Double?]) -> [Output] { [] }
 }
 
 /// One token after another: greedy decoding when the likeliest is wanted, sampling when a drawn one is.
@@ -573,6 +490,8 @@ package final class Engine {
     package let maximumJobs: Int
     /// What guesses at tokens, unless that is switched off.
     let speculation: Speculation?
+    /// What methods go by that score by `judge`; an engine of its own, with its own cache.
+    package let judge: AnswerJudge?
     let stateCopies: StateCopies
     private var matchers = GrammarMatchers()
     private(set) var jobs: [Job] = []
@@ -589,13 +508,15 @@ package final class Engine {
     ///     file, whose memory all processes share.
     ///   - speculates: whether tokens are guessed, which only makes answers faster.
     ///   - draft: a small model of the same vocabulary, whose answers are guesses too.
+    ///   - judge: what answers can be chosen by.
     ///   - watchesTime: whether the number of guesses follows what steps take. Without it nothing depends on a clock, so that the events of several
     ///     requests come in the same order each time.
     package init(
         _ model: Model, threads: Int = 1, context: Int? = nil, cacheBytes: Int = 512 << 20, cacheType: CacheType = .f16,
-        maximumJobs: Int = 64, packs: Bool = true, speculates: Bool = true, draft: DraftModel? = nil, watchesTime: Bool = true
+        maximumJobs: Int = 64, packs: Bool = true, speculates: Bool = true, draft: DraftModel? = nil, judge: AnswerJudge? = nil,
+        watchesTime: Bool = true
     ) {
-        self.model = model
+        (self.model, self.judge) = (model, judge)
         speculation = speculates ? Speculation(draft, watchesTime: watchesTime) : nil
         self.maximumJobs = max(1, maximumJobs)
         self.context = max(1, min(context ?? model.shape.context, model.shape.context))
@@ -632,6 +553,8 @@ package final class Engine {
         /// What it is likely to be asked for, and how well that was guessed so far.
         let prediction: Prediction?
         var record = GuessRecord()
+        /// Answers that are at the judge.
+        var hearing: Hearing?
         /// What was read at each place, of what is judged.
         var readings: [[Float]] = []
         /// The answer so far, and what is known of every token, for the cache.
@@ -660,6 +583,8 @@ package final class Engine {
     package var isIdle: Bool { jobs.isEmpty && waiting.isEmpty }
     package var activeJobs: Int { jobs.count }
     package var waitingJobs: Int { waiting.count }
+    /// Whether a request is there and has not begun. Complexity: O(waiting requests).
+    func isWaiting(_ id: JobID) -> Bool { waiting.contains { $0.id == id } }
     /// Those of the waiting requests that have to go on waiting as things are; the others begin with the next step.
     package var queuedJobs: some RandomAccessCollection<JobID> { waiting[admissible...].lazy.map(\.id) }
     /// Pages that hold something, those of them with several holders, the most there may be, and the bytes of the pages of as many tokens.
@@ -689,6 +614,7 @@ package final class Engine {
             try check(generation.prediction, field: "prediction")
             room = min(generation.maxTokens, context - prompt.count)
             try generation.method.check(model)
+            try checkJudge(generation)
             branches = generation.method.branches(answer: max(0, room))
             grammar = generation.grammar
         case .score(let given, let behind, _):
@@ -740,7 +666,7 @@ package final class Engine {
         waiting.removeAll { $0 === job }
         job.summary.completionTokens = job.answer.count
         job.summary.promptTokens = job.promptCount
-        let rewards = job.marks[job.promptCount...].prefix(job.answer.count).compactMap(\.reward)
+        let rewards = job.asksJudge ? [] : job.marks[job.promptCount...].prefix(job.answer.count).compactMap(\.reward)
         job.summary.reward = rewards.isEmpty ? nil : rewards.reduce(0.0) { $0 + Double($1) } / Double(rewards.count)
         outputs.append((id, .done(reason, job.summary)))
         return true
@@ -781,7 +707,7 @@ package final class Engine {
         let clock = ContinuousClock()
         let (begun, delays) = (clock.now, PackedMatrix.delays)
         let results = transformer.forward(all, pool: cache.pool)
-        if given.isEmpty, delays == PackedMatrix.delays {
+        if given.isEmpty, !all.isEmpty, delays == PackedMatrix.delays {
             speculation?.note(rows: all.count, areDrawn: chains.contains(where: \.isDrawn), seconds: (clock.now - begun) / .seconds(1))
         }
         // Step 6: each job takes its own results. A broken one hurts no other.
@@ -799,11 +725,13 @@ package final class Engine {
             job.summary.passes += 1
             advance(job)
         }
+        // Step 7: the judge reads the answers that methods wait to have judged.
+        hear()
         return takeOutputs()
     }
 
     /// Hands a method its rows' results once all are known, again and again while the rows that it asks for next were computed ahead.
-    private func advance(_ job: Job) {
+    func advance(_ job: Job) {
         while let method = job.method {
             if job.round.isEmpty {
                 job.round = method.rows()
@@ -1025,7 +953,7 @@ package final class Engine {
     }
 
     /// Passes on what a method said, and puts away a job that is done.
-    private func finish(_ job: Job, _ said: [Output]) {
+    func finish(_ job: Job, _ said: [Output]) {
         for var output in said {
             switch output {
             case .token(_, let token):
@@ -1054,12 +982,13 @@ package final class Engine {
             }
             cache.insert(tokens, table, marks: Array(job.marks.prefix(tokens.count)), resumable: true)
         }
-        (job.method, job.table) = (nil, nil)
+        for case let question? in job.hearing?.questions ?? [] { judge?.cancel(question) }
+        (job.method, job.table, job.hearing) = (nil, nil, nil)
         (job.round, job.results) = ([], [])
         jobs.removeAll { $0 === job }
     }
 
-    private func fail(_ job: Job, _ failure: RequestFailure) {
+    func fail(_ job: Job, _ failure: RequestFailure) {
         job.method = nil
         retire(job)
         outputs.append((job.id, .failed(failure)))
@@ -1634,13 +1563,13 @@ struct AttentionPlan {
 struct AttentionKernel<Format: CacheFormat> {
     let form: AttentionForm
     private var pageSize: Int { PagePool.pageSize }
-    private var group: Int { form.heads / form.kvHeads }
+    var group: Int { form.heads / form.kvHeads }
 
     /// A head's block of keys in a page; its values lie behind it.
     private func keys(_ page: UnsafeMutableRawPointer, _ head: Int) -> UnsafeMutableRawPointer {
         page + pageSize * (Format.bytes(form.offset) + Format.bytes(CacheSize(heads: head, form.keyDim, form.valueDim)))
     }
-    private var keyBytes: Int { pageSize * Format.bytes(CacheSize(form.keyDim)) }
+    var keyBytes: Int { pageSize * Format.bytes(CacheSize(form.keyDim)) }
 
     /// Puts a row's keys and values (`[kvHeads, keyDim]` and `[kvHeads, valueDim]`) into its page.
     func store(keys k: Floats, values v: Floats, row: RowPlace) {
@@ -1727,303 +1656,5 @@ struct AttentionKernel<Format: CacheFormat> {
             let out = output + page.output(query)
             for d in stride(from: 0, to: form.valueDim, by: 16) { out.store(out.vector(d) / sums[query], d) }
         }
-    }
-
-    /// One page for up to eight queries.
-    private struct PageForQueries: TiledKernel {
-        let kernel: AttentionKernel
-        let firstRow, head: Int
-        let queries, output: Floats
-        /// `[8, pageSize]`: scores, then weights; behind them room for as many.
-        let weights: Floats
-        var keys = UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped
-        var seen = 0..<0
-        /// The first query, and the end of those that see the same of the page.
-        var query = 0, end = 0
-        /// From the first query on.
-        var maxima, sums: Floats
-        /// ALiBi: how the scores of each of the queries fall, and how far behind its position the page begins.
-        var slopes = SIMD8<Float>.zero, distances = SIMD8<Float>.zero
-
-        init(kernel: AttentionKernel, firstRow: Int, head: Int, queries: Floats, output: Floats, weights: Floats) {
-            (self.kernel, self.firstRow, self.head) = (kernel, firstRow, head)
-            (self.queries, self.output, self.weights) = (queries, output, weights)
-            (maxima, sums) = (weights, weights)
-        }
-
-        /// A query's place among all rows' heads.
-        @inline(__always) private func place(_ query: Int) -> Int {
-            let (row, member) = query.quotientAndRemainder(dividingBy: kernel.group)
-            return (firstRow + row) * kernel.form.heads + head * kernel.group + member
-        }
-        /// Where its output begins.
-        @inline(__always) func output(_ query: Int) -> Int { place(query) * kernel.form.valueDim }
-
-        @inline(__always) func run<Size: TileSize>(_: Size.Type) {
-            // The last of a tile are repeated to fill it; what comes of the copies is not kept.
-            let places = Size.Places { place(min(query + $0, end - 1)) * kernel.form.keyDim }
-            let outputs = Size.Places { output(min(query + $0, end - 1)) }
-            let kept = min(8, end - query)
-            kernel.score(Size.Vectors.self, queries, places, keys, weights)
-            for i in 0..<kept {
-                kernel.weigh(
-                    seen, slope: slopes[i], distance: distances[i], maxima + i, sums + i, weights + i * PagePool.pageSize,
-                    output + outputs[i])
-            }
-            kernel.gather(
-                Size.Vectors.self, weights, seen, keys + kernel.keyBytes, output, outputs, kept,
-                scaled: weights + 8 * PagePool.pageSize)
-        }
-    }
-}
-
-// MARK: - 6. The cache
-
-// Beside it: Cache/CacheLayout.swift says what is kept of a sequence, Cache/PagePool.swift is the memory, Cache/PageTable.swift a branch's
-// share of it.
-
-/// What was computed before, by the tokens it was computed from: a radix tree whose edges are runs of tokens.
-///
-/// What other adapters computed is a tree of its own, whose root is a node without tokens.
-///
-/// A node holds the pages that its run lies in, of the layers that see all of the past, and each token's log-probability given those before it
-/// and its reward, as far as they were asked for. Where layers keep less than all of the past, a branch can begin behind a node only with
-/// a checkpoint there: the pages in the layers' windows and the recurrent layers' state. The least recently used leaves and checkpoints give way
-/// when the budget is used up.
-///
-/// All nodes and checkpoints are in a ring in the order in which they were last used, and a parent, which is used whenever a child is, comes after
-/// its children, and a node after its checkpoint: so the first is always a leaf or a checkpoint. The root closes the ring.
-package final class PrefixCache {
-    /// What can give way.
-    class Entry {
-        // Only parents own entries.
-        unowned var parent: Node?
-        /// The ring's neighbours: last used before this entry and after it.
-        unowned var older, newer: Entry?
-        /// The pages it holds, and a state.
-        var pages: [PagePool.Page]
-
-        init(_ parent: Node?, _ pages: [PagePool.Page]) { (self.parent, self.pages) = (parent, pages) }
-
-        func unlink() {
-            older?.newer = newer
-            newer?.older = older
-        }
-
-        /// Notes a use: moves to just before the parent, whose use was noted first, or to the ring's end.
-        func use() {
-            unlink()
-            older = parent?.older
-            newer = parent
-            older?.newer = self
-            newer?.older = self
-        }
-
-        fileprivate func leaveParent() {}
-    }
-
-    final class Node: Entry {
-        var tokens: [Token]
-        /// Position of the first token.
-        var start: Int
-        // Its pages are those that `start ..< end` lies in; the first also holds the end of the path before it.
-        var marks: [Mark]
-        var children: [Token: Node] = [:]
-        /// Of the root: the trees of adapters.
-        fileprivate(set) var trees: [AdapterSet: Node] = [:]
-        /// Of such a tree's root: what was computed with these.
-        fileprivate var adapters: AdapterSet?
-        fileprivate(set) var checkpoint: Checkpoint?
-
-        init(tokens: [Token], start: Int, pages: [PagePool.Page], marks: [Mark], parent: Node?) {
-            (self.tokens, self.start, self.marks) = (tokens, start, marks)
-            super.init(parent, pages)
-        }
-        var end: Int { start + tokens.count }
-        var firstPage: Int { start / PagePool.pageSize }
-
-        fileprivate override func leaveParent() {
-            if let adapters { parent?.trees[adapters] = nil } else { parent?.children[tokens[0]] = nil }
-        }
-    }
-
-    /// What it takes to go on behind its node, beside pages that nodes hold.
-    final class Checkpoint: Entry {
-        /// Of each group of layers but the first.
-        let windows: [PageRun<PagePool.Page>]
-        let state: PagePool.Page?
-
-        init(_ windows: [PageRun<PagePool.Page>], _ state: PagePool.Page?, parent: Node) {
-            (self.windows, self.state) = (windows, state)
-            super.init(parent, windows.flatMap(\.pages) + (state.map { [$0] } ?? []))
-        }
-
-        fileprivate override func leaveParent() { parent?.checkpoint = nil }
-    }
-
-    /// What is known of a token beside its keys and values.
-    package struct Mark {
-        package var logprob: Float?
-        package var reward: Float?
-
-        package init(logprob: Float? = nil, reward: Float? = nil) { (self.logprob, self.reward) = (logprob, reward) }
-    }
-
-    package let pool: PagePool
-    let root: Node
-    package private(set) var evictions = 0
-
-    package init(pool: PagePool) {
-        self.pool = pool
-        root = Node(tokens: [], start: 0, pages: [], marks: [], parent: nil)
-        (root.older, root.newer) = (root, root)
-    }
-
-    deinit { clear() }
-
-    /// Where what these adapters computed begins, and whether the tree is there.
-    private func tree(_ adapters: AdapterSet) -> Node? {
-        guard !adapters.isEmpty else { return root }
-        root.trees[adapters]?.use()
-        return root.trees[adapters]
-    }
-
-    /// The longest cached beginning of `tokens` that these adapters computed, at most `limit` tokens of it: its marks, and a table that holds as
-    /// much of it as a branch can go on behind, and how much that is. Complexity: O(limit).
-    package func match(_ tokens: [Token], limit: Int, _ adapters: AdapterSet = AdapterSet()) -> (
-        table: PageTable, count: Int, marks: [Mark]
-    ) {
-        var pages: [PagePool.Page] = []
-        var marks: [Mark] = []
-        var node = tree(adapters) ?? Node(tokens: [], start: 0, pages: [], marks: [], parent: nil)
-        var checkpoint: Checkpoint?
-        while marks.count < limit, let child = node.children[tokens[marks.count]] {
-            let common = zip(child.tokens, tokens[marks.count..<limit]).prefix { $0 == $1 }.count
-            child.use()
-            marks += child.marks[..<common]
-            pages.removeLast(pages.count - child.firstPage)
-            pages += child.pages[..<((marks.count - 1) / PagePool.pageSize - child.firstPage + 1)]
-            guard common == child.tokens.count else { break }
-            node = child
-            checkpoint = child.checkpoint ?? checkpoint
-        }
-        var count = marks.count
-        if !pool.layout.keepsAll {
-            count = checkpoint?.parent?.end ?? 0
-            pages.removeLast(pages.count - (count + PagePool.pageSize - 1) / PagePool.pageSize)
-            checkpoint?.use()
-        }
-        for page in pages + (checkpoint?.pages ?? []) { pool.retain(page) }
-        let windows = checkpoint?.windows ?? pool.layout.groups.dropFirst().map { _ in PageRun() }
-        return (PageTable([PageRun(pages: pages)] + windows, checkpoint?.state, count: count, adapters, pool), count, marks)
-    }
-
-    /// Remembers that `table` holds `tokens`, and their marks; `resumable` asks that branches can go on behind them. Complexity: O(tokens).
-    package func insert(_ tokens: [Token], _ table: PageTable, marks: [Mark], resumable: Bool = false) {
-        var node = tree(table.adapters) ?? plant(table.adapters)
-        // Where a branch can go on before the end.
-        var resumed = 0
-        while node.end < tokens.count {
-            let count = node.end
-            guard let child = node.children[tokens[count]] else {
-                let first = count / PagePool.pageSize
-                let pages = Array(table.pages[0].pages[first...(tokens.count - 1) / PagePool.pageSize])
-                for page in pages { pool.retain(page) }
-                let leaf = Node(tokens: Array(tokens[count...]), start: count, pages: pages, marks: Array(marks[count...]), parent: node)
-                node.children[tokens[count]] = leaf
-                leaf.use()
-                node = leaf
-                break
-            }
-            let common = zip(child.tokens, tokens[count...]).prefix { $0 == $1 }.count
-            let upper = common < child.tokens.count ? split(child, of: node, at: common) : child
-            upper.use()
-            for i in 0..<common {
-                if upper.marks[i].logprob == nil { upper.marks[i].logprob = marks[count + i].logprob }
-                if upper.marks[i].reward == nil { upper.marks[i].reward = marks[count + i].reward }
-            }
-            node = upper
-            if node.checkpoint != nil { resumed = node.end }
-        }
-        // A few tokens are computed again as fast as a checkpoint is copied.
-        guard resumable, !pool.layout.keepsAll, node.end >= resumed + PagePool.pageSize, let resume = table.resume(at: node.end) else {
-            return
-        }
-        let checkpoint = Checkpoint(resume.windows, resume.state, parent: node)
-        node.checkpoint = checkpoint
-        checkpoint.use()
-    }
-
-    /// Begins a tree.
-    private func plant(_ adapters: AdapterSet) -> Node {
-        let tree = Node(tokens: [], start: 0, pages: [], marks: [], parent: root)
-        tree.adapters = adapters
-        root.trees[adapters] = tree
-        tree.use()
-        return tree
-    }
-
-    /// Cuts a node in two; the part before the cut is a new node in its place, which is returned, and has yet to be used.
-    private func split(_ node: Node, of parent: Node, at cut: Int) -> Node {
-        let boundary = node.start + cut
-        let upper = Node(
-            tokens: Array(node.tokens[..<cut]), start: node.start,
-            pages: Array(node.pages[...((boundary - 1) / PagePool.pageSize - node.firstPage)]), marks: Array(node.marks[..<cut]),
-            parent: parent)
-        node.pages = Array(node.pages[(boundary / PagePool.pageSize - node.firstPage)...])
-        // A page that the cut goes through belongs to both.
-        if boundary % PagePool.pageSize != 0 { pool.retain(node.pages[0]) }
-        node.tokens = Array(node.tokens[cut...])
-        node.marks = Array(node.marks[cut...])
-        node.start = boundary
-        node.parent = upper
-        upper.children[node.tokens[0]] = node
-        parent.children[upper.tokens[0]] = upper
-        return upper
-    }
-
-    /// A page, at the cost of what was used least recently if need be. Throws only when running requests hold all of the budget, which their
-    /// reservations rule out.
-    func allocatePage(_ kind: Int) throws -> PagePool.Page {
-        while true {
-            if let page = pool.allocate(kind) { return page }
-            guard evict() else { throw RequestFailure.cacheFull }
-        }
-    }
-
-    /// Sees to it that a table is a page's only holder: by a copy, unless what else holds it gives way first.
-    func makeOwn(_ page: inout PagePool.Page, _ kind: Int) throws {
-        while pool.isShared(page) {
-            if let copy = pool.allocate(kind) {
-                memcpy(pool.address(copy), pool.address(page), pool.layout.bytes(kind))
-                pool.release(page)
-                page = copy
-            } else if !evict() {
-                throw RequestFailure.cacheFull
-            }
-        }
-    }
-
-    /// Forgets the least recently used leaf or checkpoint; false when there is none. Complexity: O(its pages), however many there are.
-    func evict() -> Bool {
-        guard let oldest = root.newer, oldest !== root else { return false }
-        oldest.unlink()
-        oldest.leaveParent()
-        for page in oldest.pages { pool.release(page) }
-        evictions += 1
-        return true
-    }
-
-    /// Forgets everything and gives its memory back; running requests keep what they use. Complexity: O(nodes + pages).
-    func clear() {
-        var stack = Array(root.children.values) + root.trees.values
-        (root.children, root.trees) = ([:], [:])
-        (root.older, root.newer) = (root, root)
-        while let node = stack.popLast() {
-            for page in node.pages + (node.checkpoint?.pages ?? []) { pool.release(page) }
-            stack += node.children.values
-            node.children = [:]  // a long path must not be freed by recursion
-        }
-        pool.trim()
     }
 }

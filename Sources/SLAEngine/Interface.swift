@@ -28,6 +28,15 @@ package enum Work: Sendable {
         case .judge: nil
         }
     }
+
+    /// How many tokens it is given.
+    var givenTokens: Int {
+        switch self {
+        case .generate(let generation): generation.prompt.count
+        case .score(let prompt, let completion, _): prompt.count + completion.count
+        case .judge(let tokens, _, _): tokens.count
+        }
+    }
 }
 
 /// An answer to be written.
@@ -67,6 +76,8 @@ package struct Generation: Sendable {
     package var mostGuesses = Int.max
     /// What the model is adapted with; nil is what it has by default.
     package var adapters: AdapterSet?
+    /// The conversation that answers belong to, as the judge reads it where the method goes by the score `judge`.
+    package var question: Chat?
 
     package init(prompt: [Token]) { self.prompt = prompt }
 }
@@ -129,8 +140,10 @@ package enum Output: Sendable, Equatable {
         package var draftedTokens = 0
         package var acceptedTokens = 0
         package var passes = 0
-        /// Mean over the answer's tokens.
+        /// Mean over the answer's tokens; where a judge chose, its score of the answer.
         package var reward: Double?
+        /// Tokens that a judge read to choose, those that it has read before among them.
+        package var judgedTokens = 0
 
         package init(promptTokens: Int = 0, completionTokens: Int = 0, reward: Double? = nil) {
             (self.promptTokens, self.completionTokens, self.reward) = (promptTokens, completionTokens, reward)

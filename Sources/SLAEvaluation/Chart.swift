@@ -271,6 +271,14 @@ extension Evaluation {
     /// Mean score against what a reader waits for, as SVG.
     package var latencyChart: String { chart(by: .firstTokenStep, "steps before the first committed token") }
 
+    private var scores: String {
+        switch judge {
+        case .program: "score"
+        case .model: "score by the reward model"
+        case .channel: "reward by the model's own channel"
+        }
+    }
+
     private func chart(by cost: Metric.Key, _ name: String) -> String {
         let points = rows.compactMap { row -> Chart.Point? in
             guard let cost = row[cost], let score = row[.score] else { return nil }
@@ -282,7 +290,7 @@ extension Evaluation {
             description: "Means over \(prompts) prompts, in brackets 95 % intervals. \(told.joined(separator: "; ")).",
             x: .logarithmic("\(name), mean of the answers (logarithmic)", around: points.flatMap { [$0.x.low, $0.x.high] }),
             y: .linear(
-                "mean \(isByChannel ? "reward by the model's own channel" : "score"), with 95 % intervals",
+                "mean \(scores), with 95 % intervals",
                 around: points.flatMap { [$0.y.low, $0.y.high] }), points: points
         ).svg
     }

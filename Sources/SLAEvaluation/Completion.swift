@@ -23,9 +23,22 @@ struct Completion {
 }
 
 extension DecoderChoice {
+    /// An answer to a prompt.
+    func generation(_ prompt: PromptSet.Prompt, number: Int, branches: Bool = false) -> Generation {
+        var generation = generation(prompt.tokens, number: number, branches: branches)
+        if method.asksJudge { generation.question = prompt.conversation }
+        return generation
+    }
+
     /// The rest of an answer that begins with some tokens.
-    func continuation(_ prompt: [Token], _ beginning: [Token], number: Int, branches: Bool = false) -> Generation {
-        var generation = generation(prompt + beginning, number: number, branches: branches)
+    func continuation(
+        _ prompt: PromptSet.Prompt, _ beginning: some Collection<GeneratedToken>, number: Int, branches: Bool = false
+    ) -> Generation {
+        var generation = generation(prompt.tokens + beginning.map(\.token), number: number, branches: branches)
+        if method.asksJudge {
+            generation.question = prompt.conversation.answered(by: beginning.map(\.text).joined())
+            generation.question?.isContinued = true
+        }
         generation.maxTokens = max(1, maxTokens - beginning.count)
         return generation
     }

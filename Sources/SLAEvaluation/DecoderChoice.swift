@@ -26,9 +26,10 @@ package struct DecoderChoice: Sendable {
     private(set) var namesScore = false
 
     /// - Parameters:
+    ///   - judge: what there is to go by for the score `judge`.
     ///   - maxTokens, stop: what holds unless the text says otherwise.
     /// Throws ``RequestFailure``.
-    package init(_ text: String, for model: Model, maxTokens: Int = 256, stop: [String] = []) throws {
+    package init(_ text: String, for model: Model, judge: RewardModel? = nil, maxTokens: Int = 256, stop: [String] = []) throws {
         name = text
         self.maxTokens = maxTokens
         self.stop = stop
@@ -80,7 +81,7 @@ package struct DecoderChoice: Sendable {
             }
         }
         namesScore = settings.values["score"] != nil
-        method = try settings.method(for: model)
+        method = try settings.method(for: model, judge: judge)
     }
 
     /// Splits at spaces outside of quotation marks.

@@ -20,8 +20,10 @@ package struct Evaluation: Sendable {
     package let rows: [Row]
     /// The model's name.
     let model: String
-    /// Whether the model's own channel judged.
-    let isByChannel: Bool
+    /// What judged.
+    let judge: JudgeKind
+    /// The decoders that themselves go by the reward model that judges.
+    private let asking: [String]
 
     /// An answer and its score.
     package struct Result: Sendable {
@@ -41,14 +43,18 @@ package struct Evaluation: Sendable {
         _ decoders: [DecoderChoice], _ run: PromptRun, full: Double? = nil, seed: UInt64 = 0, output: String? = nil
     ) throws -> Evaluation? {
         let file = try output.map { try LineFile(path: $0) }
-        var work = DecoderComparison(decoders, full: full, isByChannel: run.judge.isChannel)
+        var work = DecoderComparison(decoders, full: full)
         guard try run.run(&work, add: { try file?.add($0.joined()) }) else { return nil }
-        return Evaluation(decoders.map(\.name), work.results, seed: seed, model: run.engine.model.name, isByChannel: run.judge.isChannel)
+        let asking = decoders.filter { run.judge.kind == .model && $0.method.asksJudge }.map(\.name)
+        return Evaluation(
+            decoders.map(\.name), work.results, seed: seed, model: run.engine.model.name, judge: run.judge.kind, asking: asking)
     }
 
     /// - Parameter results: for each decoder, in the order of the prompts.
-    package init(_ names: [String], _ results: [[Result]], seed: UInt64, model: String = "", isByChannel: Bool = false) {
-        (self.model, self.isByChannel) = (model, isByChannel)
+    package init(
+        _ names: [String], _ results: [[Result]], seed: UInt64, model: String = "", judge: JudgeKind = .program, asking: [String] = []
+    ) {
+        (self.model, self.judge, self.asking) = (model, judge, asking)
         let baseline = results.first ?? []
         prompts = baseline.count
         let known = Metric.all.filter { metric in results.allSatisfy { metric.isKnown($0, baseline) } }
@@ -67,12 +73,11 @@ package struct Evaluation: Sendable {
 private struct DecoderComparison: PromptWork {
     private let decoders: [DecoderChoice]
     private let full: Double?
-    private let isByChannel: Bool
     /// For each decoder, in the order of the prompts.
     private(set) var results: [[Evaluation.Result]]
 
-    init(_ decoders: [DecoderChoice], full: Double?, isByChannel: Bool) {
-        (self.decoders, self.full, self.isByChannel) = (decoders, full, isByChannel)
+    init(_ decoders: [DecoderChoice], full: Double?) {
+        (self.decoders, self.full) = (decoders, full)
         results = Array(repeating: [], count: decoders.count)
     }
 
@@ -84,7 +89,7 @@ private struct DecoderComparison: PromptWork {
 
     /// A place is a decoder's number.
     func begin(_ number: Int, _ prompt: PromptSet.Prompt) -> (Task, [Question<Int>]) {
-        let questions = decoders.enumerated().map { Question(generation: $1.generation(prompt.tokens, number: number), place: $0) }
+        let questions = decoders.enumerated().map { Question(generation: $1.generation(prompt, number: number), place: $0) }
         return (Task(prompt: prompt, answers: Array(repeating: FinishedAnswer(), count: decoders.count)), questions)
     }
 
@@ -102,7 +107,7 @@ private struct DecoderComparison: PromptWork {
             let (answer, score) = judged
             results[place].append(
                 Evaluation.Result(
-                    score: score, full: (isByChannel ? nil : task.prompt.full) ?? full, summary: answer.summary,
+                    score: score, full: task.prompt.full ?? full, summary: answer.summary,
                     milliseconds: answer.duration / .milliseconds(1))
             )
             return JSONObject {
@@ -180,13 +185,20 @@ extension Evaluation {
 
     /// For people, in 80 columns.
     package var table: String {
-        let judge =
-            isByChannel
-            ? " Scores are the rewards of the model's own channel, which look-ahead itself goes by: they tell what it looked for, not how good "
-                + "the answers are; a --judge does." : ""
+        let note =
+            switch judge {
+            case .program: ""
+            case .model where asking.isEmpty: " Scores are the reward model's, on its own scale."
+            case .model:
+                " Scores are the reward model's, on its own scale; \(asking.joined(separator: " and ")) chose by the same scores, which tell what "
+                    + "it looked for, not how good the answers are; a --judge beside --judge-model does."
+            case .channel:
+                " Scores are the rewards of the model's own channel, which look-ahead itself goes by: they tell what it looked for, not how good "
+                    + "the answers are; a --judge does."
+            }
         let intro = """
             \(prompts) prompts; equity, win + tie / 2, is against \(rows.first?.name ?? ""), and so are win, tie and loss; in brackets 95 % \
-            intervals (bootstrap over the prompts).\(judge)
+            intervals (bootstrap over the prompts).\(note)
             """
         let costs = """
             An answer, on average. Evaluated: every token the search asked for. Steps: forward passes one after another, all of them and those \

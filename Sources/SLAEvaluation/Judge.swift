@@ -18,12 +18,17 @@ package protocol Judge: AnyObject {
     func finish()
     /// The scores that came since the last call; waits so many milliseconds for one. Throws when the judge fails.
     func scores(wait: Int32) throws -> [Double]
-    /// Whether scores are what the model's own channel says: no measure of quality, nor on the scale of a prompt's full score.
-    var isChannel: Bool { get }
+    var kind: JudgeKind { get }
 }
 
-extension Judge {
-    package var isChannel: Bool { false }
+/// Who judges, which tells what scores mean.
+package enum JudgeKind: Sendable {
+    /// A program: scores are points of whoever wrote it and the prompts, so that a prompt's `meta.full` is on their scale.
+    case program
+    /// A reward model, with a scale of its own.
+    case model
+    /// The model's own channel: no measure of quality.
+    case channel
 }
 
 /// The model's own reward channel as judge.
@@ -31,7 +36,7 @@ package final class ChannelJudge: Judge {
     /// How the channel's rewards are read.
     private let reading: RewardReading
     private var unread: [Double] = []
-    package let isChannel = true
+    package let kind = JudgeKind.channel
 
     /// Throws ``RequestFailure`` when the model has no channel. It is read as it recommends, unless `reading` says otherwise.
     package init(_ model: Model, reading: RewardReading? = nil) throws {

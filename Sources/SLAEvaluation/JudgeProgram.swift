@@ -22,6 +22,7 @@ package final class JudgeProgram: Judge {
     private var complaint: [UInt8] = []
     private let pass: ([UInt8]) -> Void
     private var isComplete = false
+    package let kind = JudgeKind.program
     private let timeout: Duration
     private let clock = ContinuousClock()
     private var lastNews: ContinuousClock.Instant

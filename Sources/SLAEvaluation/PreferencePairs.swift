@@ -63,7 +63,7 @@ package struct PreferencePairs: PromptWork {
     }
 
     package func begin(_ number: Int, _ prompt: PromptSet.Prompt) -> (Task, [Question<Place>]) {
-        let own = decoder.generation(prompt.tokens, number: number, branches: true)
+        let own = decoder.generation(prompt, number: number, branches: true)
         return (Task(prompt: prompt, number: number), [Question(generation: own, place: .own)])
     }
 
@@ -80,7 +80,7 @@ package struct PreferencePairs: PromptWork {
             greedy.method = .greedy
             return dropped.enumerated().compactMap { i, beginning in
                 guard !task.answers[i + 1].isWhole, beginning.count < decoder.maxTokens else { return nil }
-                let rest = greedy.continuation(task.prompt.tokens, beginning.map(\.token), number: task.number)
+                let rest = greedy.continuation(task.prompt, beginning, number: task.number)
                 return Question(generation: rest, place: .rest(of: beginning, answer: i + 1))
             }
         }

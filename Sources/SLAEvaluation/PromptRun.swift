@@ -49,7 +49,8 @@ package struct PromptRun {
         _ prompts: PromptSet, _ engine: Engine, _ judge: any Judge, shouldStop: @escaping () -> Bool = { false },
         progress: @escaping (PromptProgress) -> Void = { _ in }
     ) {
-        (self.prompts, self.engine, self.judge, self.shouldStop, self.progress) = (prompts, engine, judge, shouldStop, progress)
+        (self.engine, self.judge, self.shouldStop, self.progress) = (engine, judge, shouldStop, progress)
+        self.prompts = prompts.judged(by: judge.kind)
     }
 
     /// A prompt whose answers are asked for, so many of which are not there.

@@ -25,11 +25,13 @@ package struct PromptSet: Sendable {
         /// The file and the line, for people.
         let place: String
         package let line: Int
-
-        package var full: Double? { meta?.number("full") }
+        /// What one who judges the answer reads before it.
+        let conversation: Chat
+        /// The score of a full success.
+        package fileprivate(set) var full: Double?
     }
 
-    package let prompts: [Prompt]
+    package private(set) var prompts: [Prompt]
     package var count: Int { prompts.count }
 
     /// - Parameters:
@@ -50,7 +52,8 @@ package struct PromptSet: Sendable {
             let place = "\(name), line \(i + 1)"
             do {
                 let line = try PromptSet.read(Array(line))
-                let tokens = try line.prompt.dated(date).tokens(by: model.tokenizer)
+                let prompt = line.prompt.dated(date)
+                let tokens = try prompt.tokens(by: model.tokenizer)
                 if let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabularySize }) {
                     throw DataError("token \(wrong) is not in the vocabulary of \(model.shape.vocabularySize)")
                 }
@@ -58,7 +61,10 @@ package struct PromptSet: Sendable {
                 guard tokens.count < context else {
                     throw DataError("the prompt has \(tokens.count) tokens, which leaves no room for an answer in a context of \(context)")
                 }
-                prompts.append(Prompt(content: line.prompt, tokens: tokens, meta: line.meta, place: place, line: i + 1))
+                prompts.append(
+                    Prompt(
+                        content: line.prompt, tokens: tokens, meta: line.meta, place: place, line: i + 1,
+                        conversation: prompt.conversation(by: model.tokenizer), full: line.meta?.number("full")))
             } catch let error as DataError {
                 throw DataError("\(place): \(error)")
             } catch let failure as RequestFailure {
@@ -106,6 +112,14 @@ package struct PromptSet: Sendable {
         } catch {
             throw DataError("this is not JSON; a prompt is a JSON string, or an object with a prompt")
         }
+    }
+
+    /// The same for that judge: full scores are only a program's to reach.
+    func judged(by kind: JudgeKind) -> PromptSet {
+        guard kind != .program else { return self }
+        var set = self
+        for i in set.prompts.indices { set.prompts[i].full = nil }
+        return set
     }
 
     /// Tells whether two sets are the same.

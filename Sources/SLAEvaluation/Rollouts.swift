@@ -67,7 +67,7 @@ package struct Rollouts: PromptWork {
     package func begin(_ number: Int, _ prompt: PromptSet.Prompt) -> (Task, [Question<Place>]) {
         let questions = (0..<samples).map { sample in
             Question(
-                generation: answers.generation(prompt.tokens, number: Rollouts.number(number, sample)), place: Place.answer(sample: sample))
+                generation: answers.generation(prompt, number: Rollouts.number(number, sample)), place: Place.answer(sample: sample))
         }
         return (Task(prompt: prompt, number: number, samples: Array(repeating: nil, count: samples)), questions)
     }
@@ -101,7 +101,7 @@ package struct Rollouts: PromptWork {
             for rollout in 0..<rollouts {
                 let number = Rollouts.number(task.number, sample, step, rollout)
                 func ask(_ decoder: DecoderChoice, _ number: Int, branches: Bool, isProver: Bool) {
-                    let rest = decoder.continuation(task.prompt.tokens, Array(tokens[..<at]), number: number, branches: branches)
+                    let rest = decoder.continuation(task.prompt, answer.tokens[..<at], number: number, branches: branches)
                     let place = Place.end(of: answer.tokens[..<at], sample: sample, step: step, rollout: rollout, isProver: isProver)
                     questions.append(Question(generation: rest, place: place))
                 }

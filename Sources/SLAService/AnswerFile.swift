@@ -1,5 +1,6 @@
 import SLABase
 import SLAEngine
+import SLATemplate
 
 /// A file of events that an interrupted run leaves to be gone on with: the requests that it answers are skipped, what is unfinished in it is cut
 /// away, and new events are added at its end, so that it comes to hold the answers of an unbroken run.
@@ -46,6 +47,9 @@ package final class AnswerFile {
 
     /// Whether a run has begun it.
     package var isBegun: Bool { ready != nil }
+
+    /// The day that the run that began it told chat templates.
+    package var date: CalendarDate? { ready?.date.flatMap { CalendarDate($0) } }
 
     // MARK: - Opening
 
@@ -373,6 +377,7 @@ private struct Occurrences {
 /// What a `ready` event says of what results depend on.
 private struct ReadyHead: Decodable {
     let fingerprint: String
+    let date: String?
     private let inputs: [String: JSONValue]
 
     /// A long one is none: its values are compared.
@@ -383,6 +388,7 @@ private struct ReadyHead: Decodable {
 
     init(_ fingerprint: Fingerprint) {
         self.fingerprint = fingerprint.hash
+        date = nil
         inputs = (try? JSON.decode([String: JSONValue].self, from: fingerprint.object.line.utf8)) ?? [:]
     }
 

@@ -1,5 +1,6 @@
 import SLABase
 import SLAEngine
+import SLATemplate
 
 /// What the bytes of answers depend on beside the requests, and a hash of it: where it is the same, the same requests get the same events, all but
 /// `timing`, `stats` and what their time cut off.
@@ -11,11 +12,10 @@ package struct Fingerprint: Sendable {
     package let inputs: [(name: String, value: JSONText)]
 
     /// - Parameters:
+    ///   - engine: with its judge, if it has one.
     ///   - isWhole: whether every byte of the model's files is read, instead of the headers and samples of every tensor.
-    ///   - others: inputs that the engine knows nothing of.
-    package init(
-        _ engine: Engine, judge: ServiceJudge? = nil, isWhole: Bool = false, others: [(name: String, value: JSONText)] = []
-    ) {
+    ///   - date: the day that chat templates are told; an input where one of them asks for it.
+    package init(_ engine: Engine, isWhole: Bool = false, date: CalendarDate? = nil) {
         func digest(_ input: ModelInput) -> String { (isWhole ? "whole " : "") + input.digest(isWhole: isWhole).digits }
         let model = engine.model
         var inputs = [("results", JSONText(resultsVersion))]
@@ -29,7 +29,7 @@ package struct Fingerprint: Sendable {
             }
         }
         if !adapters.isEmpty { inputs.append(("adapters", JSONText(adapters))) }
-        if let judge {
+        if let judge = engine.judge {
             inputs += judge.engine.model.inputs.map { ("judge_\($0.name)", JSONText(digest($0))) }
             inputs.append(("judge_context", JSONText(judge.engine.context)))
             inputs.append(("judge_reading", JSONText(judge.model.readsPlus ? "plus" : "head")))
@@ -38,7 +38,10 @@ package struct Fingerprint: Sendable {
         }
         inputs.append(("context", JSONText(engine.context)))
         inputs.append(("cache_type", JSONText(engine.cacheType.rawValue)))
-        self.inputs = inputs + others
+        if let date, model.tokenizer.asksForDate || engine.judge?.model.model.tokenizer.asksForDate == true {
+            inputs.append(("date", JSONText(date.description)))
+        }
+        self.inputs = inputs
     }
 
     /// The inputs as an object.

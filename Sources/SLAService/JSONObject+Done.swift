@@ -17,6 +17,7 @@ extension JSONObject {
                 $0.add("evaluated_tokens", summary.evaluatedTokens)
                 $0.add("steps", summary.steps)
                 $0.add("first_token_step", summary.firstTokenStep)
+                if summary.judgedTokens > 0 { $0.add("judged_tokens", summary.judgedTokens) }
             })
     }
 

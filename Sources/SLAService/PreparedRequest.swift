@@ -24,11 +24,15 @@ enum PreparedRequest: Sendable {
         switch request {
         case .generate(let request):
             let prompt: [Token]
+            let question: PromptContent?
             var calls: ToolCallReader?
             switch request.prompt {
-            case .place(let place): prompt = try tokenizer.prompt(place, context: context, maxTokens: request.maxTokens)
+            case .place(let place):
+                prompt = try tokenizer.prompt(place, context: context, maxTokens: request.maxTokens)
+                question = place.alone
             case .chat(var chat):
                 chat.date = chat.date ?? date
+                question = .chat(chat)
                 (prompt, calls) = try tokenizer.promptWithCalls(chat)
             }
             var generation = Generation(prompt: prompt)
@@ -42,6 +46,7 @@ enum PreparedRequest: Sendable {
             generation.prediction = request.prediction?.tokens(by: tokenizer, continues: true) ?? []
             generation.mostGuesses = request.speculate ?? .max
             generation.adapters = try model.adapterSet(request.lora)
+            if judge != nil { generation.question = question?.conversation(by: tokenizer) }
             self = .generate(
                 generation, request.settings, deadline: request.deadline.map { .milliseconds($0) }, priority: request.priority, calls: calls
             )
@@ -50,7 +55,7 @@ enum PreparedRequest: Sendable {
                 prompt: try prompt.dated(date).tokens(by: tokenizer),
                 completions: completions.map { $0.tokens(by: tokenizer, continues: true) }, try model.adapterSet(lora), priority: priority)
         case .judge(let messages, let priority):
-            guard let judge else { throw RequestFailure.noJudge }
+            guard let judge else { throw RequestFailure.noJudge(field: "type") }
             self = .judge(try judge.work(for: Chat(messages, date: date)), priority: priority)
         case .tokenize(let text, let addSpecial):
             self = .answered("tokens", "tokens", JSONText(tokenizer.encode(text, addSpecial: addSpecial)))

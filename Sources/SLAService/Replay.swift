@@ -33,18 +33,17 @@ package final class Replay {
 
     private let session: RecordedSession
     private let engine: Engine
-    private let judge: ServiceJudge?
     private let date: CalendarDate?
 
     /// - Parameter date: the day that chat templates are told; the session's if it is not given.
-    package init(_ session: RecordedSession, engine: Engine, judge: ServiceJudge? = nil, date: CalendarDate? = nil) {
-        (self.session, self.engine, self.judge) = (session, engine, judge)
+    package init(_ session: RecordedSession, engine: Engine, date: CalendarDate? = nil) {
+        (self.session, self.engine) = (session, engine)
         self.date = date ?? session.date
     }
 
     /// Plays the session. With `pauses` requests come no sooner after the start than they did. What is played is recorded again by `recorder`.
     package func run(pauses: Bool = false, recorder: Recorder? = nil) throws -> Difference? {
-        let client = try Client(engine, judge, recorder: recorder, date: date)
+        let client = try Client(engine, recorder: recorder, date: date)
         defer { client.end() }
         var comparison = Comparison()
         var line = 1
@@ -176,7 +175,7 @@ package final class Replay {
         private var start = 0
         private var isAtEnd = false
 
-        init(_ engine: Engine, _ judge: ServiceJudge?, recorder: Recorder?, date: CalendarDate?) throws {
+        init(_ engine: Engine, recorder: Recorder?, date: CalendarDate?) throws {
             var ends: [Int32] = [-1, -1, -1, -1]
             let failure = ends.withUnsafeMutableBufferPointer { ends -> Int32? in
                 guard let base = ends.baseAddress, pipe(base) == 0, pipe(base + 2) == 0 else { return errno }
@@ -190,7 +189,7 @@ package final class Replay {
             _ = fcntl(input, F_SETFL, O_NONBLOCK)
             let output = ends[3]
             nonisolated(unsafe) let service = Service(
-                engine, judge: judge, input: requests, output: output, withTiming: false, recorder: recorder, date: date)
+                engine, input: requests, output: output, withTiming: false, recorder: recorder, date: date)
             DispatchQueue(label: "sla.replay").async { [served] in
                 _ = service.run()
                 close(output)

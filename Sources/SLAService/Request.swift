@@ -222,7 +222,7 @@ private struct FieldReader {
         guard container.contains(key), try !container.decodeNil(forKey: key) else { return text.map { .gbnf(Array($0.utf8)) } }
         guard text == nil else { throw RequestError(.invalidRequest, "give either json_schema or grammar", field: Fields.grammar.name) }
         // Whose fields keep their order, which is that of the answer's.
-        guard let schema = JSONTree(checked: line)[Fields.jsonSchema.name] else { throw wrong(Fields.jsonSchema) }
+        guard let schema = (try? JSONTree(line))?[Fields.jsonSchema.name] else { throw wrong(Fields.jsonSchema) }
         switch schema {
         case .object, .bool: return .schema(schema)
         default: throw wrong(Fields.jsonSchema)

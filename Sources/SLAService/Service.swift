@@ -4,18 +4,11 @@ import SLAEngine
 import SLATemplate
 import SLAText
 
-/// A reward model that answers `judge` requests, and the engine that computes it.
-package struct ServiceJudge {
-    let model: RewardModel
-    let engine: Engine
-
-    package init(_ model: RewardModel, _ engine: Engine) { (self.model, self.engine) = (model, engine) }
-}
-
 /// The process's conversation: lines in, requests to the engine, events out. `Protocol.md` describes every message.
 package final class Service {
     private let engine: Engine
-    private let judge: ServiceJudge?
+    /// What answers `judge` requests.
+    private var judge: AnswerJudge? { engine.judge }
     private let source: InputSource<LineFraming<PreparedLine>>
     private let sink: LineSink
     private let news: DispatchSemaphore
@@ -45,40 +38,39 @@ package final class Service {
         let number, place: Int
     }
 
-    /// A request on its way. A `score` has a job for each completion, a `judge` one or more, of the judge's engine.
+    /// A request on its way. A `score` has a job for each completion, a `judge` none, but a question to the judge.
     private final class Live {
         let id: RequestID
         let line: Int
         /// Among the requests, as ``EventOrder`` counts them.
         let place: Int
         let jobs: [Engine.JobID]
-        let isJudged: Bool
+        let question: AnswerJudge.Question?
         let received: ContinuousClock.Instant
         var text = ""
         var firstToken: ContinuousClock.Instant?
         var deadline: ContinuousClock.Instant?
         /// The results of a `score`, one for each completion.
         var results: [JSONText?]
-        /// Those of a `judge`.
-        var outputs: [[[Float]]?]
         /// What finds tool calls in the answer, where there may be some.
         var calls: ToolCallReader?
 
-        init(_ line: TakenLine, jobs: [Engine.JobID], isJudged: Bool = false, received: ContinuousClock.Instant) {
+        init(
+            _ line: TakenLine, jobs: [Engine.JobID] = [], question: AnswerJudge.Question? = nil, received: ContinuousClock.Instant
+        ) {
             id = line.id
             self.line = line.number
             place = line.place
             self.jobs = jobs
-            self.isJudged = isJudged
+            self.question = question
             self.received = received
-            outputs = Array(repeating: nil, count: isJudged ? jobs.count : 0)
             results = Array(repeating: nil, count: jobs.count)
         }
     }
 
     private var live: [Engine.JobID: Live] = [:]
-    /// Of the judge's engine.
-    private var judged: [Engine.JobID: Live] = [:]
+    /// Those that ask the judge, in order.
+    private var judged: [Live] = []
     private var liveByID: [RequestID: Live] = [:]
     /// Those of several jobs.
     private var scores: [RequestID: Live] = [:]
@@ -99,7 +91,7 @@ package final class Service {
     private var lastStats: (at: ContinuousClock.Instant, generated: Int)
 
     /// - Parameters:
-    ///   - judge: what answers `judge` requests.
+    ///   - engine: with a judge, if `judge` requests are to be answered.
     ///   - input, output: the descriptors that lines are read from and events written to.
     ///   - withTiming: whether `done` events tell what depends on circumstances.
     ///   - maximumQueued: requests that may wait; one that would make it more is refused as `overloaded`. Without it no more lines are taken while
@@ -111,17 +103,16 @@ package final class Service {
     ///   - date: the day that chat templates are told; without one they cannot ask.
     ///   - log: what people are told with.
     package init(
-        _ engine: Engine, judge: ServiceJudge? = nil, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true,
+        _ engine: Engine, input: Int32 = 0, output: Int32 = 1, withTiming: Bool = true,
         maximumQueued: Int? = nil, isOrdered: Bool = false, recorder: Recorder? = nil, fingerprint: Fingerprint? = nil,
         answers: AnswerFile? = nil, date: CalendarDate? = nil,
         log: @escaping (LogLevel, String) -> Void = { _, _ in }
     ) {
         self.engine = engine
-        self.judge = judge
         self.log = log
         self.maximumQueued = maximumQueued
         self.recorder = recorder
-        self.fingerprint = fingerprint ?? Fingerprint(engine)
+        self.fingerprint = fingerprint ?? Fingerprint(engine, date: date)
         self.answers = answers
         self.date = date
         order = EventOrder(isByRequest: isOrdered)
@@ -134,7 +125,7 @@ package final class Service {
         let news = DispatchSemaphore(value: 0)
         self.news = news
         sink = LineSink(descriptor: answers?.descriptor ?? output, news: news)
-        let (model, reward, context) = (engine.model, judge?.model, engine.context)
+        let (model, reward, context) = (engine.model, engine.judge?.model, engine.context)
         source = InputSource(
             descriptor: input, news: news,
             framing: LineFraming { PreparedLine($0, for: model, judge: reward, context: context, date: date) })
@@ -190,7 +181,8 @@ package final class Service {
             }
             if !isCongested {
                 if !engine.isIdle { for (job, output) in engine.step() { tell(job, output) } }
-                if let judge, !judge.engine.isIdle { for (job, output) in judge.engine.step() { tell(job, output, isJudged: true) } }
+                if !judged.isEmpty { judge?.step() }
+                for request in judged { tellVerdict(of: request) }
             }
             flush()
             if clock.now - lastTrim > Service.trimInterval { trimMemory() }
@@ -208,7 +200,7 @@ package final class Service {
         return sink.failure == EPIPE && !isUnsaid ? nil : sink.failure
     }
 
-    private var isIdle: Bool { engine.isIdle && judge?.engine.isIdle ?? true }
+    private var isIdle: Bool { engine.isIdle && judged.isEmpty }
 
     private static let trimInterval = Duration.seconds(10)
     private var lastTrim: ContinuousClock.Instant
@@ -305,7 +297,7 @@ package final class Service {
         }
         switch request {
         case .generate(var generation, let settings, let deadline, let priority, let calls):
-            generation.method = try settings.method(for: engine.model)
+            generation.method = try settings.method(for: engine.model, judge: judge?.model)
             let live = Live(line, jobs: try submit([.generate(generation)], priority), received: arrived)
             live.deadline = deadline.map { live.received + $0 }
             live.calls = calls
@@ -314,16 +306,16 @@ package final class Service {
             let jobs = try submit(completions.map { .score(prompt: prompt, completion: $0, adapters: adapters) }, priority)
             add(Live(line, jobs: jobs, received: arrived))
         case .judge(let work, let priority):
-            let jobs = try submit(toJudge: work, priority)
-            let request = Live(line, jobs: jobs, isJudged: true, received: arrived)
+            let request = Live(line, question: try submit(toJudge: work, priority), received: arrived)
             liveByID[id] = request
-            for job in jobs { judged[job] = request }
+            judged.append(request)
         case .answered(let type, let field, let value): say(event(type, id) { $0.add(field, value) }, of: line.place, isLast: true)
         case .cancel(let target):
             guard let running = liveByID[target] else {
                 throw RequestError(.unknownID, "no running request has this id; it may be done already", field: "target")
             }
-            for job in running.jobs { cancel(job, .cancelled, isJudged: running.isJudged) }
+            for job in running.jobs { cancel(job, .cancelled) }
+            cancelQuestion(of: running)
             say(event("cancelled", id) { $0.add("target", target) }, of: line.place, isLast: true)
         case .stats: say(stats(id), of: line.place, isLast: true)
         case .clearCache:
@@ -360,21 +352,11 @@ package final class Service {
     }
 
     /// The same of the judge's engine.
-    private func submit(toJudge parts: [Work], _ priority: Int) throws -> [Engine.JobID] {
-        guard let judge else { throw RequestFailure.noJudge }
-        var jobs: [Engine.JobID] = []
-        func giveUp() {
-            for job in jobs { judge.engine.cancel(job) }
-            _ = judge.engine.takeOutputs()
-        }
-        do {
-            for part in parts { jobs.append(try judge.engine.submit(part, priority: priority)) }
-        } catch {
-            giveUp()
-            throw error
-        }
-        guard let maximumQueued, judge.engine.queuedJobs.count > maximumQueued else { return jobs }
-        giveUp()
+    private func submit(toJudge parts: [Work], _ priority: Int) throws -> AnswerJudge.Question {
+        guard let judge else { throw RequestFailure.noJudge(field: "type") }
+        let question = try judge.ask(parts, priority: priority)
+        guard let maximumQueued, judge.engine.queuedJobs.count > maximumQueued else { return question }
+        judge.cancel(question)
         throw RequestError(.overloaded, "the judge has as many requests as may wait; send this one again after the next judge")
     }
 
@@ -401,23 +383,25 @@ package final class Service {
     private func remove(_ request: Live) {
         liveByID[request.id] = nil
         scores[request.id] = nil
-        if request.isJudged {
-            for job in request.jobs where judged.removeValue(forKey: job) != nil { judge?.engine.cancel(job) }
-        } else {
-            for job in request.jobs where live.removeValue(forKey: job) != nil { engine.cancel(job) }
-        }
+        for job in request.jobs where live.removeValue(forKey: job) != nil { engine.cancel(job) }
+        judged.removeAll { $0 === request }
     }
 
     // MARK: - Ends
 
-    private func cancel(_ job: Engine.JobID, _ reason: FinishReason, isJudged: Bool = false) {
-        guard let engine = isJudged ? judge?.engine : engine, engine.cancel(job, reason: reason) else { return }
-        for (job, output) in engine.takeOutputs() { tell(job, output, isJudged: isJudged) }
+    private func cancel(_ job: Engine.JobID, _ reason: FinishReason) {
+        guard engine.cancel(job, reason: reason) else { return }
+        for (job, output) in engine.takeOutputs() { tell(job, output) }
+    }
+
+    private func cancelQuestion(of request: Live) {
+        guard let question = request.question, let judge else { return }
+        tellDone(request, .cancelled, judge.cancel(question))
     }
 
     private func cancelAll() {
         for job in live.keys.sorted() { cancel(job, .cancelled) }
-        for job in judged.keys.sorted() { cancel(job, .cancelled, isJudged: true) }
+        for request in judged { cancelQuestion(of: request) }
     }
 
     private func cancelOverdue() {
@@ -450,7 +434,7 @@ package final class Service {
                 })
             $0.add("date", date.map(\.description))
             $0.add("decoder", model.defaultDecoder)
-            if let judge {
+            if let judge = engine.judge {
                 $0.add(
                     "judge",
                     JSONObject {
@@ -483,8 +467,8 @@ package final class Service {
     }
 
     /// Turns what the engine says of a job into its request's events.
-    private func tell(_ job: Engine.JobID, _ output: Output, isJudged: Bool = false) {
-        guard let request = isJudged ? judged[job] : live[job] else { return }
+    private func tell(_ job: Engine.JobID, _ output: Output) {
+        guard let request = live[job] else { return }
         switch output {
         case .progress(let computed, let count):
             say(
@@ -523,20 +507,8 @@ package final class Service {
                 }, of: request.place)
         case .draft(let text): say(event("draft", request.id) { $0.add("text", text) }, of: request.place)
         case .done(let reason, let summary):
-            if isJudged { judged[job] = nil } else { live[job] = nil }
-            remove(request)
-            log(.debug, "line \(request.line): \(reason.rawValue) after \(summary.completionTokens) tokens")
-            promptTokens += summary.promptTokens
-            cachedTokens += summary.cachedTokens
-            draftedTokens += summary.draftedTokens
-            acceptedTokens += summary.acceptedTokens
-            say(
-                event("done", request.id) {
-                    $0.add(reason, text: request.text, calls: request.calls?.calls, summary)
-                    if withTiming {
-                        $0.add(firstToken: request.firstToken.map { $0 - request.received }, total: clock.now - request.received, summary)
-                    }
-                }, of: request.place, isLast: true)
+            live[job] = nil
+            tellDone(request, reason, summary)
         case .scored(let tokens, let summary):
             guard let place = request.jobs.firstIndex(of: job) else { return }
             live[job] = nil
@@ -545,27 +517,43 @@ package final class Service {
             guard request.results.allSatisfy({ $0 != nil }) else { return }
             remove(request)
             say(event("score", request.id) { $0.add("completions", request.results) }, of: request.place, isLast: true)
-        case .judged(let outputs, _):
-            guard let judge, let place = request.jobs.firstIndex(of: job) else { return }
-            judged[job] = nil
-            request.outputs[place] = outputs
-            guard request.outputs.allSatisfy({ $0 != nil }) else { return }
+        // The judge's engine says such.
+        case .judged: break
+        case .failed(let failure):
+            live[job] = nil
             remove(request)
-            let judgement = judge.model.judgement(request.outputs.compactMap(\.self).flatMap(\.self))
-            guard judgement.score.isFinite else {
-                return refuse(
-                    request.id, request.line, request.place,
-                    RequestError(.modelError, "the judge computed a number that is not finite; its file may be damaged"))
-            }
+            refuse(request.id, request.line, request.place, RequestError(failure))
+        }
+    }
+
+    private func tellDone(_ request: Live, _ reason: FinishReason, _ summary: Output.Summary) {
+        remove(request)
+        log(.debug, "line \(request.line): \(reason.rawValue) after \(summary.completionTokens) tokens")
+        promptTokens += summary.promptTokens
+        cachedTokens += summary.cachedTokens
+        draftedTokens += summary.draftedTokens
+        acceptedTokens += summary.acceptedTokens
+        say(
+            event("done", request.id) {
+                $0.add(reason, text: request.text, calls: request.calls?.calls, summary)
+                if withTiming {
+                    $0.add(firstToken: request.firstToken.map { $0 - request.received }, total: clock.now - request.received, summary)
+                }
+            }, of: request.place, isLast: true)
+    }
+
+    /// Says what the judge thinks, once it is known.
+    private func tellVerdict(of request: Live) {
+        guard let judge, let verdict = request.question?.verdict else { return }
+        remove(request)
+        switch verdict {
+        case .success(let judgement):
             say(
                 event("judge", request.id) {
                     $0.add("score", judgement.score)
                     $0.add("steps", judge.model.kind == .outcome ? nil : judgement.steps)
                 }, of: request.place, isLast: true)
-        case .failed(let failure):
-            if isJudged { judged[job] = nil } else { live[job] = nil }
-            remove(request)
-            refuse(request.id, request.line, request.place, RequestError(failure))
+        case .failure(let failure): refuse(request.id, request.line, request.place, RequestError(failure))
         }
     }
 
@@ -586,9 +574,10 @@ package final class Service {
 
     private func stats(_ id: RequestID) -> JSONObject {
         let (pages, bytes) = (engine.cachePages, engine.cacheBytes)
+        let waiting = judged.count { $0.question.map { judge?.isWaiting($0) == true } == true }
         return event("stats", id) {
-            $0.add("active", engine.activeJobs + (judge?.engine.activeJobs ?? 0))
-            $0.add("waiting", engine.waitingJobs + (judge?.engine.waitingJobs ?? 0))
+            $0.add("active", engine.activeJobs + judged.count - waiting)
+            $0.add("waiting", engine.waitingJobs + waiting)
             $0.add("requests", requests)
             $0.add("errors", errors)
             $0.add("generated_tokens", generated)

@@ -17,6 +17,15 @@ package struct Chat: Sendable {
 
     package init(_ messages: [ChatMessage], date: CalendarDate? = nil) { (self.messages, self.date) = (messages, date) }
 
+    /// The conversation with an answer as its last turn, as one who judges reads it: without what only the answering model's template is told.
+    package func answered(by text: String) -> Chat {
+        var messages = messages
+        // What was begun and what it goes on with are one turn.
+        let beginning = isContinued ? messages.popLast()?.unfinished ?? "" : ""
+        messages.append(ChatMessage(role: "assistant", content: beginning + text))
+        return Chat(messages, date: date)
+    }
+
     package static let mostTools = 128
     /// Arrays and objects within one another, of a tool, of a call or of the arguments.
     package static let deepest = 48

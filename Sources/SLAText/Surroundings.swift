@@ -17,6 +17,9 @@ package struct Surroundings: Sendable {
     package var truncates = false
 
     package init(_ prefix: Text, suffix: Text? = nil) { (self.prefix, self.suffix) = (prefix, suffix) }
+
+    /// The prefix, where nothing else is around the place.
+    package var alone: PromptContent? { suffix == nil && path == nil && pieces.isEmpty ? .text(prefix) : nil }
 }
 
 /// A piece of a file.

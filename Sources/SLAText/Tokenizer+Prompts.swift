@@ -155,6 +155,16 @@ package enum PromptContent: Decodable, Sendable, JSONWritable {
         }
     }
 
+    /// The conversation that it is to one who judges the answer: a prompt that is text is what a user says.
+    package func conversation(by tokenizer: Tokenizer) -> Chat {
+        switch self {
+        case .chat(let chat): chat
+        case .text(.string(let text)): Chat([ChatMessage(role: "user", content: text)])
+        case .text(.tokens(let tokens)):
+            Chat([ChatMessage(role: "user", content: String(decoding: tokenizer.decode(tokens), as: UTF8.self))])
+        }
+    }
+
     /// The same on that day, if it has none.
     package func dated(_ date: CalendarDate?) -> PromptContent {
         guard case .chat(var chat) = self else { return self }

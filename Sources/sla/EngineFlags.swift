@@ -99,7 +99,7 @@ func makeEngine(_ arguments: Arguments, maximumJobs: Int = 64) throws -> Engine 
     try engineMaker(arguments, maximumJobs: maximumJobs)()
 }
 
-/// Reads the flags, and makes the engine that they ask for when it is called.
+/// Reads the flags, and makes the engine that they ask for when it is called, with a judge where the command has flags for one.
 func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () throws -> Engine {
     let reward = arguments.string("--reward")
     let cacheType = cacheType(arguments)
@@ -111,6 +111,7 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
     let speculates = !arguments.has("--no-speculation")
     let type = try fileType(arguments, "--quantize")
     if type != nil, path == nil { throw UsageError("--quantize goes with --model") }
+    let makeJudge = try judgeMaker(arguments)
     if !speculates, draftPath != nil { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
     return {
         let file = try path.map { try GGUF(modelAt: $0, as: type, threads: threads) } ?? Model.builtInFile()
@@ -118,6 +119,6 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
         let draft = try draftPath.map { try DraftModel(Model(at: $0), for: model, threads: threads) }
         return Engine(
             model, threads: threads, context: context, cacheBytes: cache << 20, cacheType: cacheType, maximumJobs: maximumJobs,
-            packs: packs, speculates: speculates, draft: draft, watchesTime: !arguments.has("--no-timing"))
+            packs: packs, speculates: speculates, draft: draft, judge: try makeJudge?(), watchesTime: !arguments.has("--no-timing"))
     }
 }

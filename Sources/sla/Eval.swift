@@ -69,7 +69,7 @@ enum Eval {
         guard !texts.isEmpty else { throw UsageError("--decoder is missing: what to answer with, such as greedy") }
         let full = try arguments.number("--full").map(Double.init)
         let evaluation = try runPrompts(arguments, path) { engine in
-            let decoders = try texts.map { try decoder($0, arguments, engine.model) }
+            let decoders = try texts.map { try decoder($0, arguments, engine) }
             for (i, decoder) in decoders.enumerated() where decoders[..<i].contains(where: { $0.name == decoder.name }) {
                 throw UsageError("two decoders are called \(decoder.name); give one a name, as in 'other: \(decoder.name)'")
             }

@@ -44,7 +44,7 @@ enum Pairs {
         let most = try arguments.integer("--most", in: 1...1 << 20) ?? 1
         let text = arguments.string("--decoder") ?? "best_of n=\(samples) temperature=\(temperature) seed=\(seed) score=logprob"
         let make = { (engine: Engine) in
-            var pairs = PreferencePairs(try decoder(text, arguments, engine.model), engine.model.tokenizer)
+            var pairs = PreferencePairs(try decoder(text, arguments, engine), engine.model.tokenizer)
             guard pairs.dropsAnswers else { throw UsageError("--decoder \(text) drops no branches; sla, best_of and mcts do") }
             (pairs.margin, pairs.most, pairs.keepsCut) = (Double(margin), most, arguments.has("--keep-cut"))
             return pairs

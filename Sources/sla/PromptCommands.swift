@@ -41,7 +41,9 @@ let judgeHelp = """
     The judge is run once, by sh -c. It reads lines {"prompt": …, "completion": …, "meta": …} and answers each, in order, with a line
     {"score": 0.5}: a higher number for a better answer. At the end its input is closed. With --judge-model a reward
     model judges, which has a head (cls.output) of one output behind the conversation, or of two behind each step, as Qwen2.5-Math-PRM
-    has; it reads prompt and answer by its own chat template. Without a judge the model's own channel judges.
+    has; it reads prompt and answer by its own chat template. Decoders with score=judge (best_of, mcts) go by the same model; with --judge
+    beside it the program judges, and the model is for these decoders only. Without a judge the model's own channel judges. A prompt's
+    meta.full is on the scale of a --judge; with another judge only --full tells of full scores.
     """
 
 let decoderHelp = """
@@ -54,27 +56,35 @@ let exitHelp = """
     """
 
 /// - Parameter pass: takes what a judge says on standard error.
-func makeJudge(_ arguments: Arguments, _ model: Model, _ pass: @escaping ([UInt8]) -> Void) throws -> any Judge {
-    if let make = try judgeModelMaker(arguments) {
-        if let other = ["--judge", "--judge-timeout", "--reading"].first(where: { arguments.has($0) }) {
-            throw UsageError("--judge-model judges; leave it out, or \(other)")
-        }
-        let (judge, engine) = try make()
-        return ModelJudge(judge, engine, policy: model.tokenizer)
-    }
+func makeJudge(_ arguments: Arguments, _ engine: Engine, _ pass: @escaping ([UInt8]) -> Void) throws -> any Judge {
+    if let judge = engine.judge, !arguments.has("--judge") { return ModelJudge(judge) }
     if let command = arguments.string("--judge") {
         guard !arguments.has("--reading") else { throw UsageError("--reading is how the channel judges; leave it out, or --judge") }
         let timeout = try arguments.integer("--judge-timeout", in: 1...1 << 30) ?? 600
         return try JudgeProgram(command, timeout: .seconds(timeout), pass: pass)
     }
-    return try ChannelJudge(model, reading: arguments.string("--reading").flatMap { RewardReading(rawValue: $0) })
+    return try ChannelJudge(engine.model, reading: arguments.string("--reading").flatMap { RewardReading(rawValue: $0) })
+}
+
+/// With a program that judges, a reward model is for decoders that go by it.
+private func checkJudges(_ arguments: Arguments) throws {
+    guard arguments.has("--judge-model") else { return }
+    if arguments.has("--reading") { throw UsageError("--reading is how the channel judges; leave it out, or --judge-model") }
+    guard arguments.has("--judge") else {
+        if arguments.has("--judge-timeout") { throw UsageError("--judge-timeout goes with --judge") }
+        return
+    }
+    let decoders = ["--decoder", "--policy", "--prover", "--answers"].flatMap { arguments.strings($0) }
+    guard decoders.contains(where: { $0.contains("score=judge") || $0.contains("score=\"judge\"") }) else {
+        throw UsageError("--judge scores the answers, and no decoder has score=judge; leave out --judge-model, or --judge")
+    }
 }
 
 /// A decoder with the settings that the command line gives it.
-func decoder(_ text: String, _ arguments: Arguments, _ model: Model) throws -> DecoderChoice {
+func decoder(_ text: String, _ arguments: Arguments, _ engine: Engine) throws -> DecoderChoice {
     do {
         return try DecoderChoice(
-            text, for: model, maxTokens: try arguments.integer("--max-tokens", in: 1...1 << 30) ?? 256,
+            text, for: engine.model, judge: engine.judge?.model, maxTokens: try arguments.integer("--max-tokens", in: 1...1 << 30) ?? 256,
             stop: stopTexts(arguments))
     } catch let failure as RequestFailure {
         throw UsageError("decoder \(text): \(failure.problem.wordsWithFlags)")
@@ -96,12 +106,13 @@ func runPrompts<Work, Result>(
     _ arguments: Arguments, _ path: String, _ makeWork: (Engine) throws -> Work, _ body: (Work, PromptRun) throws -> Result?
 ) throws -> Result? {
     let limit = try arguments.integer("--limit", in: 1...Int.max) ?? .max
+    try checkJudges(arguments)
     let engine = try makeEngine(arguments)
     let work = try makeWork(engine)
     let prompts = try PromptSet(path: path, engine.model, context: engine.context, limit: limit, date: date(arguments))
     var bar = ProgressBar("prompts")
     defer { bar.end() }
-    let judge = try makeJudge(arguments, engine.model) { lines in
+    let judge = try makeJudge(arguments, engine) { lines in
         bar.end()
         _ = lines.withUnsafeBytes { write(2, $0.baseAddress, $0.count) }
     }

@@ -29,11 +29,10 @@ enum Replaying {
         let sessions = try Replaying.sessions(path)
         let (isUpdating, pauses) = (arguments.has("--update"), arguments.has("--pauses"))
         if isUpdating { try checkWritable(path) }
-        let makeJudge = try serviceJudgeMaker(arguments)
         var text = ""
         for (i, session) in sessions.enumerated() {
             let recorder = isUpdating ? Recorder(withTiming: pauses) : nil
-            let difference = try Replay(session, engine: makeEngine(arguments), judge: makeJudge?(), date: date)
+            let difference = try Replay(session, engine: makeEngine(arguments), date: date)
                 .run(pauses: pauses, recorder: recorder)
             if let difference, !isUpdating {
                 try say("session \(i + 1) of \(sessions.count), \(difference)\n")

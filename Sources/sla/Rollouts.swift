@@ -42,9 +42,9 @@ enum RolloutsCommand {
         guard !full.isNaN, full > 0 || !arguments.has("--graded") else { throw UsageError("--graded needs a --full above 0") }
         return try writeLines("rollouts", of: "answers", arguments, flags) { engine in
             var rollouts = Rollouts(
-                answers: try arguments.string("--answers").map { try decoder($0, arguments, engine.model) },
-                policy: try decoder(arguments.string("--policy") ?? "sample", arguments, engine.model),
-                prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, engine.model), engine.model.tokenizer)
+                answers: try arguments.string("--answers").map { try decoder($0, arguments, engine) },
+                policy: try decoder(arguments.string("--policy") ?? "sample", arguments, engine),
+                prover: try decoder(arguments.string("--prover") ?? "best_of n=4", arguments, engine), engine.model.tokenizer)
             (rollouts.samples, rollouts.rollouts, rollouts.cut) = (samples, count, [cut])
             (rollouts.full, rollouts.isGraded) = (Double(full), arguments.has("--graded"))
             return rollouts

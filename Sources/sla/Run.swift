@@ -15,7 +15,7 @@ import SLAText
 
 enum Run {
     static let flags =
-        engineFlags + [
+        engineFlags + judgeModelFlags + [
             Flag(
                 "--decoder", "NAME", "\(DecoderKind.names) (default: sla with a reward channel, else greedy)",
                 choices: DecoderKind.allCases.map(\.rawValue))
@@ -77,7 +77,7 @@ enum Run {
         let engine = try makeEngine()
         let loaded = ", loaded in \(tenths((clock.now - started) / .milliseconds(1))) ms"
         let prompting = Prompting(
-            engine: engine, method: try method(arguments, engine.model), grammar: try grammar(arguments, engine.model.tokenizer),
+            engine: engine, method: try method(arguments, engine), grammar: try grammar(arguments, engine.model.tokenizer),
             manner: manner)
 
         guard arguments.operands.isEmpty, isatty(0) == 1 else {
@@ -132,19 +132,22 @@ enum Run {
             isColoured = colour == "always" || colour == "auto" && isatty(1) == 1 && !isPlain
         }
 
-        func prompt(_ text: String, _ engine: Engine, maxTokens: Int) throws -> [Token] {
+        /// The prompt's tokens, and what one who judges the answer reads.
+        func prompt(_ text: String, _ engine: Engine, maxTokens: Int) throws -> (tokens: [Token], question: Chat?) {
             let tokenizer = engine.model.tokenizer
             if isChat {
                 let messages = [system.map { ChatMessage(role: "system", content: $0) }, ChatMessage(role: "user", content: text)]
-                return try tokenizer.prompt(Chat(messages.compactMap(\.self), date: date))
+                let chat = Chat(messages.compactMap(\.self), date: date)
+                return (try tokenizer.prompt(chat), chat)
             }
             if let suffix {
-                return try tokenizer.prompt(
-                    Surroundings(.string(text), suffix: .string(suffix)), context: engine.context, maxTokens: maxTokens)
+                let place = Surroundings(.string(text), suffix: .string(suffix))
+                return (try tokenizer.prompt(place, context: engine.context, maxTokens: maxTokens), nil)
             }
             // What the built-in model is asked ends with a line break.
             let lines = text.split(whereSeparator: \.isNewline).joined(separator: "\n") + "\n"
-            return tokenizer.encode(asksInLines ? lines : text, addSpecial: true)
+            let prompt = PromptContent.text(.string(asksInLines ? lines : text))
+            return (try prompt.tokens(by: tokenizer), prompt.conversation(by: tokenizer))
         }
     }
 
@@ -162,7 +165,7 @@ enum Run {
             let isTerminal = isatty(1) == 1
             var generation = Generation(prompt: [])
             generation.maxTokens = manner.maxTokens ?? generation.maxTokens
-            generation.prompt = try manner.prompt(text, engine, maxTokens: generation.maxTokens)
+            (generation.prompt, generation.question) = try manner.prompt(text, engine, maxTokens: generation.maxTokens)
             generation.method = method
             generation.grammar = grammar
             generation.stop = manner.stop
@@ -251,7 +254,7 @@ enum Run {
         let (schema, grammar) = (arguments.string("--json-schema"), arguments.string("--grammar"))
         guard let path = schema ?? grammar else { return nil }
         guard schema == nil || grammar == nil else { throw UsageError("give either --json-schema or --grammar") }
-        let file = try MappedBytes(path: path)
+        let file = try MappedBytes(path: path, orPipeOf: 16 << 20)
         let text = withExtendedLifetime(file) { Array(file.buffer) }
         do {
             guard schema != nil else { return try AnswerGrammar.gbnf(text).grammar(tokenizer) }
@@ -262,14 +265,18 @@ enum Run {
         }
     }
 
-    private static func method(_ arguments: Arguments, _ model: Model) throws -> Generation.Method {
+    private static func method(_ arguments: Arguments, _ engine: Engine) throws -> Generation.Method {
         var settings = DecoderSettings()
         settings.decoder = arguments.string("--decoder")
         do {
             for setting in Setting.all {
                 if let text = arguments.string(flag(setting)) { try settings.set(setting.name, text) }
             }
-            return try settings.method(for: model)
+            let method = try settings.method(for: engine.model, judge: engine.judge?.model)
+            guard engine.judge == nil || method.asksJudge else {
+                throw UsageError("--judge-model is for --score judge, with --decoder best_of or mcts")
+            }
+            return method
         } catch let failure as RequestFailure {
             throw UsageError(failure.problem.wordsWithFlags)
         }

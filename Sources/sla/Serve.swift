@@ -61,21 +61,20 @@ enum Serve {
             throw UsageError("--max-queued refuses requests, which --resume would have to try again; give one of them")
         }
         let withTiming = !arguments.has("--no-timing")
-        let date = try date(arguments)
         let isOrdered = arguments.has("--ordered")
         let answers = try arguments.string("--resume").map { try AnswerFile(path: $0) }
+        // A run that goes on after midnight goes on with the day that it began with.
+        let date = try arguments.has(dateFlag.name) ? date(arguments) : answers?.date ?? date(arguments)
         let recorder = try arguments.string("--record").map { try Recorder(path: $0, withTiming: withTiming) }
-        let judgeMaker = try serviceJudgeMaker(arguments)
         let engine = try makeEngine(arguments, maximumJobs: arguments.integer("--max-active", in: 1...4096) ?? 64)
-        let judge = try judgeMaker?()
-        let fingerprint = Fingerprint(engine, judge: judge, isWhole: arguments.string("--fingerprint") == "whole")
+        let fingerprint = Fingerprint(engine, isWhole: arguments.string("--fingerprint") == "whole", date: date)
         let log: (Service.LogLevel, String) -> Void = { if $0 <= level { complain($1) } }
         if let answers {
             try answers.begin(as: fingerprint, isOrdered: isOrdered)
             log(.info, answers.summary)
         }
         let service = Service(
-            engine, judge: judge, withTiming: withTiming, maximumQueued: try arguments.integer("--max-queued", in: 0...1 << 30),
+            engine, withTiming: withTiming, maximumQueued: try arguments.integer("--max-queued", in: 0...1 << 30),
             isOrdered: isOrdered, recorder: recorder, fingerprint: fingerprint, answers: answers, date: date, log: log)
         onSignals(service.interrupter)
         if let failure = service.run() {
@@ -107,14 +106,4 @@ func forbidCoreFiles() {
     #else
         setrlimit(RLIMIT_CORE, &none)
     #endif
-}
-
-/// The judge of a service, if the flags ask for one; made when it is called.
-func serviceJudgeMaker(_ arguments: Arguments) throws -> (() throws -> ServiceJudge)? {
-    try judgeModelMaker(arguments).map { make in
-        {
-            let (model, engine) = try make()
-            return ServiceJudge(model, engine)
-        }
-    }
 }

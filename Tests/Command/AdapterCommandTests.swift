@@ -55,6 +55,25 @@ import Testing
         #expect(judge.status == 1 && judge.errors.contains("has no classification head"))
     }
 
+    /// An answer by a reward model's choice, at `run` and at `serve`, and what is said to those who have none.
+    @Test func aRewardModelChooses() throws {
+        let judge = ["--judge-model", Fixtures.path("judges/outcome.gguf")]
+        let run = ["run", "--model", Self.model, "--max-tokens", "6", "--decoder", "best_of", "--score", "judge", "--json", "HOW"]
+        let ran = try CommandTests.run(run + judge)
+        #expect(ran.status == 0 && ran.output.contains("\"judged_tokens\":"), "\(ran.errors)")
+        let asked = #"{"prompt":"HOW","max_tokens":6,"decoder":"best_of","score":"judge"}"#
+        let served = try CommandTests.run(["serve", "--no-timing", "--model", Self.model] + judge, input: asked + "\n")
+        let done = try #require(served.output.split(separator: "\n").last { $0.contains("done") })
+        let text = try #require(done.firstRange(of: "\"finish_reason\":"))
+        #expect(ran.output.contains(done[text.lowerBound...].dropLast()), "\(ran.output) and \(done)")
+        let without = try CommandTests.run(run)
+        #expect(without.status == 2 && without.errors.contains("no judge is loaded; start with --judge-model FILE, or use another score"))
+        let refused = try CommandTests.run(["serve", "--no-timing", "--model", Self.model], input: asked + "\n")
+        #expect(refused.output.contains(#""code":"invalid_request","message":"no judge is loaded; start with --judge-model FILE"#))
+        let idle = try CommandTests.run(["run", "--model", Self.model, "HOW"] + judge)
+        #expect(idle.status == 2 && idle.errors.contains("--score judge"))
+    }
+
     /// Pairs by a reward model: the same lines whatever the threads.
     @Test func aRewardModelJudges() throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString)")

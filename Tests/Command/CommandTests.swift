@@ -145,6 +145,8 @@ import Testing
         let late = try CommandTests.run(["run", "--json", "--deadline", "0", game])
         #expect(late.status == 0 && late.output.contains(#""finish_reason":"deadline""#))
         #expect(try CommandTests.run(["run", "--deadline", "0", game]).errors.contains("ended by --deadline"))
+        let piped = try CommandTests.run(["run", "--quiet", "--grammar", "/dev/stdin", game], input: #"root ::= "5-3=2;2+7=9""#)
+        #expect(piped.status == 0 && piped.output == "5-3=2;2+7=9\n", "\(piped)")
         let gap = try CommandTests.run(["run", "--suffix", "b", "a"])
         #expect(gap.status == 1 && gap.errors.contains("cannot fill one; leave suffix out"))
     }

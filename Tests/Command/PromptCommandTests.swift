@@ -77,6 +77,28 @@ import Testing
         #expect(try String(decoding: bytes("c.svg"), as: UTF8.self).contains("reward by the model's own channel"))
     }
 
+    /// Nor with a reward model as judge, whose scores are no points.
+    @Test func aRewardModelIsNotMeasuredByFullScores() throws {
+        let eval =
+            "\"$SLA\" eval --prompts prompts.jsonl --limit 3 --max-tokens 8 --judge-model '\(Fixtures.path("judges/outcome.gguf"))'"
+        let decoders = "--decoder greedy --decoder 'best: best_of n=3 score=judge'"
+        let result = try shell("\(eval) \(decoders) --json e.json --out e.jsonl --chart c.svg")
+        #expect(result.status == 0 && !result.output.contains("full"), "\(result.errors)")
+        #expect(result.output.split(whereSeparator: \.isWhitespace).joined(separator: " ").contains("best chose by the same scores"))
+        #expect(try String(decoding: bytes("e.json"), as: UTF8.self).contains("full_score") == false)
+        #expect(try String(decoding: bytes("c.svg"), as: UTF8.self).contains("score by the reward model"))
+        let answers = try objects("e.jsonl")
+        let scores = answers.map { ($0["score"] as? Double, $0["reward"] as? Double) }
+        #expect(stride(from: 1, to: 6, by: 2).allSatisfy { scores[$0].0 == scores[$0].1 && scores[$0].0 != nil }, "\(scores)")
+        // What is asked for is done.
+        #expect(try shell("\(eval) --decoder greedy --full 0").output.contains("full score"))
+        // A program judges what the model chose, on the prompts' scale.
+        let both = try shell("\(eval) \(decoders) --judge 'sh judge.sh'")
+        #expect(both.status == 0 && both.output.contains("full score") && !both.output.contains("same scores"), "\(both.errors)")
+        let useless = try shell("\(eval) --decoder greedy --judge 'sh judge.sh'")
+        #expect(useless.status == 2 && useless.errors.contains("no decoder has score=judge"))
+    }
+
     @Test func whatAJudgeComplainsIsPassedOnInWholeLines() throws {
         try #"while read line; do printf 'hm, ' >&2; sleep 0.01; echo 'I see' >&2; echo '{"score": 1}'; done; printf 'the end' >&2"#
             .write(toFile: path("complains.sh"), atomically: true, encoding: .utf8)

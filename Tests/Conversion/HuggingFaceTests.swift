@@ -76,6 +76,22 @@ import Testing
         #expect(try file.stringIfPresent("general.name") == "llama")
     }
 
+    @Test(arguments: [
+        [("tokenizer_config.json", #"{"chat_template":[{"name":"tool_use","template":"T"},{"name":"rag","template":"R"},{"name":"default","template":"D"}]}"#)],
+        [("chat_template.jinja", "D"), ("additional_chat_templates/tool_use.jinja", "T")],
+        [("chat_template.json", #"{"chat_template":[{"name":"default","template":"D"},{"name":"tool_use","template":"T"}]}"#)],
+    ]) func theTemplateForToolsIsFoundToo(_ files: [(String, String)]) throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("sla-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try FileManager.default.copyItem(atPath: HuggingFaceTests.path("llama"), toPath: folder.path)
+        try FileManager.default.createDirectory(at: folder.appending(path: "additional_chat_templates"), withIntermediateDirectories: true)
+        for name in ["chat_template.jinja", "chat_template.json"] { try? FileManager.default.removeItem(at: folder.appending(path: name)) }
+        for (name, text) in files { try text.write(to: folder.appending(path: name), atomically: true, encoding: .utf8) }
+        let file = try GGUF(modelAt: folder.path)
+        #expect(try file.textIfPresent("tokenizer.chat_template") == "D")
+        #expect(try file.textIfPresent("tokenizer.chat_template.tool_use") == "T")
+    }
+
     @Test func aChannelIsSplitOffAndJoinedAgain() throws {
         for name in ["reward-llama", "reward-deep"] {
             let whole = try ModelSource(at: HuggingFaceTests.path(name))

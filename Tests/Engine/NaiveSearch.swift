@@ -41,6 +41,8 @@ final class NaiveSearch {
     private let cacheType: CacheType
     /// What the answer must follow.
     var grammar: NaiveGrammar?
+    /// What is said of a text, for the score `judge`.
+    var judge: ((String) throws -> Double)?
     private var known: [[Token]: (logits: [Float], reward: Float?, prover: Float?)] = [:]
 
     init(_ model: Model, _ generation: Generation, cacheType: CacheType) {
@@ -85,7 +87,7 @@ final class NaiveSearch {
             }
             var search = Search()
             search.score = score
-            let scores = answers.map { self.score($0, behind: result.path, search) }
+            let scores = try answers.map { try self.score($0, behind: result.path, search) }
             commit(answers, scores, firstLargest(scores))
         case .sla(let search):
             result.path.stream = RandomStream(seed: search.sampling.seed)
@@ -106,6 +108,7 @@ final class NaiveSearch {
         }
         result.evaluated = known.keys.filter { !$0.isEmpty }.count
         if !result.path.rewards.isEmpty { result.meanReward = mean(result.path.rewards) }
+        if generation.method.asksJudge { result.meanReward = try judge?(text(result.path)) }
         return result
     }
 
@@ -206,13 +209,21 @@ final class NaiveSearch {
     }
 
     private func bestScore(below path: Path, levels: Int, _ search: Search, behind root: Path) throws -> Double {
-        if path.finish != nil || levels == 0 { return score(path, behind: root, search) }
+        if path.finish != nil || levels == 0 { return try score(path, behind: root, search) }
         return try chunks(below: path, search).map { try bestScore(below: $0, levels: levels - 1, search, behind: root) }.max()
             ?? -.infinity
     }
 
-    fileprivate func score(_ path: Path, behind root: Path, _ search: Search) -> Double {
+    /// What is certain of a path's text: all of a whole answer's.
+    private func text(_ path: Path) -> String {
+        guard path.finish == nil else { return String(decoding: path.text, as: UTF8.self) }
+        var stream = TextStream(model.tokenizer, stop: generation.stop)
+        return path.tokens.map { stream.append($0) }.joined()
+    }
+
+    fileprivate func score(_ path: Path, behind root: Path, _ search: Search) throws -> Double {
         switch search.score {
+        case .judge: try judge?(text(path)) ?? .nan
         case .mean: mean(path.rewards)
         case .last: Double(path.rewards.last ?? .nan)
         case .logprob: path.meanLogprob
@@ -374,10 +385,10 @@ private final class MonteCarlo {
     func simulate(_ path: [Node]) throws {
         let node = path[path.count - 1]
         if node.path.finish != nil {
-            add(node, above: path.dropLast())
+            try add(node, above: path.dropLast())
         } else if node.children.isEmpty {
             node.children = try naive.chunks(below: node.path, settings.chunks).map { Node($0) }
-            for child in node.children { add(child, above: path) }
+            for child in node.children { try add(child, above: path) }
         } else {
             var best: (node: Node, promise: Double)?
             let (least, largest) = (all.min() ?? 0, all.max() ?? 0)
@@ -392,8 +403,8 @@ private final class MonteCarlo {
         }
     }
 
-    func add(_ node: Node, above path: some Swift.Sequence<Node>) {
-        let value = naive.score(node.path, behind: node.path, settings.chunks)
+    func add(_ node: Node, above path: some Swift.Sequence<Node>) throws {
+        let value = try naive.score(node.path, behind: node.path, settings.chunks)
         all.append(value)
         for node in path { node.values.append(value) }
         node.values.append(value)

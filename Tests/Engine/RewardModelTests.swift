@@ -12,6 +12,7 @@ import Testing
             let ids: [Token]
             let outputs: [[Float]]
             let plus: [Float]?
+            let chances: [Double]?
         }
         let conversations: [[[String]]]
         let answers: [Answer]
@@ -75,6 +76,24 @@ import Testing
             return tokens.map { judge.model.tokenizer.name(of: $0) }.joined()
         }
         #expect(texts.count == 3 && texts[1].hasSuffix("A:+<end>U:TWO<end>A:") && texts[2].hasPrefix(texts[1]))
+    }
+
+    @Test func theChancesOfPlusAreThoseOfRLHFlow() throws {
+        let (reference, judge) = (try RewardModelTests.reference("outcome"), try RewardModelTests.judge("outcome", readsPlus: true))
+        for (messages, answer) in zip(reference.messages, reference.answers) {
+            let found = try RewardModelTests.outputs(judge, messages, Engine(judge.model, cacheType: .f32))
+            let (steps, expected) = (judge.judgement(found).steps, try #require(answer.chances))
+            try #require(steps.count == expected.count)
+            for (own, other) in zip(steps, expected) { #expect(abs(own - other) < 1e-4) }
+        }
+        // The space around a step is no part of it.
+        let chat = try RewardModel(Fixtures.model("chat.gguf"), readsPlus: true)
+        func tokens(_ answer: String) throws -> [[Token]] {
+            let messages = [ChatMessage(role: "user", content: "a"), ChatMessage(role: "assistant", content: answer)]
+            return try chat.work(for: Chat(messages)).map { if case .judge(let tokens, _, _) = $0 { tokens } else { [] } }
+        }
+        #expect(try tokens("a b \n\n\n c\t") == tokens("a b\n\nc") && tokens("a b\n\nc").count == 2)
+        #expect(try tokens("a b") != tokens("a  b"))
     }
 
     @Test func aJudgementDoesNotDependOnWhatIsBesideIt() throws {

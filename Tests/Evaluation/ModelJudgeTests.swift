@@ -17,7 +17,7 @@ import Testing
             let messages = [ChatMessage(role: "user", content: prompt), ChatMessage(role: "assistant", content: answer)]
             return judge.judgement(try RewardModelTests.outputs(judge, messages, Engine(judge.model))).score
         }
-        let modelJudge = ModelJudge(judge, Engine(judge.model, threads: 2), policy: policy.tokenizer)
+        let modelJudge = ModelJudge(AnswerJudge(judge, Engine(judge.model, threads: 2)))
         var scores: [Double] = []
         for answer in answers {
             modelJudge.ask(JudgedAnswer(prompt: prompts.prompts[1], completion: answer, rewards: []))
@@ -33,7 +33,7 @@ import Testing
         let judge = try RewardModelTests.judge("outcome")
         let policy = try Fixtures.model("archs/llama.gguf")
         let prompts = try PromptSet(Array("{\"prompt\":[1]}\n".utf8), name: "prompts", policy)
-        let modelJudge = ModelJudge(judge, Engine(judge.model), policy: policy.tokenizer)
+        let modelJudge = ModelJudge(AnswerJudge(judge, Engine(judge.model)))
         modelJudge.ask(JudgedAnswer(prompt: prompts.prompts[0], completion: String(repeating: "A", count: 5000), rewards: []))
         #expect { try modelJudge.scores(wait: 0) } throws: { "\($0)".contains("the judge, prompts, line 1") }
     }

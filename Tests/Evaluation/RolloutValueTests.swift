@@ -48,4 +48,22 @@ import Testing
         #expect(greedy.text == beam.text)
         #expect(greedy.text != policy.text)
     }
+
+    /// `meta.full` is on the scale of whoever wrote the prompts, not on a reward model's.
+    @Test func aRewardModelsScoresAreNotMeasuredByThePromptsFullScore() throws {
+        let model = try Model.builtIn()
+        let reward = try RewardModelTests.judge("outcome")
+        let judge = ModelJudge(AnswerJudge(reward, Engine(reward.model)))
+        let prompts = try PromptSet(Data(#"{"prompt": "3 5 7 2>24\n", "meta": {"full": -1000}}"#.utf8), name: "prompts", model)
+        func label(full: Double) throws -> Double? {
+            var rollouts = Rollouts(
+                policy: try DecoderChoice("greedy", for: model), prover: try DecoderChoice("greedy", for: model), model.tokenizer)
+            (rollouts.rollouts, rollouts.full) = (1, full)
+            var lines: [String] = []
+            _ = try PromptRun(prompts, Engine(model), judge).run(&rollouts) { lines += $0 }
+            return try lines.first.map { try JSONDecoder().decode(Line.self, from: Data($0.utf8)).label }
+        }
+        #expect(try label(full: 1000) == 0)
+        #expect(try label(full: -1000) == 1)
+    }
 }

@@ -4,7 +4,8 @@
 
 `outcome.gguf` is a LlamaForSequenceClassification of one label, `process.gguf` the shape of Qwen2.5-Math-PRM's Qwen2ForProcessRewardModel (Linear, ReLU,
 Linear to two labels, read at <extra_0> behind each step). The GGUF is what llama.cpp's converter makes of the policy, with the head beside it.
-`reference.json` has for each conversation its ids, and the head's outputs; for `outcome`, also the logits of + and - where an answer begins.
+`reference.json` has for each conversation its ids, and the head's outputs; for `outcome`, also the logits of + and - where an answer begins, and the
+chance of + behind each step in RLHFlow's manner.
 """
 import pathlib, sys, tempfile
 import make_archs, torch, transformers
@@ -30,11 +31,24 @@ def ids(text):
             if text.startswith(control):
                 out.append(LETTERS + i); text = text[len(control):]
                 break
-        else: out.append(ord(text[0]) - 33); text = text[1:]
+        else:
+            if text[0] != " ": out.append(ord(text[0]) - 33)  # there is no token for it
+            text = text[1:]
     return out
 
 
 def rendered(turns): return "".join(("U:" if role == "user" else "A:") + text + END for role, text in turns)
+
+
+def chances(model, turns):
+    """As RLHFlow's math-rm/prm_evaluate.py reads a process reward model: each step is a turn, all are answered by +, and the logits before the last + count."""
+    asked, found = [], []
+    for i, step in enumerate(turns[-1][1].split("/")):
+        asked += [("user", turns[-2][1] + " " + step.strip() if i == 0 else step.strip()), ("assistant", "+")]
+        tokens = ids(rendered(turns[:-2] + asked))
+        logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -3]
+        found.append(round(logits[[ord(c) - 33 for c in "+-"]].softmax(-1)[0].item(), 6))
+    return found
 
 
 def make(name, base, head):
@@ -72,7 +86,8 @@ def make(name, base, head):
             score = judge(input_ids=torch.tensor([tokens])).logits[0, 0].item()
             asked = ids(rendered(turns[:-1]) + "A:")
             logits = model(input_ids=torch.tensor([asked]), use_cache=False).logits[0, -1]
-            found.append(dict(ids=tokens, outputs=[[round(score, 6)]], plus=[round(logits[ord(c) - 33].item(), 6) for c in "+-"]))
+            found.append(dict(ids=tokens, outputs=[[round(score, 6)]], plus=[round(logits[ord(c) - 33].item(), 6) for c in "+-"],
+                              chances=chances(model, turns)))
         else:
             answer = "".join(step + TAG for step in turns[-1][1].split("/"))
             tokens = ids(rendered(turns[:-1] + [("assistant", answer)]))

@@ -13,7 +13,7 @@ import Foundation
 
 /// What bytes from outside are given to. None may crash, hang or take much memory, whatever they are; a typed error is an answer.
 private enum Target: String, CaseIterable {
-    case requests, models, channels, records, templates, json, grammars, tokenizers
+    case requests, models, safetensors, channels, records, templates, json, grammars, tokenizers
 
     private static let builtIn = Result { try Model.builtIn() }
 
@@ -27,6 +27,9 @@ private enum Target: String, CaseIterable {
                 _ = try? settings.method(for: model)
             }
         case .models: try answers(of: Model(GGUF(MappedBytes(bytes))))
+        case .safetensors:
+            let file = try SafeTensors(MappedBytes(bytes))
+            for tensor in file.tensors { _ = tensor.owner.buffer[tensor.bytes].reduce(0, &+) }
         case .channels: try answers(of: Model(GGUF(MappedBytes(Target.policy)), reward: GGUF(MappedBytes(bytes))))
         case .records:
             let sessions = RecordedSession.read(bytes).sessions

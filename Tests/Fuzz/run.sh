@@ -5,13 +5,13 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-60}
 targets=("${@:2}")
-[ ${#targets[@]} -gt 0 ] || targets=(requests models channels records templates json grammars tokenizers)
+[ ${#targets[@]} -gt 0 ] || targets=(requests models safetensors channels records templates json grammars tokenizers)
 build=${SLA_FUZZ_BUILD:-.build/fuzz}
 [[ $seconds =~ ^[1-9][0-9]*$ ]] || { sed -n 2,3p Tests/Fuzz/run.sh; exit 2; }
 for target in "${targets[@]}"; do [ -d "Tests/Fuzz/corpus/$target" ] || { echo "there is no target $target"; exit 2; }; done
 
 mkdir -p "$build"
-SLA_FUZZ=1 swift build --product fuzz --scratch-path "$build" >"$build/build.log" 2>&1 || { tail -n 40 "$build/build.log"; exit 1; }
+SLA_FUZZ=1 swift build --product fuzz --sanitize=address --scratch-path "$build" >"$build/build.log" 2>&1 || { tail -n 40 "$build/build.log"; exit 1; }
 
 fuzz() { # SECONDS TARGET
     local log=$build/$2.log

@@ -4,6 +4,7 @@ import Testing
 @testable import SLABase
 @testable import SLAEngine
 @testable import SLAService
+@testable import SLATemplate
 
 /// What a run that is gone on with leaves behind is what an unbroken one does.
 @Suite final class AnswerFileTests {
@@ -282,6 +283,17 @@ import Testing
         }
         #expect(hash(model, isWhole: true) != same)
         #expect(hash(try Fixtures.model("parity-llama.gguf", reward: "reward-llama.gguf")) != same)
+    }
+
+    @Test func theDayIsAnInputWhereATemplateAsksForIt() throws {
+        func hashes(_ template: String) throws -> Set<String> {
+            var file = ServiceTests.chatFile
+            file["tokenizer.chat_template"] = .string(template)
+            let engine = Engine(try Model(file.file()), cacheBytes: 1 << 20)
+            return Set([9, 10].map { Fingerprint(engine, date: CalendarDate(year: 2026, month: 1, day: $0)).hash })
+        }
+        #expect(try hashes("{{ strftime_now('%d') }}{{ messages[0].content }}").count == 2)
+        #expect(try hashes("{{ messages[0].content }}").count == 1)
     }
 
     @Test func onlyTheWholeOneTellsAnyByte() throws {

@@ -8,7 +8,7 @@ import Foundation
 enum Conversation {
     /// The event lines that `input` leads to, the `ready` event first.
     static func events(
-        _ input: some Swift.Sequence<UInt8>, engine: Engine, judge: ServiceJudge? = nil, withTiming: Bool = false,
+        _ input: some Swift.Sequence<UInt8>, engine: Engine, withTiming: Bool = false,
         maximumQueued: Int? = nil,
         recorder: Recorder? = nil, isOrdered: Bool = false, answers: AnswerFile? = nil
     ) -> (lines: [String], failure: Int32?) {
@@ -16,7 +16,7 @@ enum Conversation {
         let events = Pipe()
         let bytes = Data(input)
         let service = Service(
-            engine, judge: judge, input: requests.fileHandleForReading.fileDescriptor, output: events.fileHandleForWriting.fileDescriptor,
+            engine, input: requests.fileHandleForReading.fileDescriptor, output: events.fileHandleForWriting.fileDescriptor,
             withTiming: withTiming, maximumQueued: maximumQueued, isOrdered: isOrdered, recorder: recorder, answers: answers,
             date: CalendarDate("2026-01-09"))
         let writer = DispatchQueue(label: "writer")

@@ -35,14 +35,14 @@ import Testing
             let model = words.isEmpty ? builtIn : try ProtocolTests.model(words)
             let judge = try words.first { $0.hasPrefix("judges/") }.map { path in
                 let judge = try RewardModel(Fixtures.model(path))
-                return ServiceJudge(judge, Engine(judge.model))
+                return AnswerJudge(judge, Engine(judge.model))
             }
             let request = block()
             let title = lines[..<i].last { $0.hasPrefix("## ") } ?? ""
             let input = lines[request].map { $0 + "\n" }.joined()
             i = try #require(lines[i...].firstIndex(of: "```jsonl events"))
             let events = block()
-            var said = Conversation.events(input.utf8, engine: Engine(model), judge: judge, isOrdered: isOrdered).lines
+            var said = Conversation.events(input.utf8, engine: Engine(model, judge: judge), isOrdered: isOrdered).lines
             #expect(said.first?.hasPrefix(#"{"type":"ready","#) == true)
             if title != "## ready" { said.removeFirst() }
             if isUpdating {

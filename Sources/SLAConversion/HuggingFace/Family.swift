@@ -932,6 +932,8 @@ struct Family: Sendable {
                     try m.count("vocab_size", c.vocabularySize)
                     try m.count("rope.dimension_count", c.headDim)
                     try expertsBehind(c, &m)
+                    // transformers has no flag for it and always does.
+                    if try c.flag("route_norm") == nil { m.flag("expert_weights_norm", true) }
                     try window(c, &m, period: 4)
                 }),
             "Llama4ForCausalLM": llama4,

@@ -292,7 +292,9 @@ package struct HuggingFaceDirectory {
         if others.count > 2 {
             metadata.append(("tokenizer.ggml.eog_token_ids", .array(of: .uint32, others.map { .uint32(UInt32(clamping: $0)) })))
         }
-        if let template = try chatTemplate(settings) { metadata.append(("tokenizer.chat_template", .string(template))) }
+        for (name, template) in try chatTemplates(settings) {
+            metadata.append(("tokenizer.chat_template" + (name == "default" ? "" : ".\(name)"), .string(template)))
+        }
         if let generation { metadata += try HuggingFaceDirectory.sampling(generation) }
         return metadata
     }
@@ -323,27 +325,31 @@ package struct HuggingFaceDirectory {
         return metadata
     }
 
-    /// In a file of its own, or among the tokenizer's settings, there also as one of several.
-    private func chatTemplate(_ settings: MappedBytes?) throws -> String? {
-        func text(_ bytes: MappedBytes, _ name: String) throws -> String {
+    /// The default one, and that for conversations with tools: in files of their own, or among the tokenizer's settings.
+    private func chatTemplates(_ settings: MappedBytes?) throws -> [(name: String, template: String)] {
+        func text(_ name: String) throws -> String? {
+            guard let bytes = try HuggingFaceDirectory.file(name, in: path) else { return nil }
             guard let text = String(validating: bytes, as: UTF8.self) else { throw ModelError("\(name) is not UTF-8") }
             return text
         }
-        if let bytes = try HuggingFaceDirectory.file("chat_template.jinja", in: path) { return try text(bytes, "chat_template.jinja") }
+        if let template = try text("chat_template.jinja") {
+            let more = try text("additional_chat_templates/tool_use.jinja").map { ("tool_use", $0) }
+            return [("default", template)] + [more].compactMap(\.self)
+        }
         let old = try HuggingFaceDirectory.file("chat_template.json", in: path).map {
             try HuggingFaceDirectory.fields($0, "chat_template.json")
         }
-        guard
-            let value = try (old ?? settings.map { try HuggingFaceDirectory.fields($0, "tokenizer_config.json") })?.value(["chat_template"]
-            )?.value
-        else { return nil }
-        switch value {
-        case .string(let template): return template
-        case .array(let templates):
-            for case .object(let fields) in templates where fields["name"] == .string("default") {
-                if case .string(let template)? = fields["template"] { return template }
+        let fields = try old ?? settings.map { try HuggingFaceDirectory.fields($0, "tokenizer_config.json") }
+        switch fields?.value(["chat_template"])?.value {
+        case nil: return []
+        case .string(let template)?: return [("default", template)]
+        case .array(let templates)?:
+            return ["default", "tool_use"].compactMap { name in
+                for case .object(let fields) in templates where fields["name"] == .string(name) {
+                    if case .string(let template)? = fields["template"] { return (name, template) }
+                }
+                return nil
             }
-            return nil
         default: throw ModelError("chat_template should be a string, or an array of templates with names")
         }
     }

@@ -25,11 +25,33 @@ final class BestOf: DecodingMethod {
 
     func receive(_ results: [RowResult]) -> [Output] {
         tree.receive(results)
-        guard tree.growing.isEmpty else { return [] }
-        let scores = tree.root.children.map { search.score($0.branch, behind: tree.root.branch) }
+        guard tree.growing.isEmpty, toJudge().isEmpty else { return [] }
+        return choose(by: tree.root.children.map { search.score($0.branch, behind: tree.root.branch) })
+    }
+
+    func toJudge() -> [String] {
+        search.score == .judge && tree.growing.isEmpty ? tree.root.children.map { $0.tokens.map(\.text).joined() } : []
+    }
+
+    /// What the judge cannot read ranks below all that it can.
+    func receive(judged scores: [Double?]) -> [Output] {
+        let scores = scores.map { $0 ?? -.infinity }
+        return choose(by: scores).map { $0.rewarded(scores.max()) }
+    }
+
+    private func choose(by scores: [Double]) -> [Output] {
         guard let best = scores.firstLargest else { return [.failed(.noTokenLeft)] }
         return tree.commit(best, scores: scores, branches: wantsBranches)
     }
 
     var history: (table: PageTable, count: Int)? { tree.history }
+}
+
+extension Output {
+    /// The end of an answer with what a judge says of it, in the place of its tokens' mean reward.
+    func rewarded(_ reward: Double?) -> Output {
+        guard case .done(let reason, var summary) = self else { return self }
+        summary.reward = reward
+        return .done(reason, summary)
+    }
 }

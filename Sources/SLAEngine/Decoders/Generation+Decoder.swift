@@ -46,10 +46,19 @@ extension Generation.Method {
         }
     }
 
-    /// Throws ``RequestFailure`` when `model` cannot be asked for this.
+    /// Whether it goes by what a judge says of answers.
+    package var asksJudge: Bool {
+        switch self {
+        case .bestOf(_, _, let score): score == .judge
+        case .mcts(let settings): settings.chunks.score == .judge
+        case .greedy, .sample, .beam, .sla: false
+        }
+    }
+
+    /// Throws ``RequestFailure`` when `model` cannot be asked for this. A judge is asked for elsewhere: it is not the model's.
     package func check(_ model: Model) throws {
         func judge(_ score: Search.Score, _ decoder: String, _ way: String) throws {
-            if score == .logprob { return }
+            if score == .logprob || score == .judge { return }
             guard let channel = model.rewardChannel else {
                 throw RequestFailure.noRewardChannel(decoder: decoder, alternative: way)
             }
@@ -71,7 +80,7 @@ extension Generation.Method {
             values.count = count
             try Setting.n.check(values)
             guard score != .progress else {
-                throw RequestFailure.invalid("best_of cannot score by progress; use last, mean or logprob", field: "score")
+                throw RequestFailure.invalid("best_of cannot score by progress; use last, mean, logprob or judge", field: "score")
             }
             try sampling.check()
             try judge(score, "best_of", "the score logprob")

@@ -11,6 +11,8 @@ import SLABase
 /// are judged where they end; each value counts for every node above it. A finished leaf's value counts again. Once the committed end has
 /// enough values below it, or has only one child, the child with the most is committed, of equals the one with the larger mean, and the
 /// tree below it is kept. All ties go to the child that comes first.
+///
+/// Where a judge scores, the children of a leaf are judged together, and the search waits; of a leaf that is no end it judges the text so far.
 final class MonteCarloTreeSearch: DecodingMethod {
     let tree: ChunkTree
     private let settings: TreeSearch
@@ -20,6 +22,9 @@ final class MonteCarloTreeSearch: DecodingMethod {
     private var least = Double.infinity
     private var largest = -Double.infinity
     private var isDone = false
+    /// The text of what is committed.
+    private var text = ""
+    private var asksJudge: Bool { settings.chunks.score == .judge }
 
     init(_ rules: Rules, _ settings: TreeSearch, _ table: PageTable, first: RowResult, branches: Bool) {
         tree = ChunkTree(rules, settings.chunks, table, first: first)
@@ -31,10 +36,14 @@ final class MonteCarloTreeSearch: DecodingMethod {
 
     func receive(_ results: [RowResult]) -> [Output] {
         tree.receive(results)
+        return goOn()
+    }
+
+    private func goOn() -> [Output] {
         var said: [Output] = []
-        while !isDone, tree.growing.isEmpty {
+        while !isDone, tree.growing.isEmpty, toJudge().isEmpty {
             if let leaf = path.last {
-                for child in leaf.children { credit(settings.chunks.score(child.branch, behind: child.branch), path + [child]) }
+                for child in leaf.children { credit(value(child), path + [child]) }
                 path = []
             }
             let root = tree.root
@@ -47,6 +56,21 @@ final class MonteCarloTreeSearch: DecodingMethod {
         }
         return said
     }
+
+    func toJudge() -> [String] {
+        guard asksJudge, tree.growing.isEmpty, let leaf = path.last else { return [] }
+        let before = path.dropFirst().reduce(text) { $0 + $1.text }
+        return leaf.children.filter { $0.value == nil }.map { before + $0.text }
+    }
+
+    /// What the judge cannot read is worth the least that was found.
+    func receive(judged scores: [Double?]) -> [Output] {
+        let lowest = min(least, scores.compactMap(\.self).min() ?? .infinity)
+        for (child, score) in zip(path.last?.children.filter { $0.value == nil } ?? [], scores) { child.value = score ?? lowest }
+        return goOn()
+    }
+
+    private func value(_ node: Chunk) -> Double { node.value ?? settings.chunks.score(node.branch, behind: node.branch) }
 
     private func credit(_ value: Double, _ path: [Chunk]) {
         least = min(least, value)
@@ -66,7 +90,7 @@ final class MonteCarloTreeSearch: DecodingMethod {
         }
         tree.expand(node)
         guard node.children.isEmpty else { return }
-        credit(settings.chunks.score(node.branch, behind: node.branch), path)
+        credit(value(node), path)
         path = []
     }
 
@@ -85,8 +109,14 @@ final class MonteCarloTreeSearch: DecodingMethod {
         }
         let said = tree.commit(best, scores: children.map { $0.total / Double($0.visits) }, branches: wantsBranches)
         isDone = tree.root.branch.finish != nil
-        return said
+        guard asksJudge else { return said }
+        text += tree.root.text
+        return said.map { $0.rewarded(tree.root.value) }
     }
 
     var history: (table: PageTable, count: Int)? { tree.history }
+}
+
+extension Chunk {
+    fileprivate var text: String { tokens.map(\.text).joined() }
 }

@@ -2,6 +2,53 @@ internal import CSimd
 
 // The arithmetic of attention over one page, for as many queries as a tile holds. Engine.swift says which queries meet which page.
 extension AttentionKernel {
+    /// One page for up to eight queries.
+    struct PageForQueries: TiledKernel {
+        let kernel: AttentionKernel
+        let firstRow, head: Int
+        let queries, output: Floats
+        /// `[8, pageSize]`: scores, then weights; behind them room for as many.
+        let weights: Floats
+        var keys = UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped
+        var seen = 0..<0
+        /// The first query, and the end of those that see the same of the page.
+        var query = 0, end = 0
+        /// From the first query on.
+        var maxima, sums: Floats
+        /// ALiBi: how the scores of each of the queries fall, and how far behind its position the page begins.
+        var slopes = SIMD8<Float>.zero, distances = SIMD8<Float>.zero
+
+        init(kernel: AttentionKernel, firstRow: Int, head: Int, queries: Floats, output: Floats, weights: Floats) {
+            (self.kernel, self.firstRow, self.head) = (kernel, firstRow, head)
+            (self.queries, self.output, self.weights) = (queries, output, weights)
+            (maxima, sums) = (weights, weights)
+        }
+
+        /// A query's place among all rows' heads.
+        @inline(__always) private func place(_ query: Int) -> Int {
+            let (row, member) = query.quotientAndRemainder(dividingBy: kernel.group)
+            return (firstRow + row) * kernel.form.heads + head * kernel.group + member
+        }
+        /// Where its output begins.
+        @inline(__always) func output(_ query: Int) -> Int { place(query) * kernel.form.valueDim }
+
+        @inline(__always) func run<Size: TileSize>(_: Size.Type) {
+            // The last of a tile are repeated to fill it; what comes of the copies is not kept.
+            let places = Size.Places { place(min(query + $0, end - 1)) * kernel.form.keyDim }
+            let outputs = Size.Places { output(min(query + $0, end - 1)) }
+            let kept = min(8, end - query)
+            kernel.score(Size.Vectors.self, queries, places, keys, weights)
+            for i in 0..<kept {
+                kernel.weigh(
+                    seen, slope: slopes[i], distance: distances[i], maxima + i, sums + i, weights + i * PagePool.pageSize,
+                    output + outputs[i])
+            }
+            kernel.gather(
+                Size.Vectors.self, weights, seen, keys + kernel.keyBytes, output, outputs, kept,
+                scaled: weights + 8 * PagePool.pageSize)
+        }
+    }
+
     /// scores = the dot products of queries with a page's 32 keys: each adds up along the head's values in order.
     @inline(__always) func score<Sums: Tile<Vector>>(
         _: Sums.Type, _ queries: Floats, _ places: some Tile<Int>, _ keys: UnsafeRawPointer, _ scores: Floats

@@ -91,9 +91,12 @@ package struct RewardModel: Sendable {
             let tokens = try model.tokenizer.conversation(chat, answer: steps(text), tag: tag)
             return [.judge(tokens, behind: tokens.indices.filter { tokens[$0] == tag }, .head)]
         case .answers(let good, let bad):
-            // Each step is a turn of the user's, the first behind the question, and the answers to those before are good. Source: RLHFlow.
+            // Each step is a turn of the user's, without the space around it, the first behind the question, and the answers to those before are
+            // good. Source: RLHFlow's prm_evaluate.py, which reads the logits that come before the "+" of the last turn, and of several steps
+            // takes the mean.
             var turns = messages.dropLast()
             return try steps(text).map { step in
+                let step = step.trimmed
                 if let last = turns.last, last.role == "user", turns.count == messages.count - 1 {
                     turns[turns.endIndex - 1] = ChatMessage(role: last.role, content: (last.content ?? "") + " " + step)
                 } else {
@@ -135,5 +138,13 @@ package struct RewardModel: Sendable {
             case .product: steps.reduce(1, *)
             }
         return Judgement(score: score, steps: steps)
+    }
+}
+
+extension String {
+    /// Without whitespace at its ends, as Python's `strip` has it.
+    fileprivate var trimmed: String {
+        let start = self.drop(while: \.isWhitespace)
+        return String(start[..<(start.lastIndex { !$0.isWhitespace }.map(start.index(after:)) ?? start.startIndex)])
     }
 }

@@ -40,8 +40,9 @@ package struct DecoderSettings: Sendable {
         }
     }
 
-    /// How a model decodes with these settings. Throws ``RequestFailure`` when one of them means nothing to the decoder, or is out of range.
-    package func method(for model: Model) throws -> Generation.Method {
+    /// How a model decodes with these settings, with a judge or without. Throws ``RequestFailure`` when one of them means nothing to the decoder,
+    /// is out of range, or asks for what is not there.
+    package func method(for model: Model, judge: RewardModel? = nil) throws -> Generation.Method {
         let name = decoder ?? model.defaultDecoder
         guard let decoder = DecoderKind(rawValue: name) else {
             throw RequestFailure.invalid("there is no decoder \(name); \(DecoderKind.names) are", field: "decoder")
@@ -65,6 +66,7 @@ package struct DecoderSettings: Sendable {
         }
         let method = chosen.method(decoder)
         try method.check(model)
+        guard !method.asksJudge || judge != nil else { throw RequestFailure.noJudge(field: "score") }
         return method
     }
 }

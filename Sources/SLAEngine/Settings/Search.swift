@@ -38,6 +38,8 @@ package struct Search: Sendable, Equatable {
         case progress
         /// The mean log-probability of all the answer's tokens up to the leaf. Needs no channel.
         case logprob
+        /// What a reward model says of the answer's text up to the leaf. Needs an ``AnswerJudge``, which only methods that can wait for it ask.
+        case judge
     }
 
     /// What the children of a node are.
@@ -76,6 +78,10 @@ package struct Search: Sendable, Equatable {
     /// Throws ``RequestFailure`` when the settings cannot be searched with.
     package func check() throws {
         try checkChunks()
+        guard score != .judge else {
+            throw RequestFailure.invalid(
+                "sla cannot score by judge; use mean, last, progress or logprob, or the decoder best_of or mcts", field: "score")
+        }
         try Setting.depth.check(SettingValues(self))
         guard leavesByLevel.count == depth + 1 else {
             throw RequestFailure.invalid(
@@ -109,7 +115,8 @@ package struct TreeSearch: Sendable, Equatable {
     package func check() throws {
         try chunks.checkChunks()
         guard chunks.score != .progress else {
-            throw RequestFailure.invalid("mcts cannot score by progress; use last, mean or logprob, or the decoder sla", field: "score")
+            throw RequestFailure.invalid(
+                "mcts cannot score by progress; use last, mean, logprob or judge, or the decoder sla", field: "score")
         }
         try Setting.check([.simulations, .exploration], SettingValues(self))
     }

@@ -59,7 +59,7 @@ package struct Setting: Sendable, Equatable {
     static let expand = Setting(
         "expand", choice(\.search.expand, Search.Expansion.self), for: [.sla, .mcts], "children of a node: top or sample")
     static let score = Setting(
-        "score", choice(\.search.score, Search.Score.self), for: [.sla, .bestOf, .mcts], "mean, last, progress or logprob")
+        "score", choice(\.search.score, Search.Score.self), for: [.sla, .bestOf, .mcts], "mean, last, progress, logprob or judge")
     static let alpha = Setting("alpha", .number(\.search.alpha, 0...100), for: [.sla, .mcts], if: .progress, "what progress weighs")
     static let temperature = Setting(
         "temperature", .number(\.search.sampling.temperature, 0...100), for: drawing, if: .drawing, "of what is drawn")
