@@ -197,7 +197,7 @@ def measure(model, documents):
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("folder", type=pathlib.Path)
-    a.add_argument("--steps", type=int, default=2500)
+    a.add_argument("--steps", type=int, default=450)
     a.add_argument("--size", type=int, default=12, help="rows a step")
     a.add_argument("--rate", type=float, default=2e-3)
     a.add_argument("--seed", type=int, default=1)

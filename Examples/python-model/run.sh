@@ -33,23 +33,23 @@ mkdir -p python
 python3 "$here/check.py" python f32.gguf
 [ -e policy.gguf ] || sla convert python --out policy.gguf --type q8_0
 
-# pairs SPLIT: SPLIT.jsonl, prompts of the split, and SPLIT-pairs.jsonl, pairs of drawn answers to them
+# pairs SPLIT N: SPLIT.jsonl, N prompts of each kind, and SPLIT-pairs.jsonl, pairs of drawn answers to them
 pairs() {
-    for kind in function gap; do python3 "$here/prompts.py" python "$1" $kind 1000; done >"$1.jsonl"
+    for kind in function gap; do python3 "$here/prompts.py" python "$1" $kind "$2"; done >"$1.jsonl"
     made "$1-pairs.jsonl" ||
         sla pairs --model policy.gguf --prompts "$1.jsonl" --judge "$judge" --max-tokens 96 --keep-cut --margin 0.05 --most 3 --out "$1-pairs.jsonl"
 }
 
 echo "== the channel"
-pairs channel
+pairs channel 400
 [ -e channel.gguf ] || sla train --model policy.gguf --data channel-pairs.jsonl --width 128 --sla "$settings" --out channel.gguf
 [ -e python.gguf ] || sla convert policy.gguf --join-reward channel.gguf --out python.gguf
 
 echo "== on dev"
-pairs dev
+pairs dev 100
 sla eval --model python.gguf --pairs dev-pairs.jsonl
 for kind in function gap; do
-    python3 "$here/prompts.py" python dev $kind 120 --seed 2 >prompts.jsonl
+    python3 "$here/prompts.py" python dev $kind 100 --seed 2 >prompts.jsonl
     sla eval --model python.gguf --prompts prompts.jsonl --judge "$judge" --max-tokens 96 --decoder greedy --decoder sla \
         --decoder 'the paper: sla width=2 chunk=10 depth=2 score=mean min_p=0' --decoder 'sample temperature=0.7' --decoder 'best_of n=8'
 done
