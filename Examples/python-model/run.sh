@@ -42,7 +42,7 @@ pairs() {
 
 echo "== the channel"
 pairs channel 400
-[ -e channel.gguf ] || sla train --model policy.gguf --data channel-pairs.jsonl --width 128 --sla "$settings" --out channel.gguf
+[ -e channel.gguf ] || sla train --model policy.gguf --data channel-pairs.jsonl --truncate --width 128 --epochs 2 --cache-mib 4096 --sla "$settings" --out channel.gguf
 [ -e python.gguf ] || sla convert policy.gguf --join-reward channel.gguf --out python.gguf
 
 echo "== on dev"

@@ -74,8 +74,8 @@ enum Train {
         try checkWritable(out)
 
         let stored = try fileType(arguments, "--quantize")
-        let file = try arguments.string("--model").map { try GGUF(modelAt: $0, as: stored, threads: threads) } ?? Model.builtInFile()
-        let model = try Model(file, reward: nil, adapters: adapters(arguments))
+        let path = arguments.string("--model") ?? BuiltInModel.countdown.path
+        let model = try Model(at: path, as: stored, threads: threads, adapters: adapters(arguments))
         let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"), date: date(arguments))
         let trainer = try ChannelTrainer(model, set, options, threads: threads, cacheBytes: cache << 20)
         complain(
