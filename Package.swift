@@ -43,7 +43,7 @@ let package = Package(
     targets: [
         .target(name: "CSimd"),
         .target(name: "CSystem"),
-        .target(name: "CBuiltin", exclude: ["countdown.gguf"], cSettings: [.unsafeFlags(["-std=c23"])]),
+        .target(name: "CBuiltin", exclude: ["countdown.gguf", "python.gguf"], cSettings: [.unsafeFlags(["-std=c23"])]),
         .target(name: "SLABase", dependencies: ["CSystem"], swiftSettings: library),
         .target(name: "SLAGrammar", dependencies: ["SLABase"], swiftSettings: library),
         .target(name: "SLATemplate", swiftSettings: library),

@@ -164,8 +164,8 @@ package struct PromptRun {
     /// Writes the lines of all prompts, going on with a file that an earlier run began.
     ///
     /// - Parameter settings: what the run was asked for, in words; a file begun with others is refused.
-    /// - Returns: how many lines this run wrote, or nil when it was stopped.
-    package func write(_ work: some PromptWork, to path: String, settings: String) throws -> Int? {
+    /// - Returns: how many lines this run wrote, and the work as it ended; nil when it was stopped.
+    package func write<Work: PromptWork>(_ work: Work, to path: String, settings: String) throws -> (lines: Int, work: Work)? {
         let file = try ResumableFile(path: path, settings: "\(settings); prompts \(prompts.fingerprint)")
         var work = work
         var written = 0
@@ -175,6 +175,6 @@ package struct PromptRun {
         }
         guard isDone else { return nil }
         try file.complete()
-        return written
+        return (written, work)
     }
 }

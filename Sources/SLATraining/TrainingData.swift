@@ -67,7 +67,8 @@ package struct TrainingAnswer: Sendable {
 ///     {"prompt": [{"role": "user", "content": "Hi"}], "chosen": [{"role": "assistant", "content": "Hello!"}], "rejected": …}
 ///
 /// Text becomes tokens as the service reads it: the prompt with the model's special tokens,
-/// the answer as it goes on from there. The model's end token is put behind an answer that has none, unless the line says `"eos": false`.
+/// the answer as it goes on from there. The model's end token is put behind an answer that has none, unless the line says `"eos": false`, or of
+/// one side of a pair `"chosen_eos": false` or `"rejected_eos": false`.
 /// `at` is 1 or more: it counts tokens of an answer in ids, characters (Unicode code points) of an answer in text. Other fields are left
 /// alone.
 package struct TrainingSet: Sendable {
@@ -130,7 +131,14 @@ private struct LineReader {
         let prompt, chosen, rejected, completion: PromptContent?
         let label: Double?
         let steps: [Step]?
-        let eos: Bool?
+        /// Whether the end token goes behind answers that have none; the others say it of one side of a pair.
+        let eos, chosenEOS, rejectedEOS: Bool?
+
+        enum CodingKeys: String, CodingKey {
+            case prompt, chosen, rejected, completion, label, steps, eos
+            case chosenEOS = "chosen_eos"
+            case rejectedEOS = "rejected_eos"
+        }
     }
 
     func read(_ bytes: [UInt8], _ number: Int) throws -> TrainingExample {
@@ -156,11 +164,13 @@ private struct LineReader {
         guard prompt.count < context else {
             throw DataError("the prompt has \(prompt.count) tokens, which leaves no room for an answer in a context of \(context)")
         }
-        func answer(_ given: PromptContent?, _ field: String, label: Double?, steps: [Line.Step] = []) throws -> TrainingAnswer {
+        func answer(
+            _ given: PromptContent?, _ field: String, label: Double?, steps: [Line.Step] = [], withEnd: Bool? = nil
+        ) throws -> TrainingAnswer {
             guard let given else { throw DataError("\(field) is missing") }
             let tokens = try tokens(given, field, isAnswerTo: content)
             return try self.answer(
-                given, tokens, field, label: label, steps: steps, room: context - prompt.count, withEnd: line.eos ?? true)
+                given, tokens, field, label: label, steps: steps, room: context - prompt.count, withEnd: withEnd ?? line.eos ?? true)
         }
         if line.chosen != nil || line.rejected != nil {
             guard line.completion == nil, line.label == nil, line.steps == nil else {
@@ -168,7 +178,10 @@ private struct LineReader {
             }
             return TrainingExample(
                 line: number, prompt: prompt,
-                answers: [try answer(line.chosen, "chosen", label: 1), try answer(line.rejected, "rejected", label: 0)])
+                answers: [
+                    try answer(line.chosen, "chosen", label: 1, withEnd: line.chosenEOS),
+                    try answer(line.rejected, "rejected", label: 0, withEnd: line.rejectedEOS),
+                ])
         }
         guard line.completion != nil else { throw DataError("the line has neither chosen and rejected nor completion and label") }
         let steps = line.steps ?? []

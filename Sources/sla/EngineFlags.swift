@@ -13,8 +13,10 @@ import SLATemplate
 /// The flag that names a model: `what` says what it is to the command.
 func modelFlag(_ what: String) -> Flag {
     Flag(
-        "--model", "PATH", "\(what): a GGUF file or a Hugging Face directory (default: the built-in Countdown model)", file: .read,
-        variable: "SLA_MODEL")
+        "--model", "PATH",
+        "\(what): a GGUF file, a Hugging Face directory, or one that is built in, \(BuiltInModel.names) "
+            + "(default: \(BuiltInModel.countdown.path))",
+        file: .read, variable: "SLA_MODEL")
 }
 
 let quantizeFlag = Flag("--quantize", "TYPE", "store its weights as q8_0, q4_k_m, … while reading it (sla convert --help lists the types)")
@@ -123,8 +125,8 @@ func engineMaker(_ arguments: Arguments, maximumJobs: Int = 64) throws -> () thr
     let makeJudge = try judgeMaker(arguments)
     if !speculates, draftPath != nil { throw UsageError("--draft guesses, which --no-speculation switches off; give one of them") }
     return {
-        let file = try path.map { try GGUF(modelAt: $0, as: type, threads: threads) } ?? Model.builtInFile()
-        let model = try Model(file, reward: reward, adapters: adapters(arguments))
+        let model = try Model(
+            at: path ?? BuiltInModel.countdown.path, as: type, threads: threads, reward: reward, adapters: adapters(arguments))
         let draft = try draftPath.map { try DraftModel(Model(at: $0), for: model, threads: threads) }
         return Engine(
             model, threads: threads, context: context, cacheBytes: cacheBytes, cacheType: cacheType, maximumJobs: maximumJobs,

@@ -16,12 +16,13 @@ enum Inspect {
         Usage: sla inspect [flags] FILE
 
         Says whether and how sla runs a GGUF file, and how much memory that takes; then what metadata the file has. Of an adapter or a
-        reward channel it says what it is, and with --model whether it fits.
+        reward channel it says what it is, and with --model whether it fits. FILE may also be a Hugging Face directory, or a model that is
+        built in: \(BuiltInModel.names).
         """, flags)
 
     static func run(_ arguments: Arguments) throws -> Int32 {
         guard let path = arguments.operands.first, arguments.operands.count == 1 else {
-            throw UsageError("inspect takes one operand: a file")
+            throw UsageError("inspect takes one operand: a file, a Hugging Face directory, or one of \(BuiltInModel.names)")
         }
         let context = try arguments.integer("--context", in: 1...1 << 30)
         let type = cacheType(arguments)

@@ -12,7 +12,8 @@ enum Pairs {
             Flag("--decoder", "SETTINGS", "instead of drawing: a search, such as 'sla width=4', and the branches that it drops"),
             Flag("--margin", "X", "least difference of a pair's scores (default: any)"),
             Flag("--most", "N", "most pairs of a prompt, those of the widest margins (default: 1)"),
-        ], longest: "; one that reaches it makes no pair")
+            Flag("--keep-cut", nil, "answers that reach --max-tokens make pairs too, as text does that goes on; they get no end token"),
+        ], longest: "; one that reaches it makes no pair without --keep-cut")
 
     static let help = Help(
         """
@@ -42,11 +43,28 @@ enum Pairs {
         let margin = try arguments.number("--margin") ?? 0
         let most = try arguments.integer("--most", in: 1...1 << 20) ?? 1
         let text = arguments.string("--decoder") ?? "best_of n=\(samples) temperature=\(temperature) seed=\(seed) score=logprob"
-        return try writeLines("pairs", of: "pairs", arguments, flags) { engine in
+        let make = { (engine: Engine) in
             var pairs = PreferencePairs(try decoder(text, arguments, engine), engine.model.tokenizer)
             guard pairs.dropsAnswers else { throw UsageError("--decoder \(text) drops no branches; sla, best_of and mcts do") }
-            (pairs.margin, pairs.most) = (Double(margin), most)
+            (pairs.margin, pairs.most, pairs.keepsCut) = (Double(margin), most, arguments.has("--keep-cut"))
             return pairs
         }
+        return try writeLines("pairs", of: "pairs", arguments, flags, make, remark: remark)
+    }
+
+    /// Why some prompts made no pair.
+    private static func remark(_ pairs: PreferencePairs) -> String? {
+        let count = pairs.without.values.reduce(0, +)
+        guard count > 0 else { return nil }
+        let reasons = PreferencePairs.Reason.allCases.compactMap { reason in
+            pairs.without[reason].map { count in
+                switch reason {
+                case .cut: "\(count) whose answers reached --max-tokens; --keep-cut has such answers count"
+                case .same: "\(count) whose answers are the same, or empty"
+                case .level: "\(count) whose scores do not differ enough"
+                }
+            }
+        }
+        return "no pair of \(count) prompts: " + reasons.joined(separator: ", ")
     }
 }

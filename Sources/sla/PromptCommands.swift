@@ -125,13 +125,16 @@ func runPrompts<Work, Result>(
 }
 
 /// What `pairs` and `rollouts` do: answers the prompts, and goes on with what an interrupted run has written.
-func writeLines(
-    _ command: String, of unit: String, _ arguments: Arguments, _ flags: [Flag], _ makeWork: (Engine) throws -> any PromptWork
+///
+/// - Parameter remark: what else there is to say of the work at its end.
+func writeLines<Work: PromptWork>(
+    _ command: String, of unit: String, _ arguments: Arguments, _ flags: [Flag], _ makeWork: (Engine) throws -> Work,
+    remark: (Work) -> String? = { _ in nil }
 ) throws -> Int32 {
     guard arguments.operands.isEmpty else { throw UsageError("\(command) takes no operands, only flags") }
     guard let path = arguments.string("--prompts") else { throw UsageError("--prompts is missing: what to answer") }
     guard let out = arguments.string("--out") else { throw UsageError("--out is missing: where the \(unit) go") }
-    let make = { (engine: Engine) throws -> (any PromptWork, String) in
+    let make = { (engine: Engine) throws -> (Work, String) in
         let settings = try settingsInWords(
             arguments, engine.model, flags, but: ["--out", "--prompts", "--threads", "--cache-mib", "--judge-timeout"])
         let work = try makeWork(engine)
@@ -145,6 +148,7 @@ func writeLines(
         complain("stopped; the same command goes on")
         return 130
     }
-    complain("wrote \(written) \(unit) to \(out)")
+    complain("wrote \(written.lines) \(unit) to \(out)")
+    if let remark = remark(written.work) { complain(remark) }
     return 0
 }

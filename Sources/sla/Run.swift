@@ -106,7 +106,7 @@ enum Run {
     private struct Manner {
         let system, suffix: String?
         let isChat, isJSON, isQuiet: Bool
-        /// The built-in model is asked in lines.
+        /// Countdown is asked in lines.
         let asksInLines: Bool
         let stop: [String]
         let maxTokens: Int?
@@ -117,7 +117,7 @@ enum Run {
         init(_ arguments: Arguments) throws {
             (system, suffix) = (arguments.string("--system"), arguments.string("--suffix"))
             (isChat, isJSON, isQuiet) = (arguments.has("--chat"), arguments.has("--json"), arguments.has("--quiet"))
-            asksInLines = arguments.string("--model") == nil
+            asksInLines = [nil, BuiltInModel.countdown.path].contains(arguments.string("--model"))
             guard isChat || system == nil else { throw UsageError("--system goes with --chat") }
             guard !isChat || suffix == nil else { throw UsageError("--suffix goes with a prompt, not with --chat") }
             stop = try stopTexts(arguments)
@@ -144,7 +144,7 @@ enum Run {
                 let place = Surroundings(.string(text), suffix: .string(suffix))
                 return (try tokenizer.prompt(place, context: engine.context, maxTokens: maxTokens), nil)
             }
-            // What the built-in model is asked ends with a line break.
+            // What Countdown is asked ends with a line break.
             let lines = text.split(whereSeparator: \.isNewline).joined(separator: "\n") + "\n"
             let prompt = PromptContent.text(.string(asksInLines ? lines : text))
             return (try prompt.tokens(by: tokenizer), prompt.conversation(by: tokenizer))

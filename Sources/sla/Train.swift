@@ -47,9 +47,10 @@ enum Train {
         messages (an answer is a list of one of the assistant's):
           {"prompt": "3 5 7 2>24\\n", "chosen": "3*5=15;7+15=22;2+22=24", "rejected": "3*7=21;2+21=23;5+23=28"}
           {"prompt": "3 5 7 2>24\\n", "completion": "3*5=15;7+15=22;2+22=24", "label": 1}
-        Labels are from 0 to 1. The model's end token is put behind every answer that has none, unless the line has "eos": false. For
-        the loss value a graded answer may have steps, {"at": 7, "value": 0.5, "prover": 0.75}: the chance of a good end seen from its
-        first 7 characters (tokens, when it is in ids), the policy's and, for a second output, a prover's.
+        Labels are from 0 to 1. The model's end token is put behind every answer that has none, unless the line has "eos": false, or for
+        one side of a pair "chosen_eos": false or "rejected_eos": false. For the loss value a graded answer may have steps,
+        {"at": 7, "value": 0.5, "prover": 0.75}: the chance of a good end seen from its first 7 characters (tokens, when it is in ids),
+        the policy's and, for a second output, a prover's.
         Rewards are read at the answer's tokens. Of chat messages these begin behind the assistant's header, which the template writes
         at the end of the prompt; the paper's code counts the header's tokens as the answer's.
         """, flags,
@@ -73,8 +74,8 @@ enum Train {
         try checkWritable(out)
 
         let stored = try fileType(arguments, "--quantize")
-        let file = try arguments.string("--model").map { try GGUF(modelAt: $0, as: stored, threads: threads) } ?? Model.builtInFile()
-        let model = try Model(file, reward: nil, adapters: adapters(arguments))
+        let path = arguments.string("--model") ?? BuiltInModel.countdown.path
+        let model = try Model(at: path, as: stored, threads: threads, adapters: adapters(arguments))
         let set = try TrainingSet(path: data, model, context: context, truncates: arguments.has("--truncate"), date: date(arguments))
         let trainer = try ChannelTrainer(model, set, options, threads: threads, cacheBytes: cache << 20)
         complain(

@@ -45,6 +45,28 @@ import Testing
         #expect(try CommandTests.run(["serve", "--date", "tomorrow"]).errors.contains("--date is tomorrow; a day is written as 2"))
     }
 
+    @Test func modelsThatAreBuiltInAreNamedLikeFiles() throws {
+        let countdown = try CommandTests.run(["inspect", "builtin:countdown"])
+        #expect(countdown.status == 0 && countdown.output.contains("general.name = \"countdown\""))
+        let python = try CommandTests.run(["inspect", "builtin:python"])
+        #expect(python.status == 0 && python.output.contains("general.name = \"python\""))
+        #expect(python.output.contains("gap filling   yes") && python.output.contains("rewards       a channel of "))
+        let unknown = try CommandTests.run(["run", "--model", "builtin:go", "x"])
+        #expect(unknown.status == 1 && unknown.errors.contains("no built-in model go; these are: builtin:countdown, builtin:python"))
+        #expect(try CommandTests.run(["inspect"]).errors.contains("or one of builtin:countdown, builtin:python"))
+        // As without --model, a game ends its line by itself.
+        let answers = try [["--model", "builtin:countdown"], []].map {
+            try CommandTests.run(["run", "--quiet"] + $0 + ["3 5 7 2>24"]).output
+        }
+        #expect(answers[0] == answers[1] && answers[0].contains("=24"))
+        let filled = try CommandTests.run(
+            [
+                "run", "--quiet", "--model", "builtin:python", "--max-tokens", "8", "--suffix", "\n    return total\n",
+                "def add(values):\n    total = ",
+            ])
+        #expect(filled.status == 0 && !filled.output.isEmpty, "\(filled.errors)")
+    }
+
     @Test func anArchitectureThatIsNotSupportedIsNamed() throws {
         var file = RandomModel(seed: 1).writer
         file["general.architecture"] = .string("bert")

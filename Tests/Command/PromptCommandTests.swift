@@ -130,7 +130,8 @@ import Testing
         let made = try shell("\(PromptCommandTests.works["pairs"] ?? "") --out p.jsonl")
         #expect(made.status == 0, "\(made.errors)")
         let pairs = try objects("p.jsonl")
-        #expect(pairs.count > 3 && made.errors == "sla: wrote \(pairs.count) pairs to p.jsonl\n")
+        #expect(pairs.count > 3 && made.errors.hasPrefix("sla: wrote \(pairs.count) pairs to p.jsonl\n"))
+        #expect(pairs.count == 30 || made.errors.contains("sla: no pair of \(30 - pairs.count) prompts: "), "\(made.errors)")
         for pair in pairs {
             #expect(Set(pair.keys) == ["prompt", "chosen", "rejected"])
             #expect((pair["chosen"] as? String)?.count ?? 0 > (pair["rejected"] as? String)?.count ?? 0, "judged by length")
@@ -141,6 +142,31 @@ import Testing
         let search = try shell(
             "\"$SLA\" pairs --prompts prompts.jsonl --limit 5 --most 3 --decoder 'sla width=2 chunk=6 depth=0' --out s.jsonl")
         #expect(search.status == 0 && search.errors.hasPrefix("sla: wrote "), "the channel judges branches: \(search.errors)")
+    }
+
+    /// Text goes on: what the limit cuts off is compared on request, and why there are no pairs is told.
+    @Test func answersThatWereCutOffMakePairsOnRequest() throws {
+        let work = "\"$SLA\" pairs --prompts prompts.jsonl --limit 8 --judge 'sh judge.sh' --samples 4 --max-tokens 5"
+        let none = try shell("\(work) --out none.jsonl")
+        #expect(try none.status == 0 && bytes("none.jsonl").isEmpty)
+        #expect(
+            none.errors == """
+                sla: wrote 0 pairs to none.jsonl
+                sla: no pair of 8 prompts: 8 whose answers reached --max-tokens; --keep-cut has such answers count
+
+                """, "\(none.errors)")
+        let kept = try shell("\(work) --keep-cut --out kept.jsonl && \"$SLA\" train --data kept.jsonl --epochs 1 --width 8 --out c.gguf")
+        #expect(kept.status == 0, "\(kept.errors)")
+        let pairs = try objects("kept.jsonl")
+        #expect(!pairs.isEmpty && !kept.errors.contains("--keep-cut"))
+        for pair in pairs { #expect(pair["chosen_eos"] as? Bool == false && pair["rejected_eos"] as? Bool == false) }
+        // Nobody scores the same answers differently, and nobody this judge's by so much.
+        let margin = try shell("\(work) --keep-cut --margin 1e6 --out margin.jsonl")
+        #expect(margin.errors.contains("whose scores do not differ enough"), "\(margin.errors)")
+        // A search's own answer is cut as its branches are.
+        let search = "\"$SLA\" pairs --prompts prompts.jsonl --limit 8 --max-tokens 8 --decoder 'sla width=3 chunk=2 depth=1'"
+        #expect(try shell("\(search) --out s.jsonl && \(search) --keep-cut --out k.jsonl").status == 0)
+        #expect(try objects("s.jsonl").isEmpty && !objects("k.jsonl").isEmpty)
     }
 
     @Test func rolloutsAreStepValuesThatTrainReads() throws {

@@ -27,7 +27,7 @@ import Testing
         (rollouts.rollouts, rollouts.cut, rollouts.isGraded) = (2, [";"], isGraded)
         let prompts = try PromptSet(Data(#"{"prompt": "3 5 7 2>24\n", "meta": {"full": \#(full)}}"#.utf8), name: "prompts", model)
         let judge = try JudgeProgram(#"while read -r line; do echo '{"score": 7}'; done"#)
-        #expect(try PromptRun(prompts, Engine(model), judge).write(rollouts, to: path, settings: "a test") == 1)
+        #expect(try PromptRun(prompts, Engine(model), judge).write(rollouts, to: path, settings: "a test")?.lines == 1)
         return try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map {
             try JSONDecoder().decode(Line.self, from: Data($0.utf8))
         }

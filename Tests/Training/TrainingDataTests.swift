@@ -28,6 +28,16 @@ import Testing
         #expect(example.answers.map(\.label) == [1, 0])
     }
 
+    @Test func anAnswerThatWasCutOffGetsNoEndToken() throws {
+        let text = """
+            {"prompt":"3 5>8\\n","chosen":"3+5=8","rejected":"5-3","rejected_eos":false}
+            {"prompt":"3 5>8\\n","chosen":"3+5","rejected":"5-3=2","chosen_eos":false}
+            {"prompt":"3 5>8\\n","chosen":"3+5","rejected":"5-3","eos":false}
+            """
+        let counts = try TrainingDataTests.read(text).examples.map { $0.answers.map(\.tokens.count) }
+        #expect(counts == [[6, 3], [3, 6], [3, 3]])
+    }
+
     @Test func stepsGiveTheirValuesToTheTokensBeforeTheirCut() throws {
         // Tokens of the completion: 12 * 5 = 60 ; 1 — in characters 2, 3, 4, 5, 7, 8, 9.
         let text = """

@@ -1,6 +1,7 @@
-// The built-in model: a GGUF file inside the binary.
+// The built-in models: GGUF files inside the binary.
 #pragma once
 #include <stddef.h>
 
-/// The file's bytes, 64-byte aligned, for as long as the process lives.
-const unsigned char *builtin_model(size_t *count);
+/// The bytes of a file, 64-byte aligned, for as long as the process lives.
+const unsigned char *builtin_countdown(size_t *count);
+const unsigned char *builtin_python(size_t *count);

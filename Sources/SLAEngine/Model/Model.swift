@@ -1,4 +1,3 @@
-internal import CBuiltin
 import SLABase
 import SLAGrammar
 import SLAText
@@ -60,18 +59,6 @@ package final class Model: Sendable {
     /// The model in the file at `path`, with the reward channel at `reward`, or else the one that the file itself carries.
     package convenience init(path: String, reward: String? = nil, adapters: [Adapter.Source] = []) throws {
         try self.init(GGUF(MappedBytes(path: path)), reward: reward.map { try GGUF(MappedBytes(path: $0)) }, adapters: adapters)
-    }
-
-    /// The small Countdown model that is inside the binary.
-    package static func builtIn(reward: String? = nil) throws -> Model {
-        try Model(builtInFile(), reward: reward.map { try GGUF(MappedBytes(path: $0)) })
-    }
-
-    /// Its file.
-    package static func builtInFile() throws -> GGUF {
-        var count = 0
-        let bytes = UnsafeRawBufferPointer(start: builtin_model(&count), count: count)
-        return try GGUF(MappedBytes(permanent: bytes))
     }
 
     /// The model in `file`; throws ``ModelError`` when it is not one that can be run, or when the channel or an adapter does not fit it.
