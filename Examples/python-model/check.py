@@ -31,7 +31,7 @@ ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
 different = sum(event["tokens"] != theirs for event, theirs in zip(ours, ids))
 print(f"{len(texts)} files, {sum(map(len, ids))} tokens: {different} files are cut otherwise")
 
-pieces = [tokenizer.encode(text, add_special_tokens=False).ids[:600] for _, text in files("dev")]
+pieces = [tokenizer.encode(text, add_special_tokens=False).ids[:500] for _, text in files("dev")]
 pieces = [piece for piece in pieces if len(piece) > 1]
 ours = ask([{"type": "score", "prompt": piece[:1], "completion": piece[1:]} for piece in pieces])
 worst = 0.0
