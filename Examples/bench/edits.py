@@ -4,8 +4,8 @@
     edits.py [REPOSITORY [COUNT]] [-- flags of sla]      # the last edits, 100 unless COUNT tells; --model builtin:python unless flags tell
 
 Where a commit changed lines, the model goes on behind the new version's first changed line, and the old version's text from there is the
-`prediction`, as an editor that knows what was there would send it. Each request is asked twice, with guesses and without, in turns; both answers
-must be the same.
+`prediction`, as an editor that knows what was there would send it. Each request goes to two processes in turns, one with guesses and one without: a
+process that had just answered it would guess the answer from what it saw. Both answers must be the same.
 """
 
 import difflib
@@ -46,12 +46,14 @@ def main():
     repository, count = own[0] if own else ".", int(own[1]) if len(own) > 1 else 100
     found = list(edits(repository, count))
     command = [os.environ.get("SLA", "sla"), "serve", *flags]
-    sla = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    processes = {
+        guesses: subprocess.Popen(command + more, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for guesses, more in ((True, []), (False, ["--no-speculation"]))
+    }
 
     def ask(prompt, prediction, guesses):
+        sla = processes[guesses]
         request = {"prompt": prompt, "truncate": "left", "prediction": prediction, "max_tokens": TOKENS, "decoder": "greedy"}
-        if not guesses:
-            request["speculate"] = 0
         sla.stdin.write(json.dumps(request) + "\n")
         sla.stdin.flush()
         for event in map(json.loads, sla.stdout):
@@ -66,14 +68,15 @@ def main():
         pair = {guesses: ask(prompt, prediction, guesses) for guesses in ((True, False) if number % 2 else (False, True))}
         if pair[True]["text"] != pair[False]["text"]:
             sys.exit(f"guesses changed an answer, behind {prompt!r}")
-        # From the first token on: the prompt may be cached by then.
+        # From the first token on: guesses begin there.
         spent = {guesses: event["timing"]["total_ms"] - event["timing"]["first_token_ms"] for guesses, event in pair.items()}
         if pair[True]["usage"]["completion_tokens"] > 8:
             ratios.append(spent[False] / max(spent[True], 1e-3))
         tokens += pair[True]["usage"]["completion_tokens"]
         drafted += pair[True]["timing"]["drafted_tokens"]
         accepted += pair[True]["timing"]["accepted_tokens"]
-    sla.stdin.close()
+    for sla in processes.values():
+        sla.stdin.close()
     if not ratios:
         sys.exit("no commit changed a Python file")
     low, middle, high = statistics.quantiles(ratios, n=4)
