@@ -156,9 +156,7 @@ def Start(): bool
   job = job_start(command, {
     out_mode: 'nl', err_mode: 'nl', in_mode: 'raw', noblock: 1,
     out_cb: Read,
-    err_cb: (_, line) => {
-      errors = add(errors, line)[-10 :]
-    },
+    err_cb: (_, line) => Heard(line),
     exit_cb: Ended,
   })
   return job_status(job) == 'run'
@@ -177,10 +175,23 @@ def Stop()
   endif
 enddef
 
+# What the engine says on standard error, of which the last lines tell why it ended.
+def Heard(line: string)
+  errors = add(errors, line)[-10 :]
+enddef
+
 def Ended(ended: job, status: number)
   if ended != job
     return
   endif
+  # Vim may tell of the end before it has read the last lines.
+  while index(['open', 'buffered'], ch_status(ended, {part: 'err'})) >= 0
+    const line = ch_read(ended, {part: 'err', timeout: 50})
+    if line == ''
+      break
+    endif
+    Heard(line)
+  endwhile
   const signal = get(job_info(ended), 'termsig', '')
   const how = signal == '' ? string(status) : signal
   const now = localtime()
