@@ -4,7 +4,7 @@ Policy:  a small Llama (RMSNorm, rotary positions on (even, odd) pairs as GGUF's
 Channel: a Reward Transformer's narrow channel (arXiv 2503.00029): reads the policy's states after every layer. `sla train` trains it.
 """
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gguf
 import torch
@@ -142,6 +142,16 @@ class Policy(nn.Module):
             grown.append(kv)
         states[-1] = self.output_norm(h)
         return states, grown
+
+
+def grown(policy, layers):
+    """The policy with so many layers, those on top adding nothing yet."""
+    taller = Policy(replace(policy.s, layers=layers))
+    taller.load_state_dict(policy.state_dict(), strict=False)
+    for block in taller.blk[policy.s.layers :]:
+        nn.init.zeros_(block.attn_output.weight)
+        nn.init.zeros_(block.ffn_down.weight)
+    return taller
 
 
 class Channel(nn.Module):

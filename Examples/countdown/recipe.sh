@@ -10,29 +10,37 @@ made() {
     [ -e "$1" ] && [ ! -e "$1.progress" ]
 }
 
-# channel POLICY NAME PROMPTS: NAME.gguf, the policy with a channel trained on answers to so many prompts
+# channel POLICY NAME PROMPTS [FLAGS]: NAME.gguf, the policy with a channel trained on answers to so many prompts; the flags are of `sla rollouts`
 channel() {
+    policy=$1 name=$2 prompts=$3
+    shift 3
     # Answers as the policy gives them, and answers that leave its path as the search does.
-    made "$2-usual.jsonl" ||
-        sla rollouts --model "$1" --prompts prompts.jsonl --limit "$3" --judge "$judge" --graded --cut ';' --rollouts 1 \
-            --out "$2-usual.jsonl"
-    made "$2-swerved.jsonl" ||
-        sla rollouts --model "$1" --prompts prompts.jsonl --limit "$3" --judge "$judge" --graded --cut ';' --rollouts 1 \
-            --samples 2 --answers 'sample temperature=3 min_p=0.05' --out "$2-swerved.jsonl"
+    made "$name-usual.jsonl" ||
+        sla rollouts --model "$policy" --prompts prompts.jsonl --limit "$prompts" --judge "$judge" --cut ';' --rollouts 1 "$@" \
+            --out "$name-usual.jsonl"
+    made "$name-swerved.jsonl" ||
+        sla rollouts --model "$policy" --prompts prompts.jsonl --limit "$prompts" --judge "$judge" --cut ';' --rollouts 1 "$@" \
+            --samples 2 --answers 'sample temperature=3 min_p=0.05' --out "$name-swerved.jsonl"
     # All learn at the cuts, where the search reads; some at every token.
-    cat "$2-usual.jsonl" "$2-swerved.jsonl" >"$2-all.jsonl"
-    python3 cuts.py "$2-all.jsonl" >"$2-steps.jsonl"
-    head -8000 "$2-usual.jsonl" >>"$2-steps.jsonl"
-    sla train --model "$1" --data "$2-steps.jsonl" --loss value --width 256 --epochs 4 --batch 128 --rate 3e-3 --held-out 0.02 \
-        --cache-mib 4096 --sla 'width=4 chunk=6 depth=2 score=last min_p=0.1' --out "$2-channel.gguf"
-    python3 merge.py "$1" "$2-channel.gguf" "$2.gguf"
+    cat "$name-usual.jsonl" "$name-swerved.jsonl" >"$name-all.jsonl"
+    python3 cuts.py "$name-all.jsonl" >"$name-steps.jsonl"
+    head -8000 "$name-usual.jsonl" >>"$name-steps.jsonl"
+    sla train --model "$policy" --data "$name-steps.jsonl" --loss value --width 256 --epochs 4 --batch 128 --rate 3e-3 --held-out 0.02 \
+        --cache-mib 4096 --sla 'width=4 chunk=6 depth=2 score=last min_p=0.1' --out "$name-channel.gguf"
+    python3 merge.py "$policy" "$name-channel.gguf" "$name.gguf"
 }
 
 python3 prompts.py channel 24000 3 >prompts.jsonl
-channel policy.gguf countdown 24000
+if [ "${1-}" = notes ]; then
+    [ -e noted.gguf ] || python3 policy.py --from policy.gguf --layers 7 --notes 1 --steps 2000 --rate 1e-3 --seed 2 --out noted.gguf
+    channel noted.gguf notes 8000 --full 10
+    exit
+fi
+
+channel policy.gguf countdown 24000 --graded
 
 made pairs.jsonl ||
     sla pairs --model countdown.gguf --prompts prompts.jsonl --limit 12000 --judge "$judge" --max-tokens 32 --out pairs.jsonl
 sla train --model policy.gguf --data pairs.jsonl --width 128 --sla 'width=2 chunk=10 depth=2 score=mean min_p=0' --out paper.gguf
 python3 dpo.py pairs.jsonl --gguf policy.gguf --out tuned.gguf
-channel tuned.gguf dpo 12000
+channel tuned.gguf dpo 12000 --graded

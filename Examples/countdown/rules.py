@@ -38,11 +38,11 @@ def deal(rng):
             return " ".join(map(str, numbers)) + ">" + str(left[0]) + "\n", numbers, left[0]
 
 
-def reached(numbers, text):
-    """The value an answer reaches by the rules, or None when it breaks them."""
+def left_by(numbers, text):
+    """The numbers that are left behind the steps of a text, or None where one breaks the rules."""
     left = list(numbers)
     try:
-        for step in text.split("\n")[0].split(";"):
+        for step in text.split(";"):
             expression, result = step.split("=")
             op = next(c for c in expression if c in "+-*/")
             a, b = map(int, expression.split(op))
@@ -52,9 +52,15 @@ def reached(numbers, text):
             if value is None or value != int(result):
                 return None
             left.append(value)
-        return left[0] if len(left) == 1 else None
+        return left
     except (ValueError, StopIteration):
         return None
+
+
+def reached(numbers, text):
+    """The value an answer reaches by the rules, or None when it breaks them."""
+    left = left_by(numbers, text.split("\n")[0])
+    return left[0] if left and len(left) == 1 else None
 
 
 def judge(numbers, target, text):

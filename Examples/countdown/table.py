@@ -89,6 +89,14 @@ def markdown(rows):
     print("\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]) + "\n", flush=True)
 
 
+def at_cost(tokens, line):
+    """A straight line's value at so many tokens, the line being given by points (tokens, value), sorted, the values arrays."""
+    place = min(max(sum(cost <= tokens for cost, _ in line), 1), len(line) - 1)
+    (left, below), (right, above) = line[place - 1 : place + 1]
+    share = min(max((tokens - left) / (right - left), 0), 1)
+    return (1 - share) * below + share * above
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--sla", default="sla")
@@ -131,15 +139,12 @@ def main():
     print("Progress mode against re-ranking by the outcome (best_of) at the same evaluated tokens: exact answers, and the difference. Between\n"
           "two n a straight line.\n")
     tokens = {name: field(name, "evaluated_tokens").mean() for name in found}
-    line = sorted((tokens[name], name) for name in found if name.startswith("best_of"))
+    line = sorted(((tokens[name], exact[name]) for name in found if name.startswith("best_of")), key=lambda point: point[0])
     rows = [["progress mode", "evaluated tokens", "exact", "best_of", "difference"]]
     for name in found:
         if not name.startswith("progress"):
             continue
-        place = min(max(sum(cost <= tokens[name] for cost, _ in line), 1), len(line) - 1)
-        (left, below), (right, above) = line[place - 1 : place + 1]
-        share = min(max((tokens[name] - left) / (right - left), 0), 1)
-        other = (1 - share) * exact[below] + share * exact[above]
+        other = at_cost(tokens[name], line)
         rows.append([name, f"{tokens[name]:.1f}", f"{exact[name].mean():.3f}", f"{other.mean():.3f}", text(bootstrap.ratio(exact[name] - other))])
     markdown(rows)
 

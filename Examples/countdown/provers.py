@@ -1,0 +1,78 @@
+"""The prover study of "Rewarding Progress": a channel for each prover, and how well the beam over progress does by it.
+
+    python provers.py --model policy.gguf --weaker weaker.gguf --stronger noted.gguf [--prompts 2000] [--dev 300]
+
+Files are made in --folder, and those that are there are kept.
+"""
+import argparse
+import json
+import os
+import subprocess
+
+import numpy as np
+
+from rules import deals
+from table import Bootstrap, answers, markdown, text
+
+
+def provers(a):
+    """{name: flags of `sla rollouts`}"""
+    found = {"the policy itself": ["--prover", "sample"]}
+    for k in (2, 4, 8, 16):
+        found[f"best of {k}"] = ["--prover", f"best_of n={k}"]
+    for size in ("weaker", "stronger"):
+        if model := getattr(a, size):
+            found[f"a {size} policy"] = ["--prover-model", model, "--prover", "sample"]
+            found[f"a {size} policy, its answers"] = [*found[f"a {size} policy"], "--answers-by", "prover"]
+    found["best of 4, first pit"] = [*found["best of 4"], "--first-pit", "--rollouts", "4"]
+    return found
+
+
+def channel(a, name, flags):
+    """A side-car channel by one prover; what `sla rollouts` says of the prover is in its steps."""
+    steps, cuts, out = (os.path.join(a.folder, name.replace(" ", "-").replace(",", "") + end) for end in (".jsonl", "-cuts.jsonl", ".gguf"))
+    if not os.path.exists(out):
+        subprocess.run([a.sla, "rollouts", "--model", a.model, "--prompts", os.path.join(a.folder, "prompts.jsonl"), "--judge", "python3 judge.py",
+                        "--full", "10", "--cut", ";", "--samples", "2", "--answers", "sample temperature=2 min_p=0.05", "--max-tokens", "32",
+                        "--threads", a.threads, "--out", steps, *(flags if "--rollouts" in flags else ["--rollouts", "1", *flags])], check=True)
+        with open(cuts, "w") as file:
+            subprocess.run(["python3", "cuts.py", steps], stdout=file, check=True)
+        subprocess.run([a.sla, "train", "--model", a.model, "--data", cuts, "--loss", "value", "--width", "128", "--epochs", "4", "--batch", "64",
+                        "--rate", "3e-3", "--held-out", "0.02", "--threads", a.threads, "--out", out], check=True)
+    values = [(step["value"], step["prover"]) for line in map(json.loads, open(steps)) for step in line["steps"]]
+    return out, *np.mean(values, 0)
+
+
+def write(path, games):
+    with open(path, "w") as file:
+        file.writelines(json.dumps({"prompt": prompt}) + "\n" for prompt, _, _ in games)
+    return path
+
+
+if __name__ == "__main__":
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("--sla", default="sla")
+    a.add_argument("--model", default="policy.gguf")
+    a.add_argument("--weaker")
+    a.add_argument("--stronger")
+    a.add_argument("--folder", default="provers")
+    a.add_argument("--prompts", type=int, default=2000)
+    a.add_argument("--dev", type=int, default=300)
+    a.add_argument("--seed", type=int, default=13)
+    a.add_argument("--threads", default="1")
+    a.add_argument("--beam", default="beam width=2 n=3 chunk=6 min_p=0.1")
+    a = a.parse_args()
+    os.makedirs(a.folder, exist_ok=True)
+    write(os.path.join(a.folder, "prompts.jsonl"), deals("channel", a.prompts, a.seed))
+    dev = write(os.path.join(a.folder, "dev.jsonl"), deals("dev", a.dev, a.seed))
+    bootstrap = Bootstrap(a.dev)
+    scores = ["last", "progress alpha=1", "progress alpha=3", "prover"]
+    rows = [["prover", "policy's value", "prover's value", *(f"score={score}" for score in scores), "evaluated tokens"]]
+    for name, flags in provers(a).items():
+        reward, policy, prover = channel(a, name, flags)
+        found = answers(a.sla, ["--model", a.model, "--reward", reward, "--threads", a.threads], [f"{a.beam} score={score}" for score in scores], dev)
+        exact = [text(bootstrap.ratio([line["score"] == 10 for line in lines])) for lines in found.values()]
+        tokens = np.mean([line["evaluated_tokens"] for lines in found.values() for line in lines])
+        rows.append([name, f"{policy:.3f}", f"{prover:.3f}", *exact, f"{tokens:.1f}"])
+    print(f"{a.dev} prompts of the split dev, seed {a.seed}: exact answers of {a.beam}\n")
+    markdown(rows)
