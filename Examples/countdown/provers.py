@@ -1,13 +1,15 @@
 """The prover study of "Rewarding Progress": a channel for each prover, and how well the beam over progress does by it.
 
-    python provers.py --model policy.gguf --weaker weaker.gguf --stronger noted.gguf [--prompts 2000] [--dev 300]
+    python policy.py --width 64 --layers 3 --steps 600 --seed 3 --out weaker.gguf
+    python provers.py --model countdown.gguf --weaker weaker.gguf [--stronger FILE] [--prompts 2000] [--dev 400]
 
-Files are made in --folder, and those that are there are kept.
+The model has a channel, which the prover that looks ahead goes by. Files are made in --folder, and those that are there are kept.
 """
 import argparse
 import json
 import os
 import subprocess
+import sys
 
 import numpy as np
 
@@ -18,13 +20,18 @@ from table import Bootstrap, answers, markdown, text
 def provers(a):
     """{name: flags of `sla rollouts`}"""
     found = {"the policy itself": ["--prover", "sample"]}
-    for k in (2, 4, 8, 16):
+    for k in (4, 16):
         found[f"best of {k}"] = ["--prover", f"best_of n={k}"]
-    for size in ("weaker", "stronger"):
-        if model := getattr(a, size):
-            found[f"a {size} policy"] = ["--prover-model", model, "--prover", "sample"]
-            found[f"a {size} policy, its answers"] = [*found[f"a {size} policy"], "--answers-by", "prover"]
+    if a.weaker:
+        found["a weaker policy"] = ["--prover-model", a.weaker, "--prover", "sample"]
+    found["look-ahead"] = ["--prover", "sla"]
+    if a.stronger:
+        found["a stronger policy"] = ["--prover-model", a.stronger, "--prover", "sample"]
+    for k in (2, 8):
+        found[f"best of {k}"] = ["--prover", f"best_of n={k}"]
     found["best of 4, first pit"] = [*found["best of 4"], "--first-pit", "--rollouts", "4"]
+    if a.weaker:
+        found["a weaker policy, its answers"] = [*found["a weaker policy"], "--answers-by", "prover"]
     return found
 
 
@@ -52,12 +59,12 @@ def write(path, games):
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--sla", default="sla")
-    a.add_argument("--model", default="policy.gguf")
+    a.add_argument("--model", default="countdown.gguf")
     a.add_argument("--weaker")
     a.add_argument("--stronger")
     a.add_argument("--folder", default="provers")
     a.add_argument("--prompts", type=int, default=2000)
-    a.add_argument("--dev", type=int, default=300)
+    a.add_argument("--dev", type=int, default=400)
     a.add_argument("--seed", type=int, default=13)
     a.add_argument("--threads", default="1")
     a.add_argument("--beam", default="beam width=2 n=3 chunk=6 min_p=0.1")
@@ -74,5 +81,6 @@ if __name__ == "__main__":
         exact = [text(bootstrap.ratio([line["score"] == 10 for line in lines])) for lines in found.values()]
         tokens = np.mean([line["evaluated_tokens"] for lines in found.values() for line in lines])
         rows.append([name, f"{policy:.3f}", f"{prover:.3f}", *exact, f"{tokens:.1f}"])
+        print(f"{name}: {rows[-1][1:]}", file=sys.stderr, flush=True)
     print(f"{a.dev} prompts of the split dev, seed {a.seed}: exact answers of {a.beam}\n")
     markdown(rows)

@@ -2,6 +2,7 @@
 # From policy.gguf, which policy.py made: countdown.gguf, the policy with its channel; paper.gguf, the paper's own channel for it; dpo.gguf, a
 # tuned policy with a channel of its own. Run it here, with sla on the PATH. A rerun keeps the rollouts and the pairs that are
 # there, and goes on with those that were stopped.
+# `./recipe.sh notes` makes notes.gguf instead: that policy, taller and taught what its numbers still reach, with a channel of whole successes.
 set -eu
 judge='python3 judge.py'
 
@@ -30,12 +31,14 @@ channel() {
     python3 merge.py "$policy" "$name-channel.gguf" "$name.gguf"
 }
 
-python3 prompts.py channel 24000 3 >prompts.jsonl
 if [ "${1-}" = notes ]; then
-    [ -e noted.gguf ] || python3 policy.py --from policy.gguf --layers 7 --notes 1 --steps 2000 --rate 1e-3 --seed 2 --out noted.gguf
-    channel noted.gguf notes 8000 --full 10
+    [ -e noted.gguf ] || python3 policy.py --from policy.gguf --layers 7 --notes 1 --steps 900 --rate 1.5e-3 --seed 2 --out noted.gguf
+    python3 prompts.py channel 4000 3 >prompts.jsonl
+    channel noted.gguf notes 4000
     exit
 fi
+
+python3 prompts.py channel 24000 3 >prompts.jsonl
 
 channel policy.gguf countdown 24000 --graded
 
