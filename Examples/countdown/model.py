@@ -144,14 +144,14 @@ class Policy(nn.Module):
         return states, grown
 
 
-def grown(policy, layers):
-    """The policy with so many layers, those on top adding nothing yet."""
-    taller = Policy(replace(policy.s, layers=layers))
-    taller.load_state_dict(policy.state_dict(), strict=False)
-    for block in taller.blk[policy.s.layers :]:
+def taller(policy, layers):
+    """The policy with at least so many layers, those on top adding nothing yet."""
+    found = Policy(replace(policy.s, layers=max(layers, policy.s.layers)))
+    found.load_state_dict(policy.state_dict(), strict=False)
+    for block in found.blk[policy.s.layers :]:
         nn.init.zeros_(block.attn_output.weight)
         nn.init.zeros_(block.ffn_down.weight)
-    return taller
+    return found
 
 
 class Channel(nn.Module):

@@ -11,7 +11,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from model import END, Policy, Shape, decode, encode, grown, linear, number, number_id, read, write
+from model import END, Policy, Shape, decode, encode, linear, number, number_id, read, taller, write
 from rules import deal_from, moves, reached
 
 LENGTH = 10 + 18 + 1  # the longest prompt, the longest answer with its end token, the note behind it
@@ -176,9 +176,9 @@ def train(policy, size, rate, seed, count, noted):
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--out", default="countdown.gguf")
-    a.add_argument("--from", dest="start", help="a GGUF whose policy goes on learning; --layers may ask for more on top of its own")
+    a.add_argument("--from", dest="start", help="a GGUF whose policy goes on learning, with its own width")
     a.add_argument("--width", type=int, default=128, help="of the states, in heads of 32")
-    a.add_argument("--layers", type=int, default=5)
+    a.add_argument("--layers", type=int, default=5, help="with --from more than the file has are put on top")
     a.add_argument("--notes", type=float, default=0, help="weight of the notes behind steps")
     a.add_argument("--steps", type=int, default=4500)
     a.add_argument("--size", type=int, default=128, help="transcripts a step")
@@ -189,6 +189,6 @@ if __name__ == "__main__":
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
     heads = a.width // 32
-    policy = grown(read(a.start)[0], a.layers) if a.start else Policy(
+    policy = taller(read(a.start)[0], a.layers) if a.start else Policy(
         Shape(width=a.width, layers=a.layers, heads=heads, kv_heads=heads // 2, feed_forward=a.width * 5 // 2))
     write(a.out, train(policy, a.size, a.rate, a.seed, a.steps, a.notes))

@@ -74,11 +74,12 @@ if __name__ == "__main__":
     dev = write(os.path.join(a.folder, "dev.jsonl"), deals("dev", a.dev, a.seed))
     bootstrap = Bootstrap(a.dev)
     scores = ["last", "progress alpha=1", "progress alpha=3", "prover"]
-    rows = [["prover", "policy's value", "prover's value", *(f"score={score}" for score in scores), "evaluated tokens"]]
+    rows = [["prover", "policy's value", "prover's value", "score=last", *(f"more with {score}" for score in scores[1:]), "evaluated tokens"]]
     for name, flags in provers(a).items():
         reward, policy, prover = channel(a, name, flags)
         found = answers(a.sla, ["--model", a.model, "--reward", reward, "--threads", a.threads], [f"{a.beam} score={score}" for score in scores], dev)
-        exact = [text(bootstrap.ratio([line["score"] == 10 for line in lines])) for lines in found.values()]
+        base, *others = (np.array([line["score"] == 10 for line in lines], float) for lines in found.values())
+        exact = [text(bootstrap.ratio(values)) for values in (base, *(other - base for other in others))]
         tokens = np.mean([line["evaluated_tokens"] for lines in found.values() for line in lines])
         rows.append([name, f"{policy:.3f}", f"{prover:.3f}", *exact, f"{tokens:.1f}"])
         print(f"{name}: {rows[-1][1:]}", file=sys.stderr, flush=True)
