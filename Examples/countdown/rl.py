@@ -1,11 +1,11 @@
 """Reinforcement learning with progress rewards ("Rewarding Progress", arXiv 2410.08146): PyTorch has the gradients, `sla` draws and values answers.
 
     python rl.py train runs/outcome-1 --alpha 0 --seed 1      # outcome rewards alone
-    python rl.py train runs/progress-1 --alpha 1 --seed 1     # outcome + α · A^μ of each step
+    python rl.py train runs/progress-1 --alpha 10 --seed 1    # outcome + α · A^μ of each step
     python rl.py report runs/* --svg rl.svg                   # on held-out prompts: accuracy by samples, Pass@N, hard prompts
 
 All runs begin with --start, a policy with a channel whose output 1 is V^μ, the chance of a prover; the two stay as they are and value the answers
-of all policies. A run that was stopped goes on with the same command and comes to the same end.
+of all policies. A run that was stopped goes on with the same command and comes to the same end; with more --samples it goes on too.
 """
 import argparse
 import json
@@ -26,7 +26,6 @@ from table import Bootstrap, markdown, text
 
 LIMIT = 32  # tokens an answer may have; a legal one has 18 at most
 STEP = ord(";")
-SETTINGS = ("alpha", "credit", "kl", "rate", "prompts", "group", "samples", "every", "seed")
 
 
 # ---- What the engine does
@@ -125,16 +124,18 @@ def loss_of(policy, prompts, drawn, advantage, reference, kl):
 
 def train(a):
     torch.set_num_threads(1)
+    policy, channel, _ = read(a.start)
+    if channel is None or channel.head.out_features < 2:
+        raise SystemExit(f"{a.start} has no channel of two outputs, the second of which is V^μ; recipe.sh makes one")
     a.out.mkdir(parents=True, exist_ok=True)
-    settings = json.dumps({key: getattr(a, key) for key in SETTINGS})
+    settings = json.dumps({key: value for key, value in vars(a).items() if key not in ("command", "out", "samples", "sla")})
     config, log, state, current, prover = (a.out / name for name in ("config.json", "log.jsonl", "state.pt", "current.gguf", "prover.gguf"))
     if config.exists() and config.read_text() != settings:
         raise SystemExit(f"{a.out} is a run with other settings: {config.read_text()}")
     config.write_text(settings)
-    policy, channel, _ = read(a.start)
     write_prover(prover, channel)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=a.rate, betas=(0.9, 0.98), weight_decay=0)
-    games, lines = deals("channel", a.samples // a.group, a.seed), []
+    games, lines = deals("channel", -(-a.samples // a.group), a.seed), []
     if state.exists():
         saved = torch.load(state)
         policy.load_state_dict(saved["policy"])
@@ -158,7 +159,7 @@ def train(a):
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
         done += len(drawn)
-        lines.append(dict(samples=done, seconds=round(time.time() - started, 1), exact=(shares == 1).mean(), points=10 * shares.mean(),
+        lines.append(dict(samples=done, seconds=round(time.time() - started, 1), exact=float((shares == 1).mean()), points=float(10 * shares.mean()),
                           entropy=entropy, kl=drift))
         print(a.out, " ".join(f"{key} {value:.6g}" for key, value in lines[-1].items()), flush=True)
         if done % a.every == 0 or done >= a.samples:
@@ -171,13 +172,13 @@ def train(a):
 
 # ---- Report
 
-def exact(a, path, games, draws=0):
+def exact(a, path, games, draws=0, label=""):
     """Which answers are exact, [prompts, draws], or of the greedy answers with 0. It is kept beside the model: a report goes on where it was."""
-    kept = path.with_suffix(f".{a.split}-{a.seed}-{len(games)}-{draws}.npy")
+    kept = path.with_suffix(f".{a.split}-{a.seed}-{len(games)}{label}-{draws}.npy")
     if not kept.exists():
         each = [game for game in games for _ in range(draws or 1)]
         found = answers(a.sla, path, [prompt for prompt, _, _ in each], a.seed * 10**8 if draws else None)
-        np.save(kept, np.array([points(game, ids) == 1 for game, ids in zip(each, found)]).reshape(len(games), -1))
+        np.save(kept, np.array([points(game, ids) == 1 for game, ids in zip(each, found)]).reshape(len(games), draws or 1))
     return np.load(kept)
 
 
@@ -194,75 +195,68 @@ def reach(samples, curve, level):
             return left + (right - left) * (level - low) / (high - low)
 
 
-def draw_curves(path, samples, arms, curves, passes):
+def draw_curves(path, samples, curves, passes):
     import matplotlib
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.hashsalt": "rl", "svg.fonttype": "none", "font.size": 9})
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-    for axis, (title, runs) in zip(axes, curves.items()):
-        for color, arm in enumerate(arms):
-            axis.plot(samples, 100 * np.mean(runs[arm], 0), color=f"C{color}", label=arm)
-            for run in runs[arm]:
-                axis.plot(samples, 100 * np.array(run), color=f"C{color}", linewidth=0.6, alpha=0.5)
+    for axis, (title, arms) in zip(axes, curves.items()):
+        for color, (arm, runs) in enumerate(arms.items()):
+            axis.plot(samples, 100 * np.mean(runs, (0, 2)), color=f"C{color}", label=arm)
+            for run in runs:
+                axis.plot(samples, 100 * run.mean(1), color=f"C{color}", linewidth=0.6, alpha=0.5)
         axis.set(title=f"exact answers, {title}, %", xlabel="samples")
-    for color, (name, values) in zip(("gray", "C0", "C1", "C2", "C3"), passes.items()):
-        axes[2].plot(list(values), [100 * value for value in values.values()], color=color, label=name)
+    for color, (arm, values) in zip(("gray", "C0", "C1", "C2", "C3"), passes.items()):
+        axes[2].plot(list(values), [100 * value for value in values.values()], color=color, label=arm)
     axes[2].set(title="Pass@N, %", xlabel="N", xscale="log", xticks=list(values), xticklabels=list(values))
     axes[2].minorticks_off()
-    axes[0].legend(frameon=False)
-    axes[2].legend(frameon=False)
+    for axis in axes[0], axes[2]:
+        axis.legend(frameon=False, loc="lower right")
     figure.savefig(path, metadata={"Date": None})
 
 
 def report(a):
-    games = deals(a.split, a.prompts, a.seed)
-    arms = {}
+    games, paths = deals(a.split, a.prompts, a.seed), {}
     for run in a.runs:
         alpha = json.loads((run / "config.json").read_text())["alpha"]
-        arms.setdefault(f"outcome + {alpha:g} A" if alpha else "outcome alone", []).append(sorted(run.glob("[0-9]*.gguf")))
-    start = next(iter(arms.values()))[0][0]
-    samples = [int(path.stem) for path in next(iter(arms.values()))[0]]
-    found = {"start": [exact(a, start, games, a.draws)]} | {arm: [exact(a, run[-1], games, a.draws) for run in runs] for arm, runs in arms.items()}
-    greedy = {"start": [exact(a, start, games)]} | {arm: [exact(a, run[-1], games) for run in runs] for arm, runs in arms.items()}
-    # On the way a few draws do; of the start and at the end all of them are there.
-    few = lambda path: exact(a, path, games, a.few)
-    curves = {"drawn": {arm: [[found["start"][0].mean(), *(few(path).mean() for path in run[1:-1]), last.mean()]
-                              for run, last in zip(runs, found[arm])] for arm, runs in arms.items()},
-              "greedy": {arm: [[exact(a, path, games).mean() for path in (start, *run[1:])] for run in runs] for arm, runs in arms.items()}}
-
-    print(f"{a.prompts} prompts of the split {a.split}, seed {a.seed}; each run is told, and the mean of the runs with its 95 % interval over the prompts\n")
+        arm = f"outcome + {alpha:g} A" if alpha else "outcome alone"
+        paths.setdefault(arm, []).append({int(path.stem): path for path in run.glob("[0-9]*.gguf")})
+    # As far as all runs have come. All begin with the same policy.
+    samples = sorted(set.intersection(*(set(run) for runs in paths.values() for run in runs)))
+    start = next(iter(paths.values()))[0][0]
     bootstrap = Bootstrap(a.prompts)
-    each = lambda runs: ", ".join(f"{run.mean():.3f}" for run in runs)
-    mean = lambda runs: np.mean([run.mean(1) for run in runs], 0)
-    hard = ~found["start"][0].any(1)
-    rows = [["policy", "drawn, exact", "each run", "greedy, exact", "each run", f"of {hard.sum()} hard prompts solved", "each run"]]
-    for arm in found:
-        solved = [run[hard].any(1) for run in found[arm]]
-        rows.append([arm, text(bootstrap.ratio(mean(found[arm]))), each(found[arm]), text(bootstrap.ratio(mean(greedy[arm]))), each(greedy[arm]),
-                     f"{np.mean([run.sum() for run in solved]):.1f}", ", ".join(str(run.sum()) for run in solved)])
-    markdown(rows)
-    print(f"A prompt is hard if none of the start's {a.draws} draws is exact; it is solved if one of the {a.draws} draws of a run's last policy is.\n")
-
-    counts = [2**i for i in range(a.draws.bit_length())]
-    passes = {arm: {n: np.mean([passed(run, n).mean() for run in runs]) for n in counts} for arm, runs in found.items()}
-    markdown([["Pass@N", *map(str, counts)], *([arm, *(f"{value:.3f}" for value in values.values())] for arm, values in passes.items())])
-
-    base, *others = arms
-    for arm in others:
-        print(f"{arm} less {base}: drawn {text(bootstrap.ratio(mean(found[arm]) - mean(found[base])))}, "
-              f"greedy {text(bootstrap.ratio(mean(greedy[arm]) - mean(greedy[base])))}\n")
-        rows = [["samples for", f"accuracy", base, arm, "ratio"]]
-        for title, runs in curves.items():
-            one, other = (np.mean(runs[name], 0) for name in (base, arm))
-            for share in (0.25, 0.5, 0.75, 1):
-                level = one[0] + share * (one.max() - one[0])
-                need = [reach(samples, curve, level) for curve in (one, other)]
-                rows.append([f"{share:.0%} of {base}'s gain, {title}", f"{level:.3f}", *(f"{n:.0f}" if n else "not reached" for n in need),
-                             f"{need[0] / need[1]:.2f}" if all(need) else ""])
+    print(f"{a.prompts} prompts of the split {a.split}, seed {a.seed}; means over the runs, with 95 % intervals over the prompts\n")
+    curves = {}  # [runs, samples, prompts] of each arm
+    for title, draws in (("drawn", a.draws), ("greedy", 0)):
+        curves[title] = {arm: np.array([[exact(a, run[at] if at else start, games, draws).mean(1) for at in samples] for run in runs])
+                         for arm, runs in paths.items()}
+        means = {arm: runs.mean(0) for arm, runs in curves[title].items()}
+        base, *others = means
+        rows = [[f"exact, {title}, after samples", *(word for arm in means for word in (arm, "each run")), *(f"{arm} less {base}" for arm in others)]]
+        for row, at in enumerate(samples):
+            rows.append([str(at), *(word for arm, runs in curves[title].items() for word in
+                                    (text(bootstrap.ratio(means[arm][row])), ", ".join(f"{run[row].mean():.3f}" for run in runs))),
+                         *(text(bootstrap.ratio(means[arm][row] - means[base][row])) for arm in others)])
         markdown(rows)
+        level = means[base].mean(1).max()
+        need = {arm: reach(samples, runs.mean(1), level) for arm, runs in means.items()}
+        said = [f"{arm} {f'after {at:.0f} samples' if at else 'never'}" for arm, at in need.items()]
+        print(f"The best of {base}, {level:.3f}, is reached by {', '.join(said)}.\n")
+
+    first = exact(a, start, games, a.passes)
+    hard = [game for game, right in zip(games, first.any(1)) if not right]
+    last = lambda games, label="": {arm: [exact(a, run[samples[-1]], games, a.passes, label) for run in runs] for arm, runs in paths.items()}
+    wide = {"start": [first[: a.wide]]} | last(games[: a.wide])
+    counts = [2**i for i in range(a.passes.bit_length())]
+    passes = {arm: {n: np.mean([passed(run, n).mean() for run in runs]) for n in counts} for arm, runs in wide.items()}
+    markdown([[f"Pass@N of {min(a.wide, a.prompts)} of the prompts", *map(str, counts)],
+              *([arm, *(f"{value:.3f}" for value in values.values())] for arm, values in passes.items())])
+    solved = [f"{arm} {', '.join(str(run.any(1).sum()) for run in runs)}" for arm, runs in last(hard, "hard").items()]
+    print(f"{a.passes} draws of the start solve all but {len(hard)} of the {a.prompts} prompts. Of these as many draws of a run's last policy solve: "
+          + "; ".join(solved) + ".")
     if a.svg:
-        draw_curves(a.svg, samples, list(arms), curves, passes)
+        draw_curves(a.svg, samples, curves, passes)
 
 
 if __name__ == "__main__":
@@ -273,21 +267,22 @@ if __name__ == "__main__":
     t.add_argument("out", type=Path, help="the folder of the run")
     t.add_argument("--start", default="countdown.gguf")
     t.add_argument("--alpha", type=float, default=0, help="weight of the progress A^μ; 0: outcome rewards alone")
-    t.add_argument("--credit", choices=("step", "to-go"), default="step", help="a step's progress counts for its own tokens, or also for those before it")
+    t.add_argument("--credit", choices=("step", "to-go"), default="step", help="its progress counts for a step's tokens, or for those before too")
     t.add_argument("--kl", type=float, default=0.01, help="weight of the KL divergence from the start")
     t.add_argument("--rate", type=float, default=3e-4)
     t.add_argument("--prompts", type=int, default=32, help="of an update")
-    t.add_argument("--group", type=int, default=8, help="answers to a prompt")
-    t.add_argument("--samples", type=int, default=24576, help="answers in all")
-    t.add_argument("--every", type=int, default=3072, help="samples between two policies that are kept")
+    t.add_argument("--group", type=int, default=8, help="answers to a prompt, two or more")
+    t.add_argument("--samples", type=int, default=6144, help="answers in all")
+    t.add_argument("--every", type=int, default=1536, help="samples between two policies that are kept")
     t.add_argument("--seed", type=int, default=1)
     r = commands.add_parser("report", help="measures and draws finished runs")
     r.add_argument("runs", type=Path, nargs="+")
     r.add_argument("--split", default="held-out")
     r.add_argument("--prompts", type=int, default=500)
     r.add_argument("--seed", type=int, default=23)
-    r.add_argument("--draws", type=int, default=64, help="of the start and of a run's last policy")
-    r.add_argument("--few", type=int, default=2, help="draws of the policies on the way")
+    r.add_argument("--draws", type=int, default=2, help="answers drawn to each prompt, beside the greedy one")
+    r.add_argument("--wide", type=int, default=120, help="prompts for Pass@N")
+    r.add_argument("--passes", type=int, default=64, help="draws for Pass@N")
     r.add_argument("--svg", help="where the curves go")
     a = a.parse_args()
     {"train": train, "report": report}[a.command](a)
