@@ -35,8 +35,9 @@
   :type '(choice string (repeat :tag "Program and arguments" string)))
 
 (defcustom sla-model nil
-  "A GGUF file; nil is the engine's built-in model."
-  :type '(choice (const :tag "Built-in" nil) file))
+  "A GGUF file, a Hugging Face directory, or a model that is built into the engine.
+Of these \"builtin:python\" goes on with Python; nil is the one that plays a game."
+  :type '(choice (const :tag "The game" nil) (const :tag "Python" "builtin:python") file))
 
 (defcustom sla-reward nil
   "A reward channel for the model; nil is the one in its file, or none."
@@ -133,6 +134,10 @@ With nil only `sla-complete' asks."
   "Say FORMAT with ARGUMENTS in the echo area."
   (message "sla: %s" (apply #'format format arguments)))
 
+(defun sla--model-name ()
+  "What `sla-model' names, as the engine takes it."
+  (if (string-prefix-p "builtin:" sla-model) sla-model (expand-file-name sla-model)))
+
 (defun sla--start ()
   "Start the engine unless there is one."
   (unless (process-live-p sla--process)
@@ -150,7 +155,7 @@ With nil only `sla-complete' asks."
             sla--process (make-process
                           :name "sla" :connection-type 'pipe :coding 'utf-8-unix :noquery t
                           :command (append (list program) (cdr words)
-                                           (and sla-model (list "--model" (expand-file-name sla-model)))
+                                           (and sla-model (list "--model" (sla--model-name)))
                                            (and sla-reward (list "--reward" (expand-file-name sla-reward))))
                           :stderr errors :filter #'sla--filter :sentinel #'sla--sentinel))))
   (force-mode-line-update t))

@@ -17,7 +17,7 @@
 // Read from top to bottom:
 //
 //   1. Streaming look-ahead   the tree of chunks, its growth, the score of a leaf, the commit
-//   2. Decoding methods       what the batch step asks of every method; one token after another; the others are in Decoders/
+//   2. Decoding methods       what the batch step asks of every method; the others are in Decoders/
 //   3. The batch step         requests begin, and one forward pass computes the next tokens of all of them
 //   4. The transformer        the forward pass of a batch of rows, the reward channel in it
 //   5. Attention              first which rows share which page, then one pass over the pages with online softmax
@@ -62,8 +62,9 @@ final class StreamingLookAhead: DecodingMethod {
         // Step 2: behind every chunk that is whole the next level begins.
         lookAhead()
         var said: [Output] = []
-        // Step 3: the tree is full, or all its leaves are finished, when nothing grows. An only candidate need not wait for that.
-        while !isDone, isForced || tree.growing.isEmpty {
+        // Step 3: the tree is full, or all its leaves are finished, when nothing grows. An only candidate need not wait for that, nor one
+        // that leads by as much as was asked for.
+        while !isDone, isForced || tree.growing.isEmpty || isDecided {
             // Steps 4 and 5: score and commit. The tree below the commit is kept, and grows on.
             said += commit()
             lookAhead()
@@ -74,19 +75,32 @@ final class StreamingLookAhead: DecodingMethod {
 
     /// Gives n children to every whole leaf but those of level d + 1 below the committed end. Complexity: O(chunks), at most n^(d+1).
     private func lookAhead() {
-        for leaf in tree.root.leaves where leaf.isOpen && leaf.level - tree.root.level <= search.depth { tree.expand(leaf) }
+        for leaf in tree.root.leaves where leaf.isOpen && tree.isInTree(leaf) { tree.expand(leaf) }
     }
 
     /// An only candidate is committed whatever lies below it.
     private var isForced: Bool { tree.root.children.count == 1 && !tree.root.children[0].isGrowing }
 
+    /// Whether the best candidate leads by more than `lead` times the share of the tree that is still to grow.
+    private var isDecided: Bool {
+        guard search.lead < Search.noLead, !tree.root.children.contains(where: \.isGrowing) else { return false }
+        let scores = self.scores
+        guard let best = scores.firstLargest else { return false }
+        let next = scores.enumerated().filter { $0.offset != best }.map(\.element).max() ?? -.infinity
+        return scores[best] - next > Double(search.lead) * tree.shareToGrow
+    }
+
+    /// Step 4: a candidate is worth what its best leaf is.
+    private var scores: [Double] {
+        tree.root.children.map { child in
+            (isForced ? [child] : child.leaves).map { search.score($0.branch, behind: tree.root.branch) }.max() ?? -.infinity
+        }
+    }
+
     /// Moves the committed end to the child with the highest-scoring leaf below it; of equals to the likelier one.
     private func commit() -> [Output] {
         let root = tree.root
-        // Step 4: a candidate is worth what its best leaf is.
-        let scores = root.children.map { child in
-            (isForced ? [child] : child.leaves).map { search.score($0.branch, behind: root.branch) }.max() ?? -.infinity
-        }
+        let scores = self.scores
         draft = nil
         guard let best = scores.firstLargest else {
             isDone = true
@@ -176,6 +190,7 @@ final class Chunk {
         (self.paths, self.matched, self.parent) = (paths, matched, parent)
     }
 
+    fileprivate func isBelow(_ node: Chunk) -> Bool { self === node || parent?.isBelow(node) == true }
     var leaves: [Chunk] { children.isEmpty ? [self] : children.flatMap(\.leaves) }
     /// Whether children can be grown from it.
     var isOpen: Bool { children.isEmpty && !isGrowing && branch.finish == nil }
@@ -210,6 +225,17 @@ final class ChunkTree {
     /// What has to be known behind the prompt.
     static func firstWant(_ rules: Rules, _ search: Search, firstDrawn: Int = 1) -> Want {
         want(rules, search, waysOn(from: RandomStream(seed: search.sampling.seed), search, firstDrawn), at: 0)
+    }
+
+    /// Whether what a node goes on with is looked at: d levels behind the candidates.
+    fileprivate func isInTree(_ node: Chunk) -> Bool { node.level - root.level <= search.depth(behind: root.level) }
+
+    /// How much of the longest path below the committed end is still to grow: 1 where nothing is there, 0 where the tree is full.
+    fileprivate var shareToGrow: Double {
+        let whole = (root.level...root.level + search.depth(behind: root.level)).reduce(0) { $0 + search.chunk(ofLevel: $1 + 1) }
+        // The last token of what grows is still to be computed.
+        let shortest = growing.map { $0.branch.count - 1 - root.branch.count }.min() ?? whole
+        return Double(whole - shortest) / Double(whole)
     }
 
     private static func waysOn(from stream: RandomStream, _ search: Search, _ firstDrawn: Int) -> [Chunk.Path] {
@@ -264,7 +290,7 @@ final class ChunkTree {
             }
         }
         let isFinished = chunk.branch.finish != nil
-        chunk.isWhole = isFinished || isEnd || chunk.tokens.count == search.chunk
+        chunk.isWhole = isFinished || isEnd || chunk.tokens.count == search.chunk(ofLevel: chunk.level)
         // The last token is computed for its reward only.
         let isKnown = isFinished && !rules.hasRewards
         if !isKnown, !chunk.isGrowing { growing.append(chunk) }
@@ -289,13 +315,14 @@ final class ChunkTree {
     private func want(behind chunk: Chunk, _ distance: Int) -> Want? {
         let count = chunk.branch.count + distance
         let length = chunk.tokens.count + distance
+        let whole = search.chunk(ofLevel: chunk.level)
         guard count <= rules.maxTokens else { return nil }
         // The likeliest tokens are wanted of every row of a top chunk, more of them where it ends; and the next chunks, to the tree's depth.
         if search.expand == .top {
-            return length <= search.chunk || chunk.level - root.level <= search.depth ? rules.best(search.width) : nil
+            return length <= whole || isInTree(chunk) ? rules.best(search.width) : nil
         }
-        guard length <= search.chunk else { return nil }
-        let paths = length < search.chunk ? chunk.paths : ChunkTree.waysOn(from: chunk.paths[0].stream, search, firstDrawn)
+        guard length <= whole else { return nil }
+        let paths = length < whole ? chunk.paths : ChunkTree.waysOn(from: chunk.paths[0].stream, search, firstDrawn)
         return ChunkTree.want(rules, search, paths, at: count)
     }
 
@@ -352,6 +379,8 @@ final class ChunkTree {
             .commit(index: commits, from: from, to: chosen.branch.count, score: scores[place], rejected: branches ? rejected : nil))
         commits += 1
         root = chosen
+        // What was decided before the tree was full leaves siblings that still grow.
+        growing.removeAll { !$0.isBelow(root) }
         if let done = root.branch.done { said.append(done) }
         return said
     }
@@ -382,82 +411,6 @@ protocol DecodingMethod: AnyObject {
 extension DecodingMethod {
     func toJudge() -> [String] { [] }
     func receive(judged scores: [Double?]) -> [Output] { [] }
-}
-
-/// One token after another: greedy decoding when the likeliest is wanted, sampling when a drawn one is.
-final class TokenByToken: DecodingMethod {
-    private let rules: Rules
-    private let sampling: Sampling?
-    private let table: PageTable
-    private var branch: Branch
-    /// Chosen, but not computed yet: its reward is open.
-    private var pending: GeneratedToken?
-    private var said: [Output] = []
-
-    /// - Parameter sampling: nil is greedy.
-    init(_ rules: Rules, _ sampling: Sampling?, _ table: PageTable, first: RowResult) {
-        self.rules = rules
-        self.sampling = sampling
-        self.table = table
-        branch = Branch(rules, first: first)
-        choose(first.candidates)
-    }
-
-    /// Token `index` of the answer.
-    static func want(_ rules: Rules, _ sampling: Sampling?, at index: Int = 0, behind branch: Branch? = nil) -> Want {
-        sampling.map { rules.drawn($0, [RandomStream(seed: $0.seed).child(0).uniform(index)], behind: branch) }
-            ?? rules.best(1, behind: branch)
-    }
-
-    func rows() -> [Row] {
-        guard let pending else { return [] }
-        return [
-            Row(
-                table: table, position: rules.start + branch.count - 1, token: pending.token,
-                want: branch.finish == nil ? TokenByToken.want(rules, sampling, at: branch.count, behind: branch) : .nothing,
-                wantsReward: true,
-                later: branch.finish == nil ? { self.want(behind: $0) } : nil)
-        ]
-    }
-
-    private func want(behind distance: Int) -> Want? {
-        let count = branch.count + distance
-        return count <= rules.maxTokens ? TokenByToken.want(rules, sampling, at: count) : nil
-    }
-
-    func receive(_ results: [RowResult]) -> [Output] {
-        if let result = results.first, var token = pending {
-            branch.credit(result)
-            if rules.hasRewards {
-                token.reward = result.reward
-                say(token)
-            }
-            if branch.finish == nil { choose(result.candidates) }
-        }
-        defer { said = [] }
-        return said
-    }
-
-    /// Without a reward to wait for, a token is said as soon as it is chosen, and the last one need not be computed.
-    private func choose(_ candidates: [Candidate]) {
-        guard let best = candidates.first else {
-            pending = nil
-            said.append(.failed(.noTokenLeft))
-            return
-        }
-        let token = branch.append(best, rules)
-        pending = token
-        if !rules.hasRewards { say(token) }
-    }
-
-    private func say(_ token: GeneratedToken) {
-        said.append(.token(index: branch.count - 1, token))
-        guard let done = branch.done else { return }
-        said.append(done)
-        pending = nil
-    }
-
-    var history: (table: PageTable, count: Int)? { (table, pending == nil && rules.hasRewards ? branch.count : branch.count - 1) }
 }
 
 extension RequestFailure {
@@ -604,63 +557,19 @@ package final class Engine {
     /// Takes on a request; of those that wait, the ones of higher priority begin first. Complexity: O(tokens + waiting
     /// requests). Throws ``RequestFailure`` when it can never be carried out.
     package func submit(_ work: Work, priority: Int = 0) throws -> JobID {
-        let prompt: [Token]
-        var completion: [Token] = []
-        let field: String
-        var room: Int
-        var branches = BranchCount()
-        var grammar: Grammar?
-        switch work {
-        case .generate(let generation):
-            prompt = generation.prompt
-            field = "max_tokens"
-            guard generation.maxTokens >= 0 else { throw RequestFailure.invalid("max_tokens must not be negative", field: "max_tokens") }
-            try check(generation.prediction, field: "prediction")
-            room = min(generation.maxTokens, context - prompt.count)
-            try generation.method.check(model)
-            try checkJudge(generation)
-            branches = generation.method.branches(answer: max(0, room))
-            grammar = generation.grammar
-        case .score(let given, let behind, _):
-            (prompt, completion) = (given, behind)
-            field = "completion"
-            room = completion.count
-            guard !completion.isEmpty else { throw RequestFailure.invalid("the completion has no tokens", field: "completion") }
-            try check(completion, field: "completion")
-        case .judge(let given, let places, let reading):
-            prompt = given
-            field = "messages"
-            room = 0
-            guard let first = places.first, let last = places.last, first >= 0, last < given.count, places == Array(Set(places)).sorted()
-            else { throw RequestFailure.invalid("there is nothing to judge", field: "messages") }
-            switch reading {
-            case .head:
-                guard model.classifier != nil else { throw RequestFailure.modelError("the model has no classification head to judge with") }
-            case .tokens(let tokens): try check(tokens, field: "messages")
-            }
-        }
-        guard !prompt.isEmpty else { throw RequestFailure.invalid("the prompt has no tokens", field: "prompt") }
-        try check(prompt, field: "prompt")
-        guard prompt.count < context, prompt.count + room <= context else {
-            throw RequestFailure.contextOverflow(
-                "the prompt's \(prompt.count) tokens leave no room in a context of \(context); shorten it", field: "prompt")
-        }
-        let bytes = transformer.cacheLayout.bytes(tokens: prompt.count + room, piece: Engine.pieceRows, branches)
+        let demand = try work.demand(model, context: context)
+        if case .generate(let generation) = work { try checkJudge(generation) }
+        let bytes = transformer.cacheLayout.bytes(tokens: demand.given.count + demand.room, piece: Engine.pieceRows, demand.branches)
         guard bytes <= cache.pool.budget else {
-            throw RequestFailure.cacheTooSmall(needed: bytes, budget: cache.pool.budget, field: field)
+            throw RequestFailure.cacheTooSmall(needed: bytes, budget: cache.pool.budget, field: demand.field)
         }
-        let matcher = try grammar.map { try matchers.matcher($0, model) }
+        let matcher = try demand.grammar.map { try matchers.matcher($0, model) }
         nextID += 1
         let job = Job(
-            id: nextID, work: work, adapters: work.adapters ?? model.defaultAdapters, given: prompt + completion, promptCount: prompt.count,
+            id: nextID, work: work, adapters: work.adapters ?? model.defaultAdapters, given: demand.given, promptCount: demand.promptCount,
             bytes: bytes, priority: priority, grammar: matcher)
         waiting.insert(job, at: waiting.firstIndex { $0.priority < priority } ?? waiting.count)
         return nextID
-    }
-
-    private func check(_ tokens: [Token], field: String) throws {
-        guard let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabularySize }) else { return }
-        throw RequestFailure.invalid("token \(wrong) is not in the vocabulary of \(model.shape.vocabularySize)", field: field)
     }
 
     /// Ends a request early; it says `done` with the tokens it has decided on. False when there is no such request. Complexity: O(requests).

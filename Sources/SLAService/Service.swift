@@ -458,7 +458,8 @@ package final class Service {
                 $0.add(
                     "search",
                     JSONObject {
-                        for setting in Setting.announced { $0.add(setting.name, setting.value(in: SettingValues(search))) }
+                        let seldom = Setting.seldom.filter { !$0.isUnsaid(of: search) }
+                        for setting in Setting.announced + seldom { $0.add(setting.name, setting.value(in: SettingValues(search))) }
                     })
             }
             $0.add("fingerprint", fingerprint.hash)

@@ -6,7 +6,7 @@ import Testing
 
 /// Every decoder against the naive one, over random models and settings.
 @Suite struct DecoderTests {
-    enum Kind: CaseIterable, Sendable { case sample, beam, chunkBeam, bestOf, progress, chunks, mcts }
+    enum Kind: CaseIterable, Sendable { case sample, beam, chunkBeam, bestOf, progress, chunks, early, mcts }
 
     static func sampling(_ random: inout SeededGenerator) -> Sampling {
         var sampling = Sampling()
@@ -28,6 +28,10 @@ import Testing
         search.chunkAt = Array(ends.prefix(Int.random(in: 0...3, using: &random)))
         search.sampling = sampling(&random)
         search.score = hasChannel ? [.mean, .last, .logprob].randomElement(using: &random) ?? .mean : .logprob
+        if Bool.random(using: &random) {
+            search.firstChunk = Int.random(in: 1...3, using: &random)
+            search.firstDepth = Int.random(in: 0...1, using: &random)
+        }
         return search
     }
 
@@ -51,6 +55,13 @@ import Testing
             search.alpha = [0, 0.5, 1, 3].randomElement(using: &random) ?? 1
             return .sla(search)
         case .chunks: return .sla(search)
+        case .early:
+            // The naive search grows a tree whose leaves are all as long. By log-probabilities it would have to know the next token.
+            search.chunkAt = []
+            guard hasChannel else { return .sla(search) }
+            if search.score == .logprob { search.score = .progress }
+            search.lead = [0, 0.01, 0.1, 0.5, 2].randomElement(using: &random) ?? 0
+            return .sla(search)
         case .mcts:
             var settings = TreeSearch()
             settings.chunks = search
@@ -78,7 +89,7 @@ import Testing
         let start = Int.random(in: 0..<text.count - 3, using: &random)
         let end = String(text[start..<start + Int.random(in: 2...4, using: &random)])
         switch test.generation.method {
-        case .sla(var search) where Bool.random(using: &random):
+        case .sla(var search) where kind != .early && Bool.random(using: &random):
             search.chunkAt.append(end)
             test.generation.method = .sla(search)
         case .chunkBeam(var beam) where Bool.random(using: &random):
@@ -106,6 +117,38 @@ import Testing
         }
         #expect(unlikeGreedy > 1, "the settings change the answer")
         #expect([.sample, .beam, .chunkBeam].contains(kind) || commits > 10)
+    }
+
+    @Test func theFirstCommitComesAsSoonAsTheSettingsLetIt() throws {
+        let model = try Model.builtIn()
+        /// How many tokens each commit has, and the steps before it.
+        func commits(_ change: (inout Search) -> Void) throws -> (sizes: [Int], steps: [Int]) {
+            var search = Search()
+            (search.width, search.chunk, search.depth) = (2, 4, 2)
+            change(&search)
+            var generation = Generation(prompt: model.tokenizer.encode("3 5 7 2>24\n", addSpecial: true))
+            (generation.method, generation.maxTokens, generation.ignoreEOS) = (.sla(search), 40, true)
+            let engine = Engine(model)
+            let id = try engine.submit(.generate(generation))
+            var (sizes, steps, step): ([Int], [Int], Int) = ([], [], 0)
+            while !engine.isIdle {
+                for case (id, .commit(_, let from, let to, _, _)) in engine.step() {
+                    sizes.append(to - from)
+                    steps.append(step)
+                }
+                step += 1
+            }
+            return (sizes, steps)
+        }
+        let paper = try commits { _ in }
+        #expect(paper.sizes.allSatisfy { $0 == 4 } && paper.steps.prefix(3).map { $0 - paper.steps[0] } == [0, 4, 8])
+        let ramp = try commits { ($0.firstChunk, $0.firstDepth) = (1, 0) }
+        #expect(ramp.sizes.prefix(4) == [1, 2, 4, 4])
+        // d is 0, 1, 2 and 2: whole are 1; 1 + 2 + 4; 1 + 2 + 4 + 4 + 4 tokens, then a chunk more each time.
+        #expect(ramp.steps.prefix(4).map { $0 - ramp.steps[0] } == [0, 6, 14, 18])
+        #expect(paper.steps[0] - ramp.steps[0] == 11)
+        let any = try commits { $0.lead = 0 }
+        #expect(any.steps.prefix(3).map { $0 - any.steps[0] } == [0, 4, 8] && paper.steps[0] - any.steps[0] == 8)
     }
 
     /// Behind one place progress would rank as Q + α · V does.

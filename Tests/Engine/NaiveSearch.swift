@@ -17,6 +17,8 @@ final class NaiveSearch {
         var text: [UInt8] = []
         var finish: FinishReason?
         var prover: Float = 0
+        /// Of which it is made.
+        var chunks = 0
         /// What is drawn behind it begins here.
         var stream = RandomStream(seed: 0)
 
@@ -94,10 +96,17 @@ final class NaiveSearch {
             commit(answers, scores, firstLargest(scores))
         case .sla(let search):
             result.path.stream = RandomStream(seed: search.sampling.seed)
+            // So many tokens long has the tree grown before it was decided to commit sooner.
+            var length = 0
             while result.path.finish == nil {
+                if search.lead < Search.noLead {
+                    let (candidates, scores) = try grown(below: result.path, search, to: &length)
+                    commit(candidates, scores, firstLargest(scores))
+                    continue
+                }
                 let candidates = try chunks(below: result.path, search)
                 // With only one there is nothing to choose, and nothing is looked at behind it.
-                let levels = candidates.count == 1 ? 0 : search.depth
+                let levels = candidates.count == 1 ? 0 : search.depth(behind: result.path.chunks)
                 let scores = try candidates.map { try bestScore(below: $0, levels: levels, search, behind: result.path) }
                 commit(candidates, scores, firstLargest(scores))
             }
@@ -123,7 +132,48 @@ final class NaiveSearch {
         return children
     }
 
-    private func ways(below path: Path, _ search: Search) throws -> [Path] {
+    /// The candidates and their scores in the smallest tree that decides, of at least `length` tokens of answer. Its chunks end by
+    /// their length only.
+    private func grown(below root: Path, _ search: Search, to length: inout Int) throws -> ([Path], [Double]) {
+        let whole = (0...search.depth(behind: root.chunks)).reduce(0) { $0 + size(search, behind: root.chunks + $1) }
+        while true {
+            let candidates = try ways(below: root, search, to: length)
+            let first = root.tokens.count + size(search, behind: root.chunks)
+            if candidates.allSatisfy({ $0.finish != nil || $0.tokens.count == first }) {
+                let levels = candidates.count == 1 ? 0 : search.depth(behind: root.chunks)
+                let leaves = try candidates.map { try self.leaves(below: $0, levels: levels, search, to: length) }
+                let scores = try leaves.map { try $0.map { try score($0, behind: root, search) }.max() ?? -.infinity }
+                let order = scores.sorted(by: >)
+                let growing = leaves.joined().filter { $0.finish == nil && $0.tokens.count < root.tokens.count + whole }
+                let share = Double(whole - (growing.map { $0.tokens.count - root.tokens.count }.min() ?? whole)) / Double(whole)
+                if growing.isEmpty || candidates.count == 1 || order[0] - order[1] > Double(search.lead) * share {
+                    return (candidates, scores)
+                }
+            }
+            length += 1
+        }
+    }
+
+    private func leaves(below path: Path, levels: Int, _ search: Search, to length: Int) throws -> [Path] {
+        if path.finish != nil || levels == 0 || path.tokens.count >= length { return [path] }
+        return try ways(below: path, search, to: length).flatMap { try leaves(below: $0, levels: levels - 1, search, to: length) }
+    }
+
+    /// The tokens of the chunk behind so many.
+    private func size(_ search: Search, behind chunks: Int) -> Int {
+        min(search.chunk, (0..<chunks).reduce(search.firstChunk) { size, _ in min(4096, size * 2) })
+    }
+
+    /// No path is longer than `length` tokens, whether or not its last chunk is whole.
+    private func ways(below path: Path, _ search: Search, to length: Int = .max) throws -> [Path] {
+        let size = min(size(search, behind: path.chunks), length - path.tokens.count)
+        guard size > 0 else { return [path] }
+        var children = try ways(below: path, search, of: size)
+        for i in children.indices { children[i].chunks = path.chunks + 1 }
+        return children
+    }
+
+    private func ways(below path: Path, _ search: Search, of size: Int) throws -> [Path] {
         switch search.expand {
         case .top:
             let logits = try after(path.tokens).logits
@@ -132,7 +182,7 @@ final class NaiveSearch {
             let first = ranking.prefix(search.width).filter { exp(Double(logits[Int($0)]) - likeliest) >= Double(search.minP) }
             return try first.map { token in
                 var chunk = try extended(path, by: token)
-                while chunk.finish == nil, !isWhole(chunk, behind: path, search.chunk, search.chunkAt) {
+                while chunk.finish == nil, !isWhole(chunk, behind: path, size, search.chunkAt) {
                     chunk = try extended(chunk, by: self.ranking(chunk)[0])
                 }
                 return chunk
@@ -141,7 +191,7 @@ final class NaiveSearch {
             var children: [Path] = []
             for j in 0..<search.width {
                 let stream = path.stream.child(j)
-                let child = try drawn(path, j == 0 ? nil : search.sampling, stream, search.chunk, search.chunkAt)
+                let child = try drawn(path, j == 0 ? nil : search.sampling, stream, size, search.chunkAt)
                 if !children.contains(where: { $0.tokens == child.tokens }) { children.append(child) }
             }
             return children

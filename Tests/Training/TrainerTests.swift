@@ -227,7 +227,8 @@ import Testing
         options.headLayers = 2
         options.heldOut = 0.5
         options.recommended = try Search(
-            settings: #"width=3 chunk=6 depth=1 score=progress alpha=2 min_p=0.25 expand=sample temperature=0.5 chunk_at=[";","\n"]"#)
+            settings: #"width=3 chunk=6 depth=1 score=progress alpha=2 min_p=0.25 expand=sample temperature=0.5 chunk_at=[";","\n"]"#
+                + " first_chunk=2 first_depth=0 lead=0.5")
         let trainer = try ChannelTrainer(model, data, options)
         var measured: ChannelTrainer.HeldOut?
         _ = try trainer.run(report: { if case .heldOut(let last) = $0 { measured = last } })

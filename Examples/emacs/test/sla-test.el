@@ -362,6 +362,11 @@
     (sla-test-keys "TAB")
     (should (equal (buffer-string) "ab"))))
 
+(ert-deftest sla-test-built-in-models-are-no-files ()
+  (let ((default-directory "/tmp/"))
+    (should (equal (let ((sla-model "builtin:python")) (sla--model-name)) "builtin:python"))
+    (should (equal (let ((sla-model "m.gguf")) (sla--model-name)) "/tmp/m.gguf"))))
+
 (ert-deftest sla-test-an-engine-that-cannot-start-is-told-once ()
   (sla-test-with '("sh" "-c" "echo no such model >&2; exit 1")
     (setq sla-delay 0.01)

@@ -16,7 +16,7 @@ final class BestOf: DecodingMethod {
     /// The tree's settings: `count` drawn chunks that only the answer's end ends.
     static func search(_ count: Int, _ sampling: Sampling, _ score: Search.Score) -> Search {
         var search = Search()
-        (search.width, search.chunk, search.expand) = (count, .max, .sample)
+        (search.width, search.chunk, search.firstChunk, search.expand) = (count, .max, .max, .sample)
         (search.sampling, search.score) = (sampling, score)
         return search
     }

@@ -49,7 +49,7 @@ extension Search {
 extension GGUFWriter {
     /// Adds a channel's recommendation of `search`, which has been checked.
     package mutating func recommend(_ search: Search) {
-        for setting in Setting.recommendable {
+        for setting in Setting.recommendable where !setting.isUnsaid(of: search) {
             switch setting.value(in: SettingValues(search)) {
             case .integer(let number): self[setting.channelKey] = .uint32(UInt32(clamping: number))
             case .number(let number): self[setting.channelKey] = .float32(Float(number))
@@ -62,6 +62,11 @@ extension GGUFWriter {
 }
 
 extension Setting {
+    /// Whether nothing is said of it.
+    package func isUnsaid(of search: Search) -> Bool {
+        Setting.seldom.contains(self) && value(in: SettingValues(search)) == value(in: SettingValues(Search()))
+    }
+
     /// The metadata key by which a channel's file recommends it.
     fileprivate var channelKey: String { "reward.sla.\(name)" }
 }

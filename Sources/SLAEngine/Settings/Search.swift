@@ -61,6 +61,13 @@ package struct Search: Sendable, Equatable {
     package var chunk = 10
     /// d: levels looked ahead behind the candidates.
     package var depth = 2
+    /// k of the first chunk. Each has twice as many as the one before, up to ``chunk``.
+    package var firstChunk = 4096
+    /// d before the first commit. Before each that follows it is one more, up to ``depth``.
+    package var firstDepth = 64
+    /// A candidate is committed before the tree is full when it leads by more than this times the share that is still to grow: what a
+    /// whole tree is believed to turn at most, in the score's own unit.
+    package var lead = Search.noLead
     /// A token that completes one of these ends its chunk.
     package var chunkAt: [String] = []
     package var expand = Expansion.top
@@ -80,6 +87,20 @@ package struct Search: Sendable, Equatable {
     /// The most branches a request may have.
     package static let maximumLeaves = 1024
 
+    /// The lead that waits for the whole tree, however far a candidate leads.
+    package static let noLead: Float = 1000
+
+    /// k of the chunks of a level, of which the first behind the prompt is 1. Complexity: O(1).
+    func chunk(ofLevel level: Int) -> Int {
+        let doublings = level - 1
+        // Where doubling would overflow.
+        guard doublings + 1 < firstChunk.leadingZeroBitCount else { return chunk }
+        return min(chunk, firstChunk << doublings)
+    }
+
+    /// d behind so many commits.
+    func depth(behind commits: Int) -> Int { min(depth, firstDepth + commits) }
+
     /// Throws ``RequestFailure`` when the settings cannot be searched with.
     package func check() throws {
         try checkChunks()
@@ -87,7 +108,7 @@ package struct Search: Sendable, Equatable {
             throw RequestFailure.invalid(
                 "sla cannot score by judge; use mean, last, progress or logprob, or the decoder best_of or mcts", field: "score")
         }
-        try Setting.depth.check(SettingValues(self))
+        try Setting.check([.depth, .firstDepth, .lead], SettingValues(self))
         guard leavesByLevel.count == depth + 1 else {
             throw RequestFailure.invalid(
                 "width ^ (depth + 1) is over \(Search.maximumLeaves) branches; lower width or depth", field: "depth")
@@ -96,7 +117,7 @@ package struct Search: Sendable, Equatable {
 
     /// The part of ``check()`` that does not look at ``depth``.
     func checkChunks() throws {
-        try Setting.check([.width, .chunk, .chunkAt, .alpha], SettingValues(self))
+        try Setting.check([.width, .chunk, .firstChunk, .chunkAt, .alpha], SettingValues(self))
         try sampling.check()
     }
 

@@ -55,6 +55,13 @@ package struct Setting: Sendable, Equatable {
         "width", .integer(\.search.width, 1...64), for: [.sla, .beam, .mcts], "children of a node; answers in a beam")
     static let chunk = Setting("chunk", .integer(\.search.chunk, 1...4096), for: chunked, "tokens of a chunk")
     static let depth = Setting("depth", .integer(\.search.depth, 0...64), for: [.sla], "levels looked ahead")
+    static let firstChunk = Setting(
+        "first_chunk", .integer(\.search.firstChunk, 1...4096), for: chunked, "tokens of the first chunk; each has twice the one before")
+    static let firstDepth = Setting(
+        "first_depth", .integer(\.search.firstDepth, 0...64), for: [.sla], "levels looked ahead at first; one more with every commit")
+    static let lead = Setting(
+        "lead", .number(\.search.lead, 0...Search.noLead), for: [.sla],
+        "commit sooner where the lead is over this times what is still to grow")
     static let chunkAt = Setting("chunk_at", .strings(\.search.chunkAt), for: chunked, "text that ends a chunk early")
     static let expand = Setting(
         "expand", choice(\.search.expand, Search.Expansion.self), for: chunked, "children of a node: top or sample")
@@ -87,12 +94,17 @@ package struct Setting: Sendable, Equatable {
     private static let chunked: Set<DecoderKind> = [.sla, .beam, .mcts]
 
     package static let all = [
-        width, chunk, depth, chunkAt, expand, score, alpha, temperature, topK, topP, minP, seed, n, simulations, exploration,
+        width, chunk, depth, firstChunk, firstDepth, lead, chunkAt, expand, score, alpha, temperature, topK, topP, minP, seed, n,
+        simulations, exploration,
     ]
     /// Those that a channel's file may recommend, in the order in which it has them.
-    package static let recommendable = [width, chunk, depth, score, minP, alpha, expand, temperature, chunkAt]
+    package static let recommendable = [
+        width, chunk, depth, score, minP, alpha, expand, temperature, chunkAt, firstChunk, firstDepth, lead,
+    ]
     /// Those that `ready` tells.
     package static let announced = [width, chunk, depth, chunkAt, expand, minP, score, alpha]
+    /// Those that a file recommends, and `ready` tells, only where they are not what they are without it.
+    package static let seldom = [firstChunk, firstDepth, lead]
 
     package static func named(_ name: String) -> Setting? { all.first { $0.name == name } }
     package static func == (a: Setting, b: Setting) -> Bool { a.name == b.name }

@@ -30,7 +30,8 @@ function M.check()
   if #config.problems == 0 then ok("all are understood") end
   for _, name in ipairs({ "model", "reward" }) do
     local path = options[name] and vim.fn.expand(options[name])
-    if path and vim.fn.filereadable(path) == 0 then err(("the option %s names %s, which cannot be read"):format(name, path)) end
+    local is_there = not path or vim.startswith(path, "builtin:") or vim.fn.filereadable(path) == 1 or vim.fn.isdirectory(path) == 1
+    if not is_there then err(("the option %s names %s, which cannot be read"):format(name, path)) end
   end
 
   start("sla: the engine")
