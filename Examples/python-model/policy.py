@@ -1,7 +1,8 @@
-"""Trains the policy beside its tokenizer: python policy.py policy [--steps N].
+"""Trains the policy beside its tokenizer: python policy.py policy [--steps N] [--fill N].
 
 The rate warms up, stays, and falls in the last fifth of the steps. Until there a run does not depend on how many steps it is to have: what
-was stopped goes on from policy/checkpoint.pt, and may be given another --steps, as the time allows.
+was stopped goes on from policy/checkpoint.pt, and may be given another --steps, as the time allows. The steps of --fill come last, with
+short pieces, most of them with a gap: a row of long ones has one end of a gap in it, from which a model does not learn where gaps end.
 """
 import argparse
 import math
@@ -46,23 +47,25 @@ class Documents:
     def encode(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def piece(self, rng, room):
+    def piece(self, rng, room, fills):
         """From the beginning of a line to the end of the file, or as much as there is room for."""
+        if fills:
+            room = min(room, rng.randint(64, 256))
         i, at = rng.choice(self.lines[rng.random() < 0.5])
         text = self.texts[i][at : at + 8 * room]
         found = self.tokenizer.encode(text, add_special_tokens=False)
-        if rng.random() < 0.5 or room < 64:
+        if rng.random() < (0.25 if fills else 0.5) or room < 64:
             return [*found.ids, self.end][:room]
         fits = room - 16  # the marks, and what a cut within a token adds
         if len(found.ids) > fits:
             text = text[: found.offsets[fits][0]]
-        a, b = gap(text, rng)
+        a, b = gap(text, rng, 0.2 if fills else 0.5)
         return [self.prefix, *self.encode(text[:a]), self.suffix, *self.encode(text[b:]), self.middle, *self.encode(text[a:b]), self.end][:room]
 
-    def row(self, rng):
+    def row(self, rng, fills=False):
         ids = []
         while len(ids) <= CONTEXT:
-            ids += self.piece(rng, CONTEXT + 1 - len(ids))
+            ids += self.piece(rng, CONTEXT + 1 - len(ids), fills)
         return ids
 
 
@@ -74,9 +77,9 @@ def starts(text):
     return found
 
 
-def gap(text, rng):
+def gap(text, rng, anywhere):
     """Where a gap begins and ends: anywhere, or from anywhere to the end of one of the next lines, as an editor asks for it."""
-    if rng.random() < 0.5:
+    if rng.random() < anywhere:
         return sorted((rng.randint(0, len(text)), rng.randint(0, len(text))))
     a = b = rng.randint(0, len(text))
     for _ in range(rng.choice((1, 1, 2, 3, 5, 8))):
@@ -149,9 +152,11 @@ def train(rank, a, model, documents):
         for optimizer, kept in zip(optimizers.values(), state["optimizers"]):
             optimizer.load_state_dict(kept)
     started, worked = time.time() - seconds, time.process_time() - processor
-    for step in range(first, a.steps):
+    last = a.steps + a.fill
+    for step in range(first, last):
         rng = random.Random(f"{a.seed}, {step}")
-        ids = torch.tensor([documents.row(rng) for _ in range(a.size)])[rank :: a.processes]
+        fills = step >= a.steps
+        ids = torch.tensor([documents.row(rng, fills) for _ in range(a.size)])[rank :: a.processes]
         loss = loss_of(model, ids)
         loss.backward()
         # The mean of all processes' gradients, and of their losses.
@@ -161,7 +166,7 @@ def train(rank, a, model, documents):
         for p, gradient in zip(parameters, gradients):
             p.grad = gradient.view_as(p)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        schedule = min(1, (step + 1) / 50, (a.steps - step) / (0.2 * a.steps))
+        schedule = 0.3 * (last - step) / a.fill if fills else min(1, (step + 1) / 50, (a.steps - step) / (0.2 * a.steps))
         for peak, optimizer in optimizers.items():
             optimizer.param_groups[0]["lr"] = peak * schedule
             optimizer.step()
@@ -170,13 +175,13 @@ def train(rank, a, model, documents):
         if rank > 0:
             continue
         if (step + 1) % 20 == 0:
-            print(f"step {step + 1} of {a.steps}  {time.time() - started:.0f} s  loss {running:.4f}", flush=True)
+            print(f"step {step + 1} of {last}  {time.time() - started:.0f} s  loss {running:.4f}", flush=True)
         # From before the rate falls, so that another number of steps can be chosen.
-        if (step + 1) % a.every == 0 and step + 1 <= 0.8 * a.steps or step + 1 == a.steps:
+        if (step + 1) % a.every == 0 and step + 1 <= 0.8 * a.steps or step + 1 in (a.steps, last):
             save(checkpoint, {"step": step + 1, "seconds": time.time() - started, "processor": time.process_time() - worked, "loss": running,
                               "model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers.values()]})
     if rank == 0:
-        print(f"{a.steps * a.size * CONTEXT} tokens, {time.time() - started:.0f} s, {time.process_time() - worked:.0f} s of processor time each")
+        print(f"{last * a.size * CONTEXT} tokens, {time.time() - started:.0f} s, {time.process_time() - worked:.0f} s of processor time each")
         model.save_pretrained(a.folder)
 
 
@@ -197,7 +202,8 @@ def measure(model, documents):
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("folder", type=pathlib.Path)
-    a.add_argument("--steps", type=int, default=450)
+    a.add_argument("--steps", type=int, default=2200)
+    a.add_argument("--fill", type=int, default=150, help="steps behind these, with short pieces and gaps")
     a.add_argument("--size", type=int, default=12, help="rows a step")
     a.add_argument("--rate", type=float, default=2e-3)
     a.add_argument("--seed", type=int, default=1)

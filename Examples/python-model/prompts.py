@@ -2,6 +2,7 @@
 
 function: the text before a function of the library and its first lines; the answer is the rest.
 gap: the text before and behind a gap of one to four lines within a function; the answer fills it.
+docstring: a function without what its docstring says; the answer fills that.
 
 `meta` has what the judge needs: the function's beginning, what stood there in truth, and what follows a gap. A function whose rest also stands
 in a file of the policy's split is left out, and so is a prompt that leaves no room for an answer in the policy's context.
@@ -10,6 +11,7 @@ import argparse
 import itertools
 import json
 import random
+import re
 
 from tokenizers import Tokenizer
 
@@ -32,13 +34,14 @@ def head(text, count):
 
 def candidates(split):
     """(the file's lines, the function's first line, its body's first, the one behind its last)"""
-    known = "\n".join(text for _, text in files("policy")) if split != "policy" else ""
+    # As bytes, in which looking is several times faster.
+    known = "\n".join(text for _, text in files("policy")).encode() if split != "policy" else b""
     for path, text in files(split):
         lines = text.splitlines(keepends=True)
         for start, body, end, _ in functions(text) if not is_test(path) else ():
             # A text of some length is in two places for one reason only.
             rest = "".join(lines[body + 1 : end])
-            if end - body >= 4 and len(rest) >= 80 and rest not in known:
+            if end - body >= 4 and len(rest) >= 80 and rest.encode() not in known:
                 yield lines, start, body, end
 
 
@@ -56,6 +59,16 @@ def gap(lines, start, body, end, rng):
     first, whole = "".join(lines[start:at]) + lines[at][:column], "".join(lines[at : at + count])
     truth = whole[column:].removesuffix("\n")
     behind = "\n" + "".join(lines[at + count : end])
+    return filling(lines, start, first, truth, behind, end)
+
+
+def docstring(lines, start, body, end, rng):
+    """None of a function that has none of some length."""
+    found = re.fullmatch(r'(.*?""")(.{60,})("""\s*)', "".join(lines[start:body]), re.DOTALL)
+    return found and filling(lines, start, found[1], found[2], found[3] + "".join(lines[body:end]), end)
+
+
+def filling(lines, start, first, truth, behind, end):
     prefix, suffix = tail("".join(lines[:start]) + first, BEFORE), head(behind + "".join(lines[end:]), BEHIND)
     return {"prompt": PREFIX + prefix + SUFFIX + suffix + MIDDLE, "meta": {"full": 1, "before": first, "truth": truth, "behind": behind}}
 
@@ -64,15 +77,15 @@ if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("folder", help="where the tokenizer is")
     a.add_argument("split")
-    a.add_argument("kind", choices=["function", "gap"])
+    a.add_argument("kind", choices=["function", "gap", "docstring"])
     a.add_argument("count", type=int)
     a.add_argument("--seed", type=int, default=1)
     a = a.parse_args()
     tokenizer = Tokenizer.from_file(f"{a.folder}/tokenizer.json")
     rng = random.Random(a.seed)
-    make = {"function": function, "gap": gap}[a.kind]
+    make = {"function": function, "gap": gap, "docstring": docstring}[a.kind]
     found = list(candidates(a.split))
-    prompts = (make(*candidate, rng) for candidate in rng.sample(found, len(found)))
+    prompts = filter(None, (make(*candidate, rng) for candidate in rng.sample(found, len(found))))
     fitting = (prompt for prompt in prompts if len(tokenizer.encode(prompt["prompt"], add_special_tokens=False).ids) <= LONGEST)
     for prompt in itertools.islice(fitting, a.count):
         print(json.dumps(prompt))
