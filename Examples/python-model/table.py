@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).parent
 SETS = ["function", "gap", "docstring"]
 MOST = 96  # tokens
 BASES = ["greedy", "sample"]
-PAPER = "sla width=2 chunk=10 depth=2 score=mean min_p=0 expand=top"
+PAPER = "sla width=2 chunk=10 depth=2 score=mean min_p=0 expand=top first_chunk=4096"
 # Chosen on dev, see the README. `sla` alone has the settings that the channel's file recommends.
 FROZEN = [
     "greedy",

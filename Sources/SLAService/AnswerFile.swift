@@ -77,9 +77,13 @@ package final class AnswerFile {
         var (own, there) = (stat(), stat())
         guard fstat(descriptor, &own) == 0 else { throw FileError(cannot: "read \(path)", errno) }
         guard own.st_mode & S_IFMT == S_IFREG else { throw FileError("cannot go on with \(path): it is not a regular file") }
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+        // Who held it may be gone but for a child of his that has not begun its own program yet, which takes a moment.
+        var patience = 25
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK else { throw FileError(cannot: "lock \(path)", errno) }
-            throw FileError("\(path) is in use: another sla goes on with it")
+            guard patience > 0 else { throw FileError("\(path) is in use: another sla goes on with it") }
+            patience -= 1
+            usleep(20_000)
         }
         return stat(path, &there) == 0 && own.st_dev == there.st_dev && own.st_ino == there.st_ino
     }

@@ -172,7 +172,7 @@ import Testing
     @Test(arguments: UInt64(0)..<4) func aRequestsAdaptersAreItsOwn(_ seed: UInt64) throws {
         let recipe = RandomModel.any(seed: seed)
         let model = try AdapterTests.adapted(recipe, seed: seed)
-        let work = try AdapterTests.mixture(recipe, model, seed: seed, count: 16)
+        let work = try AdapterTests.mixture(recipe, model, seed: seed, count: 24)
         let alone = try work.map { try Engine(model, speculates: false).outcome($0) }
         for outcome in alone { #expect(outcome.failure == nil && outcome.ends == 1) }
         func check(_ outcomes: [Outcome], _ how: String) {

@@ -86,7 +86,7 @@ import Testing
             tmux() { command '\(TerminalTextTests.tmux ?? "")' -u -S '\(folder.path)/socket' -f /dev/null "$@"; }
             for kind in with without; do
                 tmux new-session -d -s $kind -x \(widths[0]) -y 9 "cat '\(folder.path)/'${kind}0; while [ ! -e '\(folder.path)/go' ]; do sleep 0.02; done
-                    cat '\(folder.path)/'${kind}1; touch '\(folder.path)/'$kind-done; sleep 60"
+                    cat '\(folder.path)/'${kind}1; touch '\(folder.path)/'$kind-done; while [ ! -e '\(folder.path)/seen' ]; do sleep 0.02; done"
             done
             sleep 0.3
             for kind in with without; do tmux resize-window -t $kind -x \(widths[1]) -y 9; done
@@ -97,6 +97,8 @@ import Testing
             done
             sleep 0.2
             for kind in with without; do tmux capture-pane -p -S - -t $kind >'\(folder.path)/'$kind.screen; done
+            # Under nohup the panes would outlive the server.
+            touch '\(folder.path)/seen'
             tmux kill-server
             """
         let shell = Process()
