@@ -20,15 +20,13 @@ from table import Bootstrap, answers, markdown, text
 def provers(a):
     """{name: flags of `sla rollouts`}"""
     found = {"the policy itself": ["--prover", "sample"]}
-    for k in (4, 16):
+    for k in (2, 4, 8, 16):
         found[f"best of {k}"] = ["--prover", f"best_of n={k}"]
     if a.weaker:
         found["a weaker policy"] = ["--prover-model", a.weaker, "--prover", "sample"]
     found["look-ahead"] = ["--prover", "sla"]
     if a.stronger:
         found["a stronger policy"] = ["--prover-model", a.stronger, "--prover", "sample"]
-    for k in (2, 8):
-        found[f"best of {k}"] = ["--prover", f"best_of n={k}"]
     found["best of 4, first pit"] = [*found["best of 4"], "--first-pit", "--rollouts", "4"]
     if a.weaker:
         found["a weaker policy, its answers"] = [*found["a weaker policy"], "--answers-by", "prover"]

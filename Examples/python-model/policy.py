@@ -39,10 +39,11 @@ class Documents:
         self.end, self.prefix, self.suffix, self.middle = map(tokenizer.token_to_id, (END, PREFIX, SUFFIX, MIDDLE))
         found = list(files(split))
         self.texts = [text for _, text in found]
-        # Where lines begin: a piece begins at any of them.
+        # Where lines begin: a piece begins at any of them. Only the policy's split has tests.
         self.lines = [[], []]
         for i, (path, text) in enumerate(found):
             self.lines[is_test(path)] += [(i, at) for at in starts(text)]
+        self.lines[1] = self.lines[1] or self.lines[0]
 
     def encode(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -199,6 +200,19 @@ def measure(model, documents):
     return f"loss {total / tokens:.4f} a token, {total / size / math.log(2):.4f} bits a byte, {tokens} tokens, {size} bytes"
 
 
+@torch.no_grad()
+def measure_ends(model, documents, count=500):
+    """How likely the end is behind what fills a gap, and how often nothing is likelier."""
+    rng, chances, first = random.Random(0), [], 0
+    while len(chances) < count:
+        ids = documents.piece(rng, CONTEXT, True)
+        if documents.middle in ids and ids[-1] == documents.end:
+            found = model(input_ids=torch.tensor([ids[:-1]])).logits[0, -1].softmax(-1)
+            chances.append(found[documents.end].item())
+            first += found.argmax().item() == documents.end
+    return f"behind {count} gaps' true contents the end has a chance of {sum(chances) / count:.3f}; nothing is likelier behind {first / count:.3f} of them"
+
+
 if __name__ == "__main__":
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("folder", type=pathlib.Path)
@@ -218,4 +232,5 @@ if __name__ == "__main__":
     (a.folder / "group").unlink(missing_ok=True)
     multiprocessing.start_processes(train, (a, model, Documents(tokenizer)), a.processes, start_method="fork")
     model = LlamaForCausalLM.from_pretrained(a.folder).eval()
-    print(f"dev: {measure(model, Documents(tokenizer, 'dev'))}")
+    dev = Documents(tokenizer, "dev")
+    print(f"dev: {measure(model, dev)}; {measure_ends(model, dev)}")

@@ -17,8 +17,8 @@ from rapidfuzz.distance import Levenshtein
 from judge import parsed, within
 
 PYTHON = {*dir(builtins), *keyword.kwlist, *keyword.softkwlist, "self", "cls"}
-# What can bind a name: an assignment, a loop, an import, a parameter, a clause with `as`.
-BINDING = re.compile(r"(\w+)\s*(?:=(?!=)|:=|,|\bin\b)|(?:for|import|as|def|class|lambda)\s+(\w+)")
+# What binds a name, as far as a pattern can tell: an assignment, a loop, an import, a definition, a clause with `as`.
+BINDING = re.compile(r"(\w+)\s*(?:=(?!=)|:=)|(?:for|import|as|def|class|lambda)\s+(\w+)")
 
 
 def names(text):

@@ -19,7 +19,7 @@ extension Work {
 
     /// Throws ``RequestFailure`` for what `model` can never do in a context of so many tokens. Complexity: O(tokens).
     func demand(_ model: Model, context: Int) throws -> Demand {
-        func check(_ tokens: [Token], _ field: String) throws {
+        func check(_ tokens: some Sequence<Token>, _ field: String) throws {
             guard let wrong = tokens.first(where: { $0 < 0 || $0 >= model.shape.vocabularySize }) else { return }
             throw RequestFailure.invalid("token \(wrong) is not in the vocabulary of \(model.shape.vocabularySize)", field: field)
         }
@@ -48,7 +48,7 @@ extension Work {
             demand = Demand(given: tokens, promptCount: tokens.count, field: "messages")
         }
         guard demand.promptCount > 0 else { throw RequestFailure.invalid("the prompt has no tokens", field: "prompt") }
-        try check(Array(demand.given.prefix(demand.promptCount)), "prompt")
+        try check(demand.given.prefix(demand.promptCount), "prompt")
         guard demand.promptCount < context, demand.given.count + demand.room <= context else {
             throw RequestFailure.contextOverflow(
                 "the prompt's \(demand.promptCount) tokens leave no room in a context of \(context); shorten it", field: "prompt")

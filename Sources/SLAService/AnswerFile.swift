@@ -77,7 +77,7 @@ package final class AnswerFile {
         var (own, there) = (stat(), stat())
         guard fstat(descriptor, &own) == 0 else { throw FileError(cannot: "read \(path)", errno) }
         guard own.st_mode & S_IFMT == S_IFREG else { throw FileError("cannot go on with \(path): it is not a regular file") }
-        // Who held it may be gone but for a child of his that has not begun its own program yet, which takes a moment.
+        // A process that is gone may have a child that has not begun its own program yet and holds the lock as long: a moment.
         var patience = 25
         while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             guard errno == EWOULDBLOCK else { throw FileError(cannot: "lock \(path)", errno) }

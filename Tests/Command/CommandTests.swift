@@ -158,7 +158,7 @@ import Testing
             tmux() { command tmux -S "$folder/socket" -f /dev/null "$@"; }
             see() { for i in $(seq 400); do tmux capture-pane -p | grep -q -- "$1" && return; sleep 0.05; done; }
             tmux new-session -d -x 100 -y 30 "'$SLA' run --width 10 --depth 2 --min-p 0 --max-tokens 110; echo rc=\\$?; sleep 60"
-            see '^> '; tmux send-keys -l '3 5 7 2>24'; tmux send-keys Enter; see '='; tmux send-keys C-c; see 'tokens in'
+            see '^>$'; tmux send-keys -l '3 5 7 2>24'; tmux send-keys Enter; see '='; tmux send-keys C-c; see 'tokens in'
             tmux send-keys -l '1 2>3'; tmux send-keys Enter; see 'first after'; see '>$'; tmux send-keys C-d; see 'rc='
             tmux capture-pane -p; tmux kill-server; rm -r "$folder"
             """)

@@ -61,10 +61,10 @@ package struct Search: Sendable, Equatable {
     package var chunk = 10
     /// d: levels looked ahead behind the candidates.
     package var depth = 2
-    /// k of the first chunk. Each has twice as many as the one before, up to ``chunk``.
-    package var firstChunk = 4096
-    /// d before the first commit. Before each that follows it is one more, up to ``depth``.
-    package var firstDepth = 64
+    /// k of the first chunk. Each has twice as many as the one before, up to ``chunk``, which the longest is at once.
+    package var firstChunk = Search.longestChunk
+    /// d before the first commit. Before each that follows it is one more, up to ``depth``, which the greatest is at once.
+    package var firstDepth = Search.greatestDepth
     /// A candidate is committed before the tree is full when it leads by more than this times the share that is still to grow: what a
     /// whole tree is believed to turn at most, in the score's own unit.
     package var lead = Search.noLead
@@ -87,6 +87,8 @@ package struct Search: Sendable, Equatable {
     /// The most branches a request may have.
     package static let maximumLeaves = 1024
 
+    package static let longestChunk = 4096
+    package static let greatestDepth = 64
     /// The lead that waits for the whole tree, however far a candidate leads.
     package static let noLead: Float = 1000
 

@@ -53,12 +53,14 @@ package struct Setting: Sendable, Equatable {
 
     static let width = Setting(
         "width", .integer(\.search.width, 1...64), for: [.sla, .beam, .mcts], "children of a node; answers in a beam")
-    static let chunk = Setting("chunk", .integer(\.search.chunk, 1...4096), for: chunked, "tokens of a chunk")
-    static let depth = Setting("depth", .integer(\.search.depth, 0...64), for: [.sla], "levels looked ahead")
+    static let chunk = Setting("chunk", .integer(\.search.chunk, 1...Search.longestChunk), for: chunked, "tokens of a chunk")
+    static let depth = Setting("depth", .integer(\.search.depth, 0...Search.greatestDepth), for: [.sla], "levels looked ahead")
     static let firstChunk = Setting(
-        "first_chunk", .integer(\.search.firstChunk, 1...4096), for: chunked, "tokens of the first chunk; each has twice the one before")
+        "first_chunk", .integer(\.search.firstChunk, 1...Search.longestChunk), for: chunked,
+        "tokens of the first chunk; each has twice the one before")
     static let firstDepth = Setting(
-        "first_depth", .integer(\.search.firstDepth, 0...64), for: [.sla], "levels looked ahead at first; one more with every commit")
+        "first_depth", .integer(\.search.firstDepth, 0...Search.greatestDepth), for: [.sla],
+        "levels looked ahead at first; one more with every commit")
     static let lead = Setting(
         "lead", .number(\.search.lead, 0...Search.noLead), for: [.sla],
         "commit sooner where the lead is over this times what is still to grow")
