@@ -1559,14 +1559,14 @@ struct AttentionKernel<Format: CacheFormat> {
             while page.query < page.end {
                 (page.maxima, page.sums) = (maxima + page.query, sums + page.query)
                 if !form.slopes.isEmpty {
-                    for i in 0..<min(8, page.end - page.query) {
+                    for i in 0..<min(mostInputs, page.end - page.query) {
                         let (row, member) = (page.query + i).quotientAndRemainder(dividingBy: group)
                         page.slopes[i] = form.slopes[head * group + member]
                         page.distances[i] = Float(rows[band.lowerBound + row].position - visit.start)
                     }
                 }
-                page.run(inputs: page.end - page.query)
-                page.query += 8
+                page.run(inputs: min(mostInputs, page.end - page.query))
+                page.query += mostInputs
             }
         }
         for query in 0..<count {

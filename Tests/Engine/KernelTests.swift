@@ -94,6 +94,48 @@ import Testing
         }
     }
 
+    /// Where the scales lie in a block whose other bytes may be anything.
+    private static let scalePlaces: [(TensorType, Range<Int>)] = [
+        (.q8_0, 0..<2), (.q4_0, 0..<2), (.q4_1, 0..<4), (.q5_0, 0..<2), (.q5_1, 0..<4), (.iq4_nl, 0..<2), (.mxfp4, 0..<1),
+        (.q2_K, 80..<84), (.q3_K, 108..<110), (.q4_K, 0..<4), (.q5_K, 0..<4), (.q6_K, 208..<210), (.iq4_xs, 0..<2),
+        (.iq2_xxs, 0..<2), (.iq3_xxs, 0..<2), (.iq3_s, 0..<2),
+    ]
+
+    /// Sums of few bits would overflow first where all codes and all inputs are as large as can be, with signs alike.
+    @Test(arguments: scalePlaces) func theLargestCodesAndInputsDoNotOverflow(_ type: TensorType, _ scales: Range<Int>) throws {
+        let (rows, columns) = (16, 256)
+        var random = SeededGenerator(seed: 12)
+        for byte: UInt8 in [0, 0x7f, 0x80, 0xff, 0x77, 0x88] {
+            var data = random.tensorData(type, count: rows * columns, size: 1)
+            for i in data.indices where !scales.contains(i % type.block.bytes) { data[i] = byte }
+            let matrix = try KernelTests.matrix(type, rows: rows, columns: columns, data)
+            let weights = (0..<rows).map { KernelTests.row(matrix, $0) }
+            let inputs: [[Float]] = [
+                .init(repeating: 1, count: columns), .init(repeating: -1, count: columns), weights[0].map { $0 < 0 ? -1 : 1 },
+                weights[0].map { $0 < 0 ? 1 : -1 },
+            ]
+            for count in [1, inputs.count] {
+                let output = KernelTests.multiply(matrix, inputs[..<count].flatMap { $0 })
+                for i in 0..<count {
+                    for r in 0..<rows {
+                        let products = zip(weights[r], inputs[i]).map { Double($0) * Double($1) }
+                        let size = products.reduce(0) { $0 + abs($1) }
+                        #expect(abs(Double(output[rows * i + r]) - products.reduce(0, +)) <= 1e-5 * size, "byte \(byte), row \(r)")
+                    }
+                }
+            }
+        }
+    }
+
+    private struct LargestCode: FormatVisitor {
+        func visit<Format: NumberFormat>(_: Format.Type) -> Bool { true }
+        func visit<Format: BlockFormat>(_: Format.Type) -> Bool {
+            Format.largest == Format.table.map { Int($0.max()) } ?? (1 << Format.bits) - 1
+        }
+    }
+
+    @Test(arguments: TensorType.computed) func theLargestCodeIsTheTables(_ type: TensorType) { #expect(type.visit(LargestCode()) == true) }
+
     @Test(arguments: TensorType.computed) func threadsDoNotChangeProducts(_ type: TensorType) throws {
         let matrix = try KernelTests.matrix(type, rows: 150, columns: 256, seed: 7)
         var random = SeededGenerator(seed: 8)

@@ -7,7 +7,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 for word in $(sed -nE 's/^SLA_WORD .*\<simd_(\w+)\(.*/\1/p' "$root/Sources/CSimd/include/simd.h"); do
-    [ "$word" = compiled_unit ] || grep -q "WORD($word, " "$root/Tests/Simd/words.c" || { echo "words.c lacks $word"; exit 1; }
+    # What only tells of the unit differs between them.
+    case $word in compiled_unit | multiplies_pairs | registers) continue ;; esac
+    grep -q "WORD($word, " "$root/Tests/Simd/words.c" || { echo "words.c lacks $word"; exit 1; }
 done
 
 # check NAME EMULATOR FLAGS…

@@ -58,7 +58,10 @@ static struct {
     sla_f32x16 ordered, small;
     sla_i32x16 whole, start;
     sla_u8x64 codes, index;
-    sla_i8x64 activations;
+    /// The second without −128.
+    sla_i8x64 activations, symmetric;
+    /// Room for a pair.
+    int16_t pairs __attribute__((ext_vector_type(32)));
     /// A number of bits in a byte and how far they may be shifted; a count of lanes.
     int count, shift, lanes;
 } in;
@@ -79,6 +82,8 @@ static void draw_inputs(uint32_t trial) {
     }
     for (int i = 0; i < 64; i++)
         in.codes[i] = draw_byte(), in.activations[i] = (int8_t)draw_byte(), in.index[i] = (uint8_t)(draw() % 16);
+    for (int i = 0; i < 64; i++) in.symmetric[i] = in.activations[i] == -128 ? 127 : in.activations[i];
+    for (int i = 0; i < 32; i++) in.pairs[i] = (int16_t)(draw() % 1019) - 509;
 }
 
 static void store_f16(sla_f32x16 x) {
@@ -107,6 +112,10 @@ static void transpose_words(void) {
     WORD(load_bf16, MIX_FLOAT(simd_load_bf16(&in.codes))) \
     WORD(load_e8m0, MIX_FLOAT(simd_load_e8m0(&in.codes))) \
     WORD(add_dot4, MIX(simd_add_dot4(in.start, in.codes, in.activations))) \
+    WORD(add_centred, MIX(simd_add_centred(in.start, in.codes, in.symmetric))) \
+    WORD(add_pairs, MIX(simd_add_pairs((sla_i32x16)in.pairs, in.codes & 127, in.symmetric))) \
+    WORD(add_halves, MIX(simd_add_halves(in.start, (sla_i32x16)in.codes))) \
+    WORD(in_order, MIX(simd_in_order(in.whole))) \
     WORD(float, MIX_FLOAT(simd_float(in.whole))) \
     WORD(max, MIX_FLOAT(simd_max(in.a, in.b))) \
     WORD(min, MIX_FLOAT(simd_min(in.a, in.b))) \

@@ -20,6 +20,9 @@
 #if (defined(__F16C__) && !defined(SLA_PLAIN)) || defined(SLA_NEON)
 #define SLA_CONVERTS_F16 1
 #endif
+#if defined(__AVX2__) && !defined(__AVX512VNNI__) && !defined(SLA_PLAIN)
+#define SLA_PAIRS 1
+#endif
 
 #define SLA_WORD static inline __attribute__((always_inline, unused))
 
@@ -84,21 +87,21 @@ SLA_WORD sla_f32x16 simd_load_e8m0(const void *from) {
 SLA_WORD sla_i32x16 simd_add_dot4(sla_i32x16 start, sla_u8x64 w, sla_i8x64 a) {
 #if defined(__AVX512VNNI__) && !defined(SLA_PLAIN)
     return (sla_i32x16)_mm512_dpbusd_epi32((__m512i)start, (__m512i)w, (__m512i)a);
-#elif defined(__AVX2__) && !defined(SLA_PLAIN)
-    // maddubs would saturate, so widen to 16 bits first. Two 16-byte quarters give 8 lanes; hadd pairs them within 128-bit halves.
-    sla_i32x16 sum;
-    for (int half = 0; half < 2; half++) {
-        __m128i w0, w1, a0, a1;
-        memcpy(&w0, (const char *)&w + 32 * half, 16);
-        memcpy(&w1, (const char *)&w + 32 * half + 16, 16);
-        memcpy(&a0, (const char *)&a + 32 * half, 16);
-        memcpy(&a1, (const char *)&a + 32 * half + 16, 16);
-        __m256i p0 = _mm256_madd_epi16(_mm256_cvtepu8_epi16(w0), _mm256_cvtepi8_epi16(a0));
-        __m256i p1 = _mm256_madd_epi16(_mm256_cvtepu8_epi16(w1), _mm256_cvtepi8_epi16(a1));
-        __m256i lanes = _mm256_permute4x64_epi64(_mm256_hadd_epi32(p0, p1), 0xd8);
-        memcpy((char *)&sum + 32 * half, &lanes, 32);
+#elif defined(SLA_PAIRS)
+    // The sum of two products of 7 bits by 8 fits 16 bits, so the eighth bits are multiplied apart.
+    __m256i part[2], codes[2], by[2];
+    memcpy(part, &start, 64);
+    memcpy(codes, &w, 64);
+    memcpy(by, &a, 64);
+    for (int i = 0; i < 2; i++) {
+        __m256i low = _mm256_and_si256(codes[i], _mm256_set1_epi8(127));
+        __m256i high = _mm256_and_si256(_mm256_srli_epi16(codes[i], 7), _mm256_set1_epi8(1));
+        __m256i lows = _mm256_madd_epi16(_mm256_maddubs_epi16(low, by[i]), _mm256_set1_epi16(1));
+        __m256i highs = _mm256_madd_epi16(_mm256_maddubs_epi16(high, by[i]), _mm256_set1_epi16(128));
+        part[i] = _mm256_add_epi32(part[i], _mm256_add_epi32(lows, highs));
     }
-    return start + sum;
+    memcpy(&start, part, 64);
+    return start;
 #elif defined(SLA_NEON)
     int32x4_t sum[4];
     memcpy(sum, &start, 64);
@@ -128,6 +131,93 @@ SLA_WORD sla_i32x16 simd_add_dot4(sla_i32x16 start, sla_u8x64 w, sla_i8x64 a) {
     i16x64 products = __builtin_convertvector(w, i16x64) * __builtin_convertvector(a, i16x64);
     i32x32 pairs = __builtin_convertvector(products.even, i32x32) + __builtin_convertvector(products.odd, i32x32);
     return start + (pairs.even + pairs.odd);
+#endif
+}
+
+// What is faster where there is no instruction for four products, and slower where there is.
+
+/// Whether bytes are multiplied in pairs: simd_add_pairs and simd_add_centred are there for a reason.
+SLA_WORD bool simd_multiplies_pairs(void) {
+#if defined(SLA_PAIRS)
+    return true;
+#else
+    return false;
+#endif
+}
+
+/// As simd_add_dot4, with w[i] − 128 for w[i] and no a[i] of −128.
+SLA_WORD sla_i32x16 simd_add_centred(sla_i32x16 start, sla_u8x64 w, sla_i8x64 a) {
+#if defined(SLA_PAIRS)
+    // Magnitudes up to 128 by signed activations up to 127: two products fit 16 bits.
+    __m256i part[2], codes[2], by[2];
+    memcpy(part, &start, 64);
+    memcpy(codes, &w, 64);
+    memcpy(by, &a, 64);
+    for (int i = 0; i < 2; i++) {
+        __m256i own = _mm256_xor_si256(codes[i], _mm256_set1_epi8(-128));
+        __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(own), _mm256_sign_epi8(by[i], own));
+        part[i] = _mm256_add_epi32(part[i], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    memcpy(&start, part, 64);
+    return start;
+#else
+    const sla_u8x64 all = 128;
+    return simd_add_dot4(start, w, a) - simd_add_dot4(0, all, a);
+#endif
+}
+
+/// sums as 32 numbers of 16 bits: number i, w[2i] · a[2i] + w[2i+1] · a[2i+1] added to it, for codes w below 128, as long as it fits.
+SLA_WORD sla_i32x16 simd_add_pairs(sla_i32x16 sums, sla_u8x64 w, sla_i8x64 a) {
+#if defined(SLA_PAIRS)
+    __m256i part[2], codes[2], by[2];
+    memcpy(part, &sums, 64);
+    memcpy(codes, &w, 64);
+    memcpy(by, &a, 64);
+    for (int i = 0; i < 2; i++) part[i] = _mm256_add_epi16(part[i], _mm256_maddubs_epi16(codes[i], by[i]));
+    memcpy(&sums, part, 64);
+    return sums;
+#else
+    typedef int16_t i16x32 __attribute__((ext_vector_type(32)));
+    typedef int16_t i16x64 __attribute__((ext_vector_type(64)));
+    i16x64 products = __builtin_convertvector(w, i16x64) * __builtin_convertvector(a, i16x64);
+    return (sla_i32x16)((i16x32)sums + (products.even + products.odd));
+#endif
+}
+
+/// Lane i: start[i] + the sum of the numbers 2i and 2i + 1 of `sums`, which are 32 of 16 bits.
+SLA_WORD sla_i32x16 simd_add_halves(sla_i32x16 start, sla_i32x16 sums) {
+#if defined(SLA_PAIRS)
+    __m256i part[2], pairs[2];
+    memcpy(part, &start, 64);
+    memcpy(pairs, &sums, 64);
+    for (int i = 0; i < 2; i++) part[i] = _mm256_add_epi32(part[i], _mm256_madd_epi16(pairs[i], _mm256_set1_epi16(1)));
+    memcpy(&start, part, 64);
+    return start;
+#else
+    return start + ((sums << 16) >> 16) + (sums >> 16);
+#endif
+}
+
+/// x, which is computed after what was given to this word before it. Left alone the compiler does all products of one input first, and spills the
+/// weights for it.
+SLA_WORD sla_i32x16 simd_in_order(sla_i32x16 x) {
+#if defined(SLA_PAIRS)
+    __m256i part[2];
+    memcpy(part, &x, 64);
+    __asm__ volatile("" : "+x"(part[0]), "+x"(part[1]));
+    memcpy(&x, part, 64);
+#endif
+    return x;
+}
+
+/// How many vectors of 16 floats the registers hold.
+SLA_WORD int simd_registers(void) {
+#if defined(__AVX512F__) && !defined(SLA_PLAIN)
+    return 32;
+#elif defined(__AVX2__) || defined(SLA_NEON)
+    return 8;
+#else
+    return 4;
 #endif
 }
 

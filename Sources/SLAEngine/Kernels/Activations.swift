@@ -2,8 +2,8 @@ internal import CSimd
 import SLABase
 import SLAText
 
-/// The inputs of matrix products, `[rows, columns]` floats, as the kernels read them: in panels of eight, four or one, in which the inputs of a
-/// panel lie beside each other. Where two or three are left, or six or seven, the last of them fills the panel: that is faster than one at a time.
+/// The inputs of matrix products, `[rows, columns]` floats, as the kernels read them: in panels of eight, four or one, as the registers have room, in which the
+/// inputs of a panel lie beside each other. Where two or three are left, or six or seven, the last of them fills the panel: that is faster than one at a time.
 ///
 /// For plain weights a panel of n is `[columns, n]` floats. For quantized weights every 32 values of an input are rounded to 8 bits with one scale,
 /// max |x| / 127, and the panel is one record for every such run: codes `[n, 32]`, scales `[n]`, and less the sums of the codes of the run, of its
@@ -85,7 +85,7 @@ package final class Activations {
     private func addGroup(of count: Int, part: Int) {
         let (first, end) = (panels.count, rows + count)
         while rows < end {
-            let panel = Panel(first: rows, inputs: end - rows == 5 ? 4 : min(end - rows, 8), place: room)
+            let panel = Panel(first: rows, inputs: end - rows == 5 ? 4 : min(end - rows, mostInputs), place: room)
             panels.append(panel)
             rows += panel.inputs
             room += panel.size

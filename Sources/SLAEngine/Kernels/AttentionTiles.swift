@@ -36,7 +36,7 @@ extension AttentionKernel {
             // The last of a tile are repeated to fill it; what comes of the copies is not kept.
             let places = Size.Places { place(min(query + $0, end - 1)) * kernel.form.keyDim }
             let outputs = Size.Places { output(min(query + $0, end - 1)) }
-            let kept = min(8, end - query)
+            let kept = min(mostInputs, end - query)
             kernel.score(Size.Vectors.self, queries, places, keys, weights)
             for i in 0..<kept {
                 kernel.weigh(
@@ -53,27 +53,37 @@ extension AttentionKernel {
     @inline(__always) func score<Sums: Tile<Vector>>(
         _: Sums.Type, _ queries: Floats, _ places: some Tile<Int>, _ keys: UnsafeRawPointer, _ scores: Floats
     ) {
-        var low = Sums()
-        var high = Sums()
+        if 2 * Sums.inputs < simd_registers() {
+            score(Two<Sums>.self, queries, places, keys, 0, scores)
+        } else {
+            score(One<Sums>.self, queries, places, keys, 0, scores)
+            score(One<Sums>.self, queries, places, keys, 16, scores)
+        }
+    }
+
+    /// The same of one or two times 16 keys, from key `first` on.
+    @inline(__always) private func score<Sums: Tile>(
+        _: Sums.Type, _ queries: Floats, _ places: some Tile<Int>, _ keys: UnsafeRawPointer, _ first: Int, _ scores: Floats
+    ) where Sums.Element: Tile<Vector> {
+        var sums = Sums { _ in Sums.Element() }
         for start in stride(from: 0, to: form.keyDim, by: 32) {
             // Where a block of a key has a scale, its products are added up alone.
-            var (lowPart, highPart) = Format.scaleBytes == 0 ? (low, high) : (Sums(), Sums())
+            var parts = Format.scaleBytes == 0 ? sums : Sums { _ in Sums.Element() }
             for d in start..<min(start + 32, form.keyDim) {
-                let key = keys + d * 32 * Format.bytes
-                lowPart.add(Format.vector(key)) { Vector(repeating: queries[places[$0] + d]) }
-                highPart.add(Format.vector(key + 16 * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
+                let key = keys + (32 * d + first) * Format.bytes
+                parts.update { half, part in
+                    part.add(Format.vector(key + 16 * half * Format.bytes)) { Vector(repeating: queries[places[$0] + d]) }
+                }
             }
             if Format.scaleBytes == 0 {
-                (low, high) = (lowPart, highPart)
+                sums = parts
             } else {
                 let scales = scales(behind: keys, form.keyDim, start)
-                low.add(scales.low) { lowPart[$0] }
-                high.add(scales.high) { highPart[$0] }
+                sums.update { half, sum in sum.add(first + half == 0 ? scales.low : scales.high) { parts[half][$0] } }
             }
         }
-        for i in 0..<Sums.inputs {
-            scores.store(low[i], 32 * i)
-            scores.store(high[i], 32 * i + 16)
+        for half in 0..<Sums.inputs {
+            for i in 0..<Sums.Element.inputs { scores.store(sums[half][i], 32 * i + first + 16 * half) }
         }
     }
 
@@ -140,26 +150,28 @@ extension AttentionKernel {
             }
             return scaled
         }
-        for d in stride(from: 0, to: headDim - headDim % 32, by: 32) {
-            var low = Sums { output.vector(places[$0] + d) }
-            var high = Sums { output.vector(places[$0] + d + 16) }
-            let weights = scaledWeights(from: d)
+        @inline(__always) func add<Parts: Tile>(_: Parts.Type, _ weights: Floats, at d: Int) where Parts.Element == Sums {
+            var sums = Parts { half in Sums { output.vector(places[$0] + d + 16 * half) } }
             for t in seen {
                 let value = values + (t * headDim + d) * Format.bytes
-                low.add(Format.vector(value)) { Vector(repeating: weights[32 * $0 + t]) }
-                high.add(Format.vector(value + 16 * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
+                sums.update { half, sum in
+                    sum.add(Format.vector(value + 16 * half * Format.bytes)) { Vector(repeating: weights[32 * $0 + t]) }
+                }
             }
-            for i in 0..<kept {
-                output.store(low[i], places[i] + d)
-                output.store(high[i], places[i] + d + 16)
+            for half in 0..<Parts.inputs {
+                for i in 0..<kept { output.store(sums[half][i], places[i] + d + 16 * half) }
+            }
+        }
+        for d in stride(from: 0, to: headDim - headDim % 32, by: 32) {
+            let weights = scaledWeights(from: d)
+            if 2 * Sums.inputs < simd_registers() {
+                add(Two<Sums>.self, weights, at: d)
+            } else {
+                add(One<Sums>.self, weights, at: d)
+                add(One<Sums>.self, weights, at: d + 16)
             }
         }
         guard headDim % 32 != 0 else { return }
-        var sum = Sums { output.vector(places[$0] + headDim - 16) }
-        let rest = scaledWeights(from: headDim - 16)
-        for t in seen {
-            sum.add(Format.vector(values + (t * headDim + headDim - 16) * Format.bytes)) { Vector(repeating: rest[32 * $0 + t]) }
-        }
-        for i in 0..<kept { output.store(sum[i], places[i] + headDim - 16) }
+        add(One<Sums>.self, scaledWeights(from: headDim - 16), at: headDim - 16)
     }
 }

@@ -22,6 +22,8 @@ protocol BlockFormat {
     static var offset: Int32 { get }
     /// The codes that the stored ones are places of, when they are not codes themselves.
     static var table: SIMD16<UInt8>? { get }
+    /// The largest code.
+    static var largest: Int { get }
     /// A power of two.
     static var unit: Float { get }
     static var hasMinimum: Bool { get }
@@ -39,6 +41,7 @@ protocol BlockFormat {
 
 extension BlockFormat {
     static var table: SIMD16<UInt8>? { nil }
+    static var largest: Int { (1 << bits) - 1 }
     static var unit: Float { 1 }
     static var hasMinimum: Bool { false }
     package static var group: Int? { nil }
@@ -138,6 +141,7 @@ enum IQ4_NL: BlockFormat {
     static var bits: Int { 4 }
     static var offset: Int32 { 128 }
     static var table: SIMD16<UInt8>? { nonLinear }
+    static var largest: Int { 241 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 2) }
     @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
@@ -153,6 +157,7 @@ enum MXFP4: BlockFormat {
     static var offset: Int32 { 16 }
     // Twice the numbers 0, ½, 1, 1½, 2, 3, 4, 6, then less these.
     static var table: SIMD16<UInt8>? { SIMD16(16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4) }
+    static var largest: Int { 28 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 1) }
     @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { UInt16(block.load(as: UInt8.self)) }
@@ -272,6 +277,7 @@ enum IQ4_XS: BlockFormat {
     static var bits: Int { 4 }
     static var offset: Int32 { 128 }
     static var table: SIMD16<UInt8>? { nonLinear }
+    static var largest: Int { 241 }
     static var group: Int? { 32 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> { simd_nibbles(block + 8 + 16 * run) }
@@ -358,6 +364,7 @@ extension TwoBitGrid {
     static var bits: Int { 3 }
     static var offset: Int32 { 64 }
     static var table: SIMD16<UInt8>? { SIMD16(72, 89, 107, 64, 56, 39, 21, 64, 0, 0, 0, 0, 0, 0, 0, 0) }
+    static var largest: Int { 107 }
     static var unit: Float { 0.125 }
     @inline(__always) static func scale(_ block: UnsafeRawPointer) -> UInt16 { block.half(0) }
 }
@@ -408,6 +415,7 @@ enum IQ3_XXS: BlockFormat {
     static var bits: Int { 4 }
     static var offset: Int32 { 64 }
     static var table: SIMD16<UInt8>? { SIMD16(68, 76, 84, 92, 100, 108, 116, 126, 60, 52, 44, 36, 28, 20, 12, 2) }
+    static var largest: Int { 126 }
     static var unit: Float { 0.25 }
     static var group: Int? { 32 }
 
@@ -426,6 +434,7 @@ enum IQ3_S: BlockFormat {
     static var bits: Int { 4 }
     static var offset: Int32 { 16 }
     static var table: SIMD16<UInt8>? { SIMD16(17, 19, 21, 23, 25, 27, 29, 31, 15, 13, 11, 9, 7, 5, 3, 1) }
+    static var largest: Int { 31 }
     static var group: Int? { 32 }
 
     @inline(__always) static func codes(_ block: UnsafeRawPointer, _ run: Int) -> SIMD32<UInt8> {
@@ -444,6 +453,7 @@ extension OneBitGrid {
     static var bits: Int { 3 }
     static var offset: Int32 { 16 }
     static var table: SIMD16<UInt8>? { SIMD16(9, 17, 25, 16, 7, 15, 23, 16, 0, 0, 0, 0, 0, 0, 0, 0) }
+    static var largest: Int { 25 }
     static var unit: Float { 0.125 }
 }
 

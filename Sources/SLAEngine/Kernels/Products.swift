@@ -53,13 +53,13 @@ private struct Multiplication: FormatVisitor {
     }
 
     /// Every tile with every panel: a few tiles, which stay in the second-level cache, with one panel after another, which stay in the first.
-    /// With panels of several inputs, tiles come `inPairs` while there are two: one input waits for the memory anyway.
+    /// With panels of several inputs, tiles come `inPairs` while there are two, where registers hold their sums: one input waits for the memory anyway.
     @inline(__always) private func forPanels(inPairs: Bool = false, _ body: (TilePanel, Activations.Panel) -> Void) {
         let panels = input.panels
         matrix.forTiles(tiles, part: group.part, input.tileRooms) { some, weights in
             for index in group.panels {
                 let panel = panels[index]
-                let count = inPairs && panel.size > 1 ? 2 : 1
+                let count = inPairs && panel.size > 1 && simd_registers() > 8 ? 2 : 1
                 for tile in stride(from: some.lowerBound, to: some.upperBound, by: count) {
                     let place = TilePanel(
                         weights: weights + (tile - some.lowerBound) * matrix.stride, stride: matrix.stride,
@@ -163,32 +163,18 @@ private struct BlockProduct<Format: BlockFormat>: TiledKernel {
             let weights = codes + run * Format.runBytes
             let record = x + run * n * Activations.runBytes
             if panel.isFirst { panel.prefetch(run * share, ahead: ahead, lines: (share + 63) / 64) }
-            // The parts and their quads are written out, because the compiler unrolls such loops only partly.
+            // The parts are written out, because the compiler unrolls such loops only partly.
             @inline(__always) func addPart(_ part: Int) {
                 // Less the sums of the activations' codes that meet the group, whole or by halves; and these times their scales.
                 let sums = record + (group == 32 ? 36 : 40 + 4 * part) * n
                 let scaledSums = sums + 12 * n
                 var dots = Size.Integers { i in
-                    if Format.offset == 0 { return SIMD16<Int32>.zero }
+                    if Format.offset == 0 || Format.isCentred { return SIMD16<Int32>.zero }
                     // What is faster depends on how many there are.
                     if group == 16 { return simd_times(sums + 4 * i, Format.offset) }
                     return SIMD16(repeating: sums.load(fromByteOffset: 4 * i, as: Int32.self)) &* Format.offset
                 }
-                @inline(__always) func addQuad(_ quad: Int) {
-                    let w = Format.quad(weights, quad)
-                    dots.update { i, dot in dot = simd_add_dot4(dot, w, simd_four_bytes(record + 32 * i + 4 * quad)) }
-                }
-                let quad = part * group / 4
-                addQuad(quad)
-                addQuad(quad + 1)
-                addQuad(quad + 2)
-                addQuad(quad + 3)
-                if group == 32 {
-                    addQuad(quad + 4)
-                    addQuad(quad + 5)
-                    addQuad(quad + 6)
-                    addQuad(quad + 7)
-                }
+                add(part * group / 4, group / 4, weights, record, to: &dots)
                 let (scale, minimum) = Format.factors(scales, run, part)
                 sum.update { i, sum in
                     let unit = (record + 32 * n).load(fromByteOffset: 4 * i, as: Float.self)
@@ -202,5 +188,74 @@ private struct BlockProduct<Format: BlockFormat>: TiledKernel {
             if group == 16 { addPart(1) }
         }
         panel.store(sum)
+    }
+
+    /// dots[i] += quads `first` to `first` + `count` − 1 of the codes at `weights`, times those of input i at `record`. Written out, because the compiler
+    /// unrolls such loops only partly.
+    @inline(__always) private func add<Dots: Tile<SIMD16<Int32>>>(
+        _ first: Int, _ count: Int, _ weights: UnsafeRawPointer, _ record: UnsafeRawPointer, to dots: inout Dots
+    ) {
+        let together = min(Format.quadsInPairs, count)
+        @inline(__always) func add(_ place: Int, _ dots: inout Dots) {
+            if place >= count { return }
+            if together == 0 {
+                multiply(first + place, weights, record, &dots) {
+                    Format.isCentred ? simd_add_centred($0, $1, $2) : simd_add_dot4($0, $1, $2)
+                }
+            } else if place % together == 0 {
+                addInPairs(first + place, together, weights, record, to: &dots)
+            }
+        }
+        add(0, &dots)
+        add(1, &dots)
+        add(2, &dots)
+        add(3, &dots)
+        add(4, &dots)
+        add(5, &dots)
+        add(6, &dots)
+        add(7, &dots)
+    }
+
+    /// The same, of as many quads as 16 bits hold the sums of.
+    @inline(__always) private func addInPairs<Dots: Tile<SIMD16<Int32>>>(
+        _ first: Int, _ count: Int, _ weights: UnsafeRawPointer, _ record: UnsafeRawPointer, to dots: inout Dots
+    ) {
+        var pairs = Dots { _ in SIMD16<Int32>.zero }
+        @inline(__always) func add(_ place: Int, _ pairs: inout Dots) {
+            if place < count { multiply(first + place, weights, record, &pairs) { simd_add_pairs($0, $1, $2) } }
+        }
+        add(0, &pairs)
+        add(1, &pairs)
+        add(2, &pairs)
+        add(3, &pairs)
+        add(4, &pairs)
+        add(5, &pairs)
+        add(6, &pairs)
+        add(7, &pairs)
+        dots.update { i, dot in dot = simd_add_halves(dot, pairs[i]) }
+    }
+
+    /// A quad of weights by that of every input.
+    @inline(__always) private func multiply<Dots: Tile<SIMD16<Int32>>>(
+        _ quad: Int, _ weights: UnsafeRawPointer, _ record: UnsafeRawPointer, _ dots: inout Dots,
+        _ add: (SIMD16<Int32>, SIMD64<UInt8>, SIMD64<Int8>) -> SIMD16<Int32>
+    ) {
+        let w = Format.quad(weights, quad)
+        dots.update { i, dot in
+            dot = add(dot, w, simd_four_bytes(record + 32 * i + 4 * quad))
+            if Dots.inputs > 1 { dot = simd_in_order(dot) }
+        }
+    }
+}
+
+extension BlockFormat {
+    /// Whether the offset is subtracted from the codes when they are multiplied, and not from the sum.
+    @inline(__always) fileprivate static var isCentred: Bool { simd_multiplies_pairs() && offset == 128 }
+
+    /// How many quads, 1, 2, 4 or 8, are added up in 16 bits; 0: none.
+    @inline(__always) fileprivate static var quadsInPairs: Int {
+        guard simd_multiplies_pairs(), offset != 128 else { return 0 }
+        let most = Int(Int16.max) / (2 * 127 * largest)
+        return most >= 8 ? 8 : most >= 4 ? 4 : most >= 2 ? 2 : most
     }
 }

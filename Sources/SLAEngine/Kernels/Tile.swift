@@ -58,6 +58,9 @@ extension Tile<Vector> {
     @inline(__always) mutating func add(_ w: Vector, _ x: (_ input: Int) -> Vector) { update { i, sum in sum = simd_fma(w, x(i), sum) } }
 }
 
+/// The most inputs whose sums the registers hold.
+var mostInputs: Int { simd_registers() > 8 ? 8 : 4 }
+
 /// How many inputs a kernel takes at once, as the types of its tiles.
 protocol TileSize {
     associatedtype Vectors: Tile<Vector>
