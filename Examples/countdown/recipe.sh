@@ -32,7 +32,7 @@ channel() {
 }
 
 if [ "${1-}" = notes ]; then
-    [ -e noted.gguf ] || python3 policy.py --from policy.gguf --layers 7 --notes 1 --steps 900 --rate 1.5e-3 --seed 2 --out noted.gguf
+    [ -e noted.gguf ] || python3 policy.py --from policy.gguf --layers 7 --notes 0.3 --steps 3600 --rate 1e-3 --seed 2 --out noted.gguf
     python3 prompts.py channel 4000 3 >prompts.jsonl
     channel noted.gguf notes 4000
     exit
